@@ -1,0 +1,145 @@
+"""What the engine asks of the machine. Everything here can be replaced by a simulation.
+
+Paths are absolute ``bytes``. Failures are ``OSError`` as the system raises them; the engine
+turns them into ``LocalFileError`` with a remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+FileKind = Literal["file", "dir", "symlink", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """What ``lstat`` says, as far as the engine cares.
+
+    ``size`` in bytes; times in nanoseconds; ``mode`` is the permission bits (0-4095) alone.
+    """
+
+    kind: FileKind
+    size: int
+    mode: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    device: int
+
+
+class Reader(Protocol):
+    """An open file, read from the start. ``fstat`` tells of the open file, not of its name."""
+
+    def read(self, size: int) -> bytes: ...
+    def readinto(self, buffer: memoryview) -> int: ...
+    def fstat(self) -> Stat: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Reader: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class FileSystem(Protocol):
+    """A file system as the engine sees it. Never follows a symlink in the last component."""
+
+    @property
+    def ignores_case(self) -> bool:
+        """Whether names that differ in case alone are one file here (the default of macOS)."""
+        ...
+
+    @property
+    def normalises_unicode(self) -> bool:
+        """Whether names that differ in Unicode normalisation alone are one file here."""
+        ...
+
+    def lstat(self, path: bytes) -> Stat: ...
+    def scan(self, directory: bytes) -> list[tuple[bytes, Stat]]:
+        """Names and stats of a directory's entries, in any order. An entry that vanished meanwhile is left out."""
+        ...
+
+    def open(self, path: bytes) -> Reader:
+        """Open a regular file for reading, without following a symlink (``ELOOP``)."""
+        ...
+
+    def readlink(self, path: bytes) -> bytes: ...
+
+    def write_new(self, path: bytes, parts: Iterable[bytes | memoryview], mode: int, mtime_ns: int) -> Stat:
+        """Create ``path`` (it must not exist) with these bytes, mode and mtime.
+
+        Not durable before ``barrier``. On failure nothing is left behind.
+        """
+        ...
+
+    def symlink(self, target: bytes, path: bytes, mtime_ns: int) -> Stat: ...
+    def mkdir(self, path: bytes, mode: int = 0o777) -> None: ...
+    def rename_new(self, source: bytes, target: bytes) -> None:
+        """Rename, atomically, only if ``target`` does not exist (``FileExistsError``)."""
+        ...
+
+    def exchange(self, one: bytes, other: bytes) -> None:
+        """Swap two names, atomically. ``OSError(ENOTSUP)`` where the system has no such call."""
+        ...
+
+    def rename(self, source: bytes, target: bytes) -> None:
+        """Rename, atomically, replacing ``target``."""
+        ...
+
+    def unlink(self, path: bytes) -> None: ...
+    def rmdir(self, path: bytes) -> None: ...
+    def set_attributes(self, path: bytes, *, mode: int | None, mtime_ns: int | None) -> None:
+        """Set permission bits and mtime; not through symlinks (their mode is left alone)."""
+        ...
+
+    def barrier(self, directory: bytes) -> None:
+        """Return when everything written so far to the file system of ``directory`` is durable."""
+        ...
+
+    def free_space(self, path: bytes) -> int:
+        """Bytes an ordinary user may still write to the file system of ``path``."""
+        ...
+
+
+class Clock(Protocol):
+    """Wall time for people (never for deciding what wins) and monotonic time for waiting."""
+
+    def now(self) -> float: ...
+    def monotonic(self) -> float: ...
+
+
+class Entropy(Protocol):
+    """Random bytes from the system."""
+
+    def token(self, size: int) -> bytes: ...
+
+
+class Executor(Protocol):
+    """Runs the CPU stage of a push or pull."""
+
+    @property
+    def workers(self) -> int: ...
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """Results as they come, in any order; a bounded number of items is in flight.
+
+        ``function`` and the items can be pickled. The first failure is raised and the rest dropped.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The machine the engine runs on."""
+
+    files: FileSystem
+    clock: Clock
+    entropy: Entropy
+    executor: Callable[[int], Executor]
+    """Makes an executor for this number of workers."""
+    lock: Callable[[bytes, bool], AbstractContextManager[Any]]
+    """Takes the exclusive lock on a path (``wait`` or raise BusyError) while the context lasts."""

@@ -1,0 +1,1 @@
+"""Where objects live: one protocol, adapters for each kind of store, wrappers that add behaviour."""

@@ -1,0 +1,138 @@
+"""The protocol every store and every wrapper implements.
+
+A store holds immutable-by-convention objects under keys. What callers rely on, and the
+conformance suite checks for each store:
+
+- ``put`` is durable and visible to every reader when it returns (read after write, list after
+  write); a failed ``put`` leaves the old object, the new one, or none, never a torn one.
+- ``list`` is complete, in any order, and an error is raised, never a shorter listing.
+- ``get`` of an absent key raises ``ObjectMissing``; every other failure raises ``StoreError``.
+- Keys outside ``[a-z0-9._/-]``, with empty, ``.`` or ``..`` components, are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, NewType, Protocol, runtime_checkable
+
+from tcfs.errors import StoreError, UsageError
+from tcfs.model.ids import StoreKey
+
+ETag = NewType("ETag", str)
+
+_KEY = re.compile(r"[a-z0-9._-]+(/[a-z0-9._-]+)*")
+MAX_KEY: Final = 512
+
+
+class ObjectMissing(StoreError):
+    """No object under that key. Not a fault of the store."""
+
+    code = "object_missing"
+    default_remedy = "The store is incomplete. Look closer with: tcfs verify"
+    retryable = False
+
+
+class PreconditionFailed(StoreError):
+    """A conditional write lost: the object exists already, or has changed."""
+
+    code = "precondition_failed"
+    retryable = False
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What a listing says of one object. ``size`` is in bytes."""
+
+    key: StoreKey
+    size: int
+    etag: ETag
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """When a put may happen: always, if the key is absent, or if the object still has ``etag``."""
+
+    if_absent: bool = False
+    if_match: ETag | None = None
+
+
+ALWAYS: Final = Condition()
+IF_ABSENT: Final = Condition(if_absent=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What the server behind this store really enforces."""
+
+    conditional_writes: bool
+
+
+@runtime_checkable
+class BlobStore(Protocol):
+    """Objects under keys. Safe to call from several threads at once."""
+
+    @property
+    def endpoint(self) -> str:
+        """The URL that names this store, without credentials."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the server enforces."""
+        ...
+
+    def get(self, key: StoreKey) -> bytes:
+        """The whole object. Raises ObjectMissing, StoreError."""
+        ...
+
+    def get_range(self, key: StoreKey, offset: int, length: int) -> bytes:
+        """``length`` bytes from ``offset``.
+
+        Raises:
+            ObjectMissing: no such object.
+            StoreError: the object ends before ``offset + length``, or the store failed.
+        """
+        ...
+
+    def put(
+        self, key: StoreKey, data: bytes | bytearray | memoryview, condition: Condition = ALWAYS
+    ) -> ETag:
+        """Write an object, durably. Raises PreconditionFailed, StoreError."""
+        ...
+
+    def head(self, key: StoreKey) -> ObjectInfo | None:
+        """What there is under the key, or None if nothing. Raises StoreError."""
+        ...
+
+    def list(self, prefix: str, after: str = "") -> Iterator[ObjectInfo]:
+        """Every object whose key starts with ``prefix`` and is greater than ``after``.
+
+        ``prefix`` is empty or ends at a ``/``. ``after`` lets a server skip; keys are compared as
+        bytes and none at or below it is returned.
+        """
+        ...
+
+    def list_dirs(self, prefix: str) -> list[str]:
+        """The distinct names directly below ``prefix`` that have keys below themselves."""
+        ...
+
+    def delete(self, key: StoreKey) -> None:
+        """Remove an object; absent is fine. Raises StoreError."""
+        ...
+
+    def close(self) -> None:
+        """Give back connections and threads."""
+        ...
+
+
+def check_key(key: str) -> StoreKey:
+    """Validate a key. Raises UsageError: a key is made by us, never by a stranger."""
+    if (
+        len(key) > MAX_KEY
+        or not _KEY.fullmatch(key)
+        or any(part in (".", "..") for part in key.split("/"))
+    ):
+        raise UsageError(f"not a store key: {key!r}")
+    return StoreKey(key)
