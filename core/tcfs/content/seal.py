@@ -43,9 +43,7 @@ def preferred_cipher() -> Cipher:
         return Cipher.AES_256_GCM
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
-            flags = next(
-                (line for line in lines if line.startswith(("flags", "Features"))), ""
-            )
+            flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     except OSError:
         # x86 Macs have had AES instructions since 2010.
         return Cipher.AES_256_GCM if platform.system() == "Darwin" else Cipher.CHACHA20_POLY1305

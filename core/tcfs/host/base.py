@@ -59,7 +59,10 @@ class FileSystem(Protocol):
 
     def lstat(self, path: bytes) -> Stat: ...
     def scan(self, directory: bytes) -> list[tuple[bytes, Stat]]:
-        """Names and stats of a directory's entries, in any order. An entry that vanished meanwhile is left out."""
+        """Names and stats of a directory's entries, in any order.
+
+        An entry that vanished meanwhile is left out; any other failure is raised.
+        """
         ...
 
     def open(self, path: bytes) -> Reader:
@@ -68,7 +71,9 @@ class FileSystem(Protocol):
 
     def readlink(self, path: bytes) -> bytes: ...
 
-    def write_new(self, path: bytes, parts: Iterable[bytes | memoryview], mode: int, mtime_ns: int) -> Stat:
+    def write_new(
+        self, path: bytes, parts: Iterable[bytes | memoryview], mode: int, mtime_ns: int
+    ) -> Stat:
         """Create ``path`` (it must not exist) with these bytes, mode and mtime.
 
         Not durable before ``barrier``. On failure nothing is left behind.
@@ -109,6 +114,7 @@ class Clock(Protocol):
 
     def now(self) -> float: ...
     def monotonic(self) -> float: ...
+    def sleep(self, seconds: float) -> None: ...
 
 
 class Entropy(Protocol):

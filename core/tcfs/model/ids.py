@@ -50,9 +50,7 @@ def parse_version_id(text: str) -> VersionId:
     """
     device, colon, counter = text.rpartition(":")
     if not colon or not counter.isdigit() or not (_UUID.fullmatch(device) or device == ROOT_DEVICE):
-        raise UsageError(
-            f"not a version id: {text!r}", remedy="Copy a version from: tcfs log PATH"
-        )
+        raise UsageError(f"not a version id: {text!r}", remedy="Copy a version from: tcfs log PATH")
     return VersionId(DeviceId(device), int(counter))
 
 

@@ -147,7 +147,9 @@ def unshow(text: str) -> bytes:
             i += 1
         elif size and len(digits) == size and all(c in "0123456789abcdef" for c in digits):
             code = int(digits, 16)
-            out += bytes([code]) if following == "x" else chr(code).encode("utf-8", "surrogateescape")
+            out += (
+                bytes([code]) if following == "x" else chr(code).encode("utf-8", "surrogateescape")
+            )
             i += 2 + size
         elif following == "\\":
             out += b"\\"
