@@ -1,0 +1,1 @@
+"""The signed history in a store: append, read, verify."""
