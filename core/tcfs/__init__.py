@@ -1,0 +1,3 @@
+"""tcfs keeps directory trees the same on a fleet of machines through an object store."""
+
+__version__ = "0.1.0"

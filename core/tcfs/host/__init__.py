@@ -1,0 +1,1 @@
+"""The machine as a seam: filesystem, clock, entropy, executor."""

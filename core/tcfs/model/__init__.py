@@ -1,0 +1,1 @@
+"""Values and rules only: no IO, no clock, no randomness, no logging."""

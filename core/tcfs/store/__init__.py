@@ -1,0 +1,1 @@
+"""Where objects live: one BlobStore protocol, its adapters and wrappers."""
