@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 import sysconfig
-import tarfile
 from importlib import metadata, resources
 from pathlib import Path
 from zipfile import ZipFile
@@ -40,15 +39,18 @@ def test_prompts_are_found_beside_the_package():
 
 
 def test_prompts_are_shipped_by_way_of_the_source_archive(tmp_path: Path):
-    def build(target: str, source: Path) -> Path:
-        command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", tmp_path]
+    def build(target: str, source: Path) -> None:
+        command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(tmp_path)]
         subprocess.run(command, cwd=source, capture_output=True, check=True)
-        return next(tmp_path.glob({"sdist": "*.tar.gz", "wheel": "*.whl"}[target]))
 
-    with tarfile.open(build("sdist", ROOT)) as archive:
-        archive.extractall(tmp_path, filter="data")
-    wheel = build("wheel", tmp_path / f"tcfs-{tcfs.__version__}")
-    shipped = {Path(name).name for name in ZipFile(wheel).namelist() if "/_prompts/" in name}
+    name = f"tcfs-{tcfs.__version__}"
+    build("sdist", ROOT)
+    subprocess.run(["tar", "-xzf", f"{name}.tar.gz"], cwd=tmp_path, check=True)
+    build("wheel", tmp_path / name)
+    [wheel] = tmp_path.glob("*.whl")
+    with ZipFile(wheel) as archive:
+        names = archive.namelist()
+    shipped = {Path(name).name for name in names if "/_prompts/" in name}
     assert shipped == {prompt.name for prompt in (ROOT / "prompts").iterdir()}
 
 
