@@ -9,6 +9,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+
 import tcfs
 
 ROOT = Path(__file__).parent.parent
