@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, cast, get_args
 
-from tcfs.errors import IntegrityError
+from tcfs.errors import IntegrityError, UsageError
 from tcfs.model.event import ChainHead
 from tcfs.model.ids import (
     CONTROL,
@@ -94,7 +94,7 @@ class DeviceRecord:
         try:
             check_device_name(name)
             sign_key = bytes.fromhex(str(data.get("sign_key")))
-        except Exception:
+        except (UsageError, ValueError):
             raise IntegrityError("a device record's name or key is not usable") from None
         if len(sign_key) != 32:
             raise IntegrityError("a device record's key has not 32 bytes")

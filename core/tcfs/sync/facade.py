@@ -39,7 +39,7 @@ class Limits:
     """What may happen without a yes. None means the configured share or no limit.
 
     Attributes:
-        max_delete: deletions (of remote paths by a push, of local ones by a pull) allowed in one go.
+        max_delete: deletions allowed in one go: of remote paths by a push, of local ones by a pull.
         max_bytes: bytes of content sent or fetched in one go.
         confirmed: a person said yes to more deletions than the configured share.
     """
