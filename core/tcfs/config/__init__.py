@@ -1,0 +1,1 @@
+"""The configuration: the one source for TOML, environment and Nix."""
