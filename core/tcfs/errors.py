@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 """The one root of all errors.
 
 Every error has a stable ``code`` for programs, an ``exit_code`` for shells (one per class,
@@ -179,6 +178,3 @@ def exit_codes() -> dict[str, int]:
     for cls in TcfsError.__subclasses__():
         table[cls.code] = cls.exit_code
     return table
-=======
-"""Errors: one root; each has a stable code, an exit code, a remedy, and says if a retry helps."""
->>>>>>> tooling
