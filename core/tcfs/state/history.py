@@ -354,6 +354,32 @@ class History:
         )
         return {RelPath(path) for (path,) in rows}
 
+    def present_paths(self, namespace: NamespaceId, prefix: RelPath) -> list[RelPath]:
+        """Paths at and below a prefix where something stands, in order."""
+        low, high = below(prefix)
+        rows = self._db.connection.execute(
+            "SELECT DISTINCT path FROM version WHERE ns = ? AND live = 1 AND kind != 'tombstone'"
+            " AND (path = ? OR (path >= ? AND path < ?)) ORDER BY path",
+            (namespace, prefix, low, high),
+        )
+        return [RelPath(path) for (path,) in rows]
+
+    def paths_using(
+        self, namespace: NamespaceId, chunks: set[ChunkId], limit: int
+    ) -> list[RelPath]:
+        """Some live paths whose content needs any of these chunks. Looks at the whole tree."""
+        found = []
+        for path, joined in self._db.connection.execute(
+            "SELECT path, chunks FROM version WHERE ns = ? AND live = 1 ORDER BY path",
+            (namespace,),
+        ):
+            parts = range(0, len(joined), HASH_SIZE)
+            if any(joined[i : i + HASH_SIZE] in chunks for i in parts):
+                found.append(RelPath(path))
+                if len(found) == limit:
+                    break
+        return found
+
     def live_count(self, namespace: NamespaceId, prefix: RelPath) -> int:
         """How many live versions stand at and below a prefix."""
         low, high = below(prefix)

@@ -70,9 +70,12 @@ class Materialised:
 
 
 class Materialiser:
-    """Puts versions on the disk of one root."""
+    """Puts versions on the disk of one root.
 
-    def __init__(self, context: Context, root: Root) -> None:
+    ``keep_displaced`` leaves what is replaced beside it, as a conflict copy.
+    """
+
+    def __init__(self, context: Context, root: Root, *, keep_displaced: bool = False) -> None:
         self._context = context
         self._root = root
         self._files = context.host.files

@@ -230,3 +230,22 @@ def make_directory(context: Context, path: bytes) -> None:
     except FileExistsError:
         if context.host.files.lstat(path).kind != "dir":
             raise
+
+
+def is_directory(context: Context, path: bytes) -> bool:
+    """Whether a directory is there."""
+    try:
+        return context.host.files.lstat(path).kind == "dir"
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def make_parents(context: Context, path: bytes) -> None:
+    """Make the directories above a path that are not there. Raises OSError."""
+    missing = []
+    parent = os.path.dirname(path)
+    while parent != os.path.dirname(parent) and not is_directory(context, parent):
+        missing.append(parent)
+        parent = os.path.dirname(parent)
+    for directory in reversed(missing):
+        context.host.files.mkdir(directory)

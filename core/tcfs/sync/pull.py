@@ -1,14 +1,15 @@
 """Pull: what the fleet says since the last pull is put on disk.
 
-Where disk and fleet both changed, the local bytes go to the store first, as a sibling; then there is
-one kind of conflict, settled by the namespace's strategy, or left standing. Nothing local is replaced
-before its bytes are safe.
+Where disk and fleet both changed, the local bytes go to the store first, as a sibling; then there
+is one kind of conflict, settled by the namespace's strategy, or left standing. Nothing local is
+replaced before its bytes are safe.
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from tcfs.errors import AccessError, LocalFileError
 from tcfs.model.clock import merge
@@ -31,7 +32,7 @@ from tcfs.sync.context import Context
 from tcfs.sync.materialise import Materialiser, Wanted, hash_file
 from tcfs.sync.planning import PlanBuilder
 from tcfs.sync.results import Action, Plan, Problem
-from tcfs.sync.scan import local_entry, unreadable
+from tcfs.sync.scan import Scan, local_entry, unreadable
 
 _ACTIONS: dict[PullAction, Action] = {
     PullAction.ADOPT: "adopt",
@@ -41,6 +42,8 @@ _ACTIONS: dict[PullAction, Action] = {
     PullAction.SEND_FIRST: "conflict",
     PullAction.CONFLICT: "conflict",
 }
+MANY: Final = 500
+"""Paths from which one look at all of them is cheaper than a question for each."""
 _UNREAD = b"\1" * 32
 """Stands for content that was not read because its size alone tells it from the fleet's."""
 
@@ -188,9 +191,35 @@ class Pull:
         """Paths whose local bytes must be in the store before anything else happens to them."""
         return frozenset(d.path for d in self.decisions if d.action is PullAction.SEND_FIRST)
 
+    def local_scan(self, paths: frozenset[RelPath]) -> Scan:
+        """What the decisions saw at these paths, for a push of just them."""
+        entries = {d.path: d.entry for d in self.decisions if d.path in paths and d.entry}
+        return Scan(entries=entries)
+
     def standing_conflicts(self) -> list[Head]:
-        """Conflicts within the fleet, and files where a directory must be."""
-        return [d.head for d in self.decisions if d.action is PullAction.CONFLICT]
+        """Paths whose live versions differ."""
+        return [d.head for d in self.decisions if d.head.conflicted]
+
+    def files_in_the_way(self) -> list[Head]:
+        """Settled files and symlinks below which the fleet holds other paths."""
+        history, root = self._context.state.history, self._root
+        heads = {d.head.path: d.head for d in self.decisions}
+        above = {directory for path in heads for directory in parents(path)}
+        for directory in above - heads.keys():
+            heads[directory] = history.head(root.namespace, directory)
+        candidates = [
+            head
+            for head in heads.values()
+            if head.version is not None and head.version.manifest.kind != "dir"
+        ]
+        if len(candidates) > MANY:
+            inhabited = {
+                directory
+                for path in history.present_paths(root.namespace, root.remote)
+                for directory in parents(path)
+            }
+            return [head for head in candidates if head.path in inhabited]
+        return [h for h in candidates if history.has_live_below(root.namespace, h.path)]
 
     # Doing
 

@@ -23,6 +23,7 @@ from tcfs.model.plan import BaseEntry, LocalChange, LocalEntry, MoveMatcher, loc
 from tcfs.state.roots import Root
 from tcfs.sync.commit import Committer, Draft, base_entry
 from tcfs.sync.context import Context
+from tcfs.sync.places import adopt
 from tcfs.sync.planning import PlanBuilder
 from tcfs.sync.results import Action, Plan, Problem
 from tcfs.sync.scan import Scan
@@ -140,6 +141,10 @@ class Push:
         return builder.done(
             [f"skipped, neither file, directory nor symlink: {p}" for p in self._scan.skipped[:20]]
         )
+
+    def adopt(self) -> None:
+        """Record the root, if it is new, or check that it is still what it was."""
+        self._root = adopt(self._context, self._root)
 
     def run(self) -> Pushed:
         """Do it. Commits in parts; what was committed stays if a later part fails."""

@@ -1,8 +1,8 @@
 """Settling conflicts: new versions whose parents are everything that was live.
 
-A resolution is decided from the live set alone, so that devices which settle the same conflict write
-equal content, which coalesces. Losers with other bytes stay beside the file as conflict copies, and
-in history in any case.
+A resolution is decided from the live set alone, so that devices which settle the same conflict
+write equal content, which coalesces. Losers with other bytes stay beside the file as conflict
+copies, and in history in any case.
 """
 
 from __future__ import annotations
