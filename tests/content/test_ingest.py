@@ -85,8 +85,7 @@ def large(
 ) -> tuple[list[Frame], StoredFile | RefusedFile]:
     items = list(ingest_large(files or disk(), file, recipe, known, window=window))
     frames = [item for item in items if isinstance(item, Frame)]
-    end = items[-1]
-    assert not isinstance(end, Frame)
+    (end,) = [item for item in items[-1:] if not isinstance(item, Frame)]
     assert len(frames) == len(items) - 1
     return frames, end
 
@@ -98,8 +97,9 @@ def either(
     if size > 4 * MIB:
         return large(file, files=files)
     result = small([file], files=files)
-    (end,) = [*result.stored, *result.refused]
-    return result.frames, end
+    ends: list[StoredFile | RefusedFile] = [*result.stored, *result.refused]
+    assert len(ends) == 1
+    return result.frames, ends[0]
 
 
 def chunks_in(frames: list[Frame]) -> dict[ChunkId, bytes]:
@@ -195,6 +195,11 @@ def test_batches_run_in_other_processes(tmp_path: Path) -> None:
 def test_a_result_is_about_as_large_as_what_it_carries(tmp_path: Path) -> None:
     result = small([write(tmp_path / f"{n}", noise(1000, n), n) for n in range(100)])
     assert len(pickle.dumps(result)) < 100 * (1000 + 200)
+
+
+def test_a_single_chunk_larger_than_the_format_allows_is_not_configured() -> None:
+    with pytest.raises(ValueError, match="single_max"):
+        Recipe(None, single_max=(64 << 20) + 1)
 
 
 def test_the_chunk_key_does_not_show_in_a_recipe() -> None:

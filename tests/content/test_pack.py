@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from hashlib import sha256
 from uuid import UUID
@@ -408,6 +409,19 @@ def test_a_decompression_bomb_in_a_pack_is_refused_by_what_its_trailer_says() ->
     name = pack_id(pack.data)
     with pytest.raises(IntegrityError, match="more than 3"):
         verify_pack(name, pack.data, scope_of(Cipher.NONE), Keys(None))
+
+
+def test_one_reader_serves_several_threads() -> None:
+    pack = small_pack([[text(50_000, seed)] for seed in range(20)])
+    reader = reader_of(pack)
+
+    def opened(index: int) -> None:
+        chunk, at = pack.chunks[index % 20]
+        stored = pack.data[at.frame_offset : at.frame_offset + at.frame_length]
+        reader.check_chunk(chunk, reader.open_frame(at.frame_offset, stored))
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(opened, range(400)))
 
 
 def test_headers_are_fetched_once_and_not_at_all_when_they_came_along() -> None:

@@ -197,7 +197,7 @@ class PackBuilder:
                 pack would be larger than the format allows. The pack is as it was before.
         """
         plain = sum([length for _, length in chunks])
-        if not chunks or min(chunks, key=lambda chunk: chunk[1])[1] < 1:
+        if not chunks or min([length for _, length in chunks]) < 1:
             raise ValueError("a frame holds at least one chunk, and no empty one")
         if plain != plain_size(codec, payload) or plain > MAX_FRAME:
             raise ValueError(f"a frame's chunks have {plain} bytes, its payload another number")
