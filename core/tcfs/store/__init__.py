@@ -1,1 +1,1 @@
-"""Where objects live: one protocol, adapters for each kind of store, wrappers that add behaviour."""
+"""Where objects live: one protocol, adapters for each kind of store, wrappers around them."""
