@@ -81,6 +81,7 @@ def load_config(
     config_file: Path | None = None,
     overrides: Mapping[str, object] | None = None,
     environ: Mapping[str, str] | None = None,
+    use_file: bool = True,
 ) -> LoadedConfig:
     """Read the configuration.
 
@@ -89,6 +90,7 @@ def load_config(
             alone may be missing.
         overrides: values by dotted key, which win over everything; None values are passed over.
         environ: the environment; by default the process's own. An empty variable counts as unset.
+        use_file: False to read no file at all.
 
     Raises:
         ConfigError: the file cannot be read, or a setting is unknown or means nothing.
@@ -99,7 +101,7 @@ def load_config(
     raw: Raw = {}
     sources = {key: "default" for key, _ in settings()}
 
-    file = _config_file(config_file, env, paths, home)
+    file = _config_file(config_file, env, paths, home) if use_file else None
     if file is not None:
         for dotted, value in _read_file(file):
             _put(raw, dotted, _located(dotted, value, home=home, base=file.parent))

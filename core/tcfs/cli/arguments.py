@@ -1,0 +1,152 @@
+"""The grammar of the command line.
+
+Options that every command knows (``--json`` and so on) may stand before or after the command's
+name. Nothing here imports the engine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from tcfs import __version__
+from tcfs.errors import UsageError
+
+if TYPE_CHECKING:
+    from tcfs.cli.context import Context
+
+    Subparsers = argparse._SubParsersAction["Parser"]
+
+T = TypeVar("T")
+Run = Callable[["Context"], int]
+
+GLOBAL_DEFAULTS: dict[str, Any] = {
+    "json": False,
+    "verbose": False,
+    "quiet": False,
+    "config": None,
+    "actor": None,
+    "no_color": False,
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with our errors, without abbreviations, and with options anywhere."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        # An abbreviation that is unique today may mean another option tomorrow.
+        super().__init__(**kwargs, allow_abbrev=False, add_help=False)
+        self._intermixing = False
+        self.add_argument("-h", "--help", action="help", help="show this help and exit")
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError instead of leaving the process."""
+        wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        if wrong:
+            choices = re.findall(r"[\w-]+", wrong[2])
+            near = difflib.get_close_matches(wrong[1], choices, n=1, cutoff=0.6)
+            message = f"unknown choice {wrong[1]!r}"
+            message += f"; did you mean {near[0]!r}?" if near else f"; choose from {wrong[2]}"
+        raise UsageError(message, remedy=f"See: {self.prog} --help")
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse, but ``push a --as r b`` means both a and b."""
+        if self._intermixing or self._subparsers is not None:
+            return super().parse_known_args(args, namespace)
+        self._intermixing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._intermixing = False
+
+
+def build_parser() -> Parser:
+    """The whole grammar."""
+    from tcfs.cli.commands import add_commands
+
+    parser = Parser(
+        prog="tcfs",
+        description="Keep directory trees the same on a fleet of machines.",
+        epilog="'tcfs COMMAND --help' tells more about a command.",
+    )
+    add_global_options(parser)
+    parser.add_argument("--version", action="version", version=f"tcfs {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
+    add_commands(commands)
+    return parser
+
+
+def add_global_options(parser: argparse.ArgumentParser, *, actor: bool = True) -> None:
+    """Let ``parser`` know the options of every command, without ``--actor`` if so wanted.
+
+    Their defaults are suppressed, so that the command's parser does not undo what stood before the
+    command's name; ``GLOBAL_DEFAULTS`` fills in the rest.
+    """
+    group = parser.add_argument_group("options of every command")
+    hide: dict[str, Any] = {"default": argparse.SUPPRESS}
+    group.add_argument(
+        "--json", action="store_true", help="print the result as one JSON document", **hide
+    )
+    group.add_argument(
+        "-v", "--verbose", action="store_true", help="say more, and show tracebacks", **hide
+    )
+    group.add_argument(
+        "-q", "--quiet", action="store_true", help="no progress, notes or warnings", **hide
+    )
+    takes(
+        group.add_argument("--config", metavar="FILE", help="configuration file to read", **hide),
+        "file",
+    )
+    if actor:
+        group.add_argument(
+            "--actor", metavar="A", help="who does this, for the history (default: cli)", **hide
+        )
+    group.add_argument("--no-color", action="store_true", help="no colours", **hide)
+
+
+def command(
+    subparsers: Subparsers, name: str, summary: str, run: Run, *, more: str = "", actor: bool = True
+) -> Parser:
+    """Add a command that ``run`` carries out."""
+    description = summary[0].upper() + summary[1:] + "." + (f" {more}" if more else "")
+    parser = subparsers.add_parser(name, help=summary, description=description)
+    parser.set_defaults(run=run)
+    add_global_options(parser, actor=actor)
+    return parser
+
+
+def group(subparsers: Subparsers, name: str, summary: str) -> Subparsers:
+    """Add a command that only has commands of its own, such as ``device``."""
+    parser = subparsers.add_parser(
+        name, help=summary, description=summary[0].upper() + summary[1:] + "."
+    )
+    add_global_options(parser)
+    parser.set_defaults(lacking=name)
+    return parser.add_subparsers(title="commands", metavar="COMMAND", dest="subcommand")
+
+
+def takes(action: argparse.Action, what: str) -> None:
+    """Say what the shell may complete here: ``file``, ``dir``, ``remote`` or ``device``."""
+    action.completes = what  # type: ignore[attr-defined]
+
+
+def converted(parse: Callable[[str], T], text: str | None, option: str) -> T | None:
+    """``parse(text)``, with the option's name in the error; None stays None."""
+    if text is None:
+        return None
+    try:
+        return parse(text)
+    except UsageError as error:
+        raise UsageError(f"{option}: {error.message}", remedy=error.remedy) from None
+
+
+def count(text: str) -> int:
+    """A whole number from 0 up, as an argparse type."""
+    if not re.fullmatch(r"\d{1,18}", text):
+        raise argparse.ArgumentTypeError(f"not a whole number: {text!r}")
+    return int(text)
