@@ -14,12 +14,11 @@ from tcfs.state.database import Database
 
 @dataclass(frozen=True, slots=True)
 class PackLocation:
-    """Where a pack's bytes are: ``size`` bytes from ``offset`` of an object."""
+    """Where a pack's bytes are: from ``offset`` of an object (> 0 only inside a segment)."""
 
     id: PackId
     key: StoreKey
-    offset: int
-    size: int
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,27 +38,57 @@ class Index:
     def __init__(self, database: Database) -> None:
         self._db = database
 
+    # Packs
+
     def add_pack(
-        self,
-        namespace: NamespaceId,
-        location: PackLocation,
-        *,
-        pending: int | None = None,
+        self, namespace: NamespaceId, location: PackLocation, *, pending: bool = False
     ) -> None:
-        """Record a pack; ``pending`` is the seq of the segment that is yet to name it."""
+        """Record a pack; ``pending`` while no segment names it."""
         with self._db.transaction() as run:
             run.execute(
-                "INSERT INTO pack (ns, id, key, offset, size, pending) VALUES (?, ?, ?, ?, ?, ?)"
-                " ON CONFLICT (id) DO UPDATE SET pending ="
-                " CASE WHEN excluded.pending IS NULL THEN NULL ELSE pack.pending END",
-                (
-                    *(namespace, location.id, location.key, location.offset),
-                    *(location.size, pending),
-                ),
+                "INSERT INTO pack (ns, id, key, offset, pending) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT (id) DO UPDATE SET pending = min(pending, excluded.pending)",
+                (namespace, location.id, location.key, location.offset, int(pending)),
             )
 
+    def location(self, pack: PackId) -> PackLocation | None:
+        """Where a pack is."""
+        row = self._db.connection.execute(
+            "SELECT id, key, offset FROM pack WHERE id = ?", (pack,)
+        ).fetchone()
+        return PackLocation(PackId(row[0]), StoreKey(row[1]), row[2]) if row else None
+
+    def packs(self, namespace: NamespaceId) -> list[PackLocation]:
+        """Every pack that a segment names."""
+        rows = self._db.connection.execute(
+            "SELECT id, key, offset FROM pack WHERE ns = ? AND NOT pending ORDER BY no",
+            (namespace,),
+        ).fetchall()
+        return [PackLocation(PackId(i), StoreKey(k), o) for i, k, o in rows]
+
+    def pending_packs(self, namespace: NamespaceId) -> list[PackLocation]:
+        """Uploaded packs that the next segment is to name."""
+        rows = self._db.connection.execute(
+            "SELECT id, key, offset FROM pack WHERE ns = ? AND pending ORDER BY no", (namespace,)
+        ).fetchall()
+        return [PackLocation(PackId(i), StoreKey(k), o) for i, k, o in rows]
+
+    def forget_pack(self, pack: PackId) -> None:
+        """Forget a pack that is not in the store after all, and what was said to be in it."""
+        with self._db.transaction() as run:
+            run.execute(
+                "DELETE FROM chunk WHERE pack = (SELECT no FROM pack WHERE id = ?)", (pack,)
+            )
+            run.execute("DELETE FROM pack WHERE id = ?", (pack,))
+
+    # Chunks
+
     def add_chunks(
-        self, namespace: NamespaceId, chunks: Iterable[tuple[ChunkId, ChunkAddress]]
+        self,
+        namespace: NamespaceId,
+        chunks: Iterable[tuple[ChunkId, ChunkAddress]],
+        *,
+        announced: bool = True,
     ) -> None:
         """Record where chunks are. Their packs must be known; a first address stays."""
         numbers: dict[PackId, int] = {}
@@ -67,22 +96,19 @@ class Index:
         for chunk, address in chunks:
             number = numbers.get(address.pack)
             if number is None:
-                number = self._pack_number(address.pack)
+                (number,) = self._db.connection.execute(
+                    "SELECT no FROM pack WHERE id = ?", (address.pack,)
+                ).fetchone()
                 numbers[address.pack] = number
-            rows.append((namespace, chunk, number, *address[1:]))
+            rows.append((namespace, chunk, number, *address[1:], int(announced)))
+        # In key order the tree's pages are filled one after the other.
+        rows.sort()
         with self._db.transaction() as run:
-            run.executemany("INSERT OR IGNORE INTO chunk VALUES (?,?,?,?,?,?,?)", sorted(rows))
-
-    def _pack_number(self, pack: PackId) -> int:
-        (number,) = self._db.connection.execute(
-            "SELECT no FROM pack WHERE id = ?", (pack,)
-        ).fetchone()
-        return int(number)
-
-    def knows_pack(self, pack: PackId) -> bool:
-        """Whether this pack is in the index."""
-        row = self._db.connection.execute("SELECT 1 FROM pack WHERE id = ?", (pack,)).fetchone()
-        return row is not None
+            run.executemany(
+                "INSERT INTO chunk VALUES (?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE"
+                " SET announced = 1 WHERE excluded.announced > chunk.announced",
+                rows,
+            )
 
     def address(self, namespace: NamespaceId, chunk: ChunkId) -> ChunkAddress | None:
         """Where a chunk is, if anywhere."""
@@ -93,48 +119,29 @@ class Index:
         ).fetchone()
         return ChunkAddress(PackId(row[0]), *row[1:]) if row else None
 
-    def addresses(
+    def unannounced(
         self, namespace: NamespaceId, chunks: Iterable[ChunkId]
     ) -> dict[ChunkId, ChunkAddress]:
-        """Where these chunks are; unknown ones are left out."""
+        """Those of the chunks that are stored, but that no segment told of."""
+        run = self._db.connection.execute
         found = {}
-        for chunk in set(chunks):
-            address = self.address(namespace, chunk)
-            if address is not None:
-                found[chunk] = address
+        for chunk in chunks:
+            row = run(
+                "SELECT pack.id, frame_offset, frame_length, chunk.offset, length FROM chunk"
+                " JOIN pack ON pack.no = chunk.pack"
+                " WHERE chunk.ns = ? AND chunk.id = ? AND NOT announced",
+                (namespace, chunk),
+            ).fetchone()
+            if row:
+                found[chunk] = ChunkAddress(PackId(row[0]), *row[1:])
         return found
 
-    def location(self, pack: PackId) -> PackLocation | None:
-        """Where a pack is."""
-        row = self._db.connection.execute(
-            "SELECT id, key, offset, size FROM pack WHERE id = ?", (pack,)
+    def count(self, namespace: NamespaceId) -> int:
+        """How many chunks of a namespace are known."""
+        (count,) = self._db.connection.execute(
+            "SELECT count(*) FROM chunk WHERE ns = ?", (namespace,)
         ).fetchone()
-        return PackLocation(PackId(row[0]), StoreKey(row[1]), row[2], row[3]) if row else None
-
-    def packs(self, namespace: NamespaceId) -> list[PackLocation]:
-        """Every pack that a segment names."""
-        rows = self._db.connection.execute(
-            "SELECT id, key, offset, size FROM pack WHERE ns = ? AND pending IS NULL ORDER BY no",
-            (namespace,),
-        ).fetchall()
-        return [PackLocation(PackId(i), StoreKey(k), o, s) for i, k, o, s in rows]
-
-    def pending_packs(self, namespace: NamespaceId, seq: int) -> list[PackId]:
-        """Packs uploaded for a segment that was not finished."""
-        rows = self._db.connection.execute(
-            "SELECT id FROM pack WHERE ns = ? AND pending = ? ORDER BY no", (namespace, seq)
-        ).fetchall()
-        return [PackId(row[0]) for row in rows]
-
-    def drop_pending_before(self, namespace: NamespaceId, seq: int) -> None:
-        """Forget packs whose segment came and did not name them: they may be swept as garbage."""
-        with self._db.transaction() as run:
-            run.execute(
-                "DELETE FROM chunk WHERE pack IN"
-                " (SELECT no FROM pack WHERE ns = ? AND pending < ?)",
-                (namespace, seq),
-            )
-            run.execute("DELETE FROM pack WHERE ns = ? AND pending < ?", (namespace, seq))
+        return int(count)
 
     def is_empty(self, namespace: NamespaceId) -> bool:
         """Whether no chunk of a namespace is known."""

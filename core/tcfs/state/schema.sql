@@ -84,9 +84,8 @@ CREATE TABLE pack (
     id      TEXT NOT NULL UNIQUE,
     key     TEXT NOT NULL,
     offset  INTEGER NOT NULL,
-    size    INTEGER NOT NULL,
-    -- The segment that will name it; NULL once one does. An upload that was cut off goes on from here.
-    pending INTEGER
+    -- 1 until a segment names it. An upload that was cut off goes on from here.
+    pending INTEGER NOT NULL
 );
 
 -- Where each chunk is.
@@ -98,6 +97,8 @@ CREATE TABLE chunk (
     frame_length INTEGER NOT NULL,
     offset       INTEGER NOT NULL,
     length       INTEGER NOT NULL,
+    -- Whether a segment told the others where it is. If not, the next one that uses it does.
+    announced    INTEGER NOT NULL,
     PRIMARY KEY (ns, id)
 ) WITHOUT ROWID;
 
