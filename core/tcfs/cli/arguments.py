@@ -39,7 +39,6 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **kwargs: Any) -> None:
         # An abbreviation that is unique today may mean another option tomorrow.
         super().__init__(**kwargs, allow_abbrev=False, add_help=False)
-        self._intermixing = False
         self.add_argument("-h", "--help", action="help", help="show this help and exit")
 
     def error(self, message: str) -> NoReturn:
@@ -56,13 +55,41 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         """As argparse, but ``push a --as r b`` means both a and b."""
-        if self._intermixing or self._subparsers is not None:
-            return super().parse_known_args(args, namespace)
-        self._intermixing = True
-        try:
-            return self.parse_known_intermixed_args(args, namespace)
-        finally:
-            self._intermixing = False
+        if args is not None and self._subparsers is None:
+            args = self._options_first(args)
+        return super().parse_known_args(args, namespace)
+
+    def _options_first(self, args: Sequence[str]) -> list[str]:
+        """The same arguments with the positional ones last, behind ``--``.
+
+        argparse's own way of mixing them (``parse_intermixed_args``) forgets what ``--`` said.
+        """
+        options: list[str] = []
+        rest: list[str] = []
+        waiting = iter(args)
+        for arg in waiting:
+            if arg == "--":
+                rest += waiting
+            elif not arg.startswith("-") or arg == "-":
+                rest.append(arg)
+            else:
+                options.append(arg)
+                if self._wants_value(arg) and (value := next(waiting, None)) is not None:
+                    options.append(value)
+        return [*options, "--", *rest] if rest else options
+
+    def _wants_value(self, arg: str) -> bool:
+        """Whether the argument after this option is its value."""
+        if arg.startswith("--"):
+            action = self._option_string_actions.get(arg)
+            return action is not None and action.nargs != 0
+        for index, letter in enumerate(arg[1:], 2):
+            action = self._option_string_actions.get(f"-{letter}")
+            if action is None:
+                return False
+            if action.nargs != 0:
+                return index == len(arg)
+        return False
 
 
 def build_parser() -> Parser:

@@ -247,18 +247,18 @@ def _explained(error: ValidationError, sources: Mapping[str, str]) -> ConfigErro
 
 def _unknown(dotted: str, source: str, known: Iterable[str]) -> ConfigError:
     names = list(known)
+    section, dot, key = dotted.partition(".")
     # Someone who forgot the section's name, or put the key under another one, means the key.
-    key = dotted.rpartition(".")[2]
-    near = _nearest(dotted, names) or next((n for n in names if n.endswith(f".{key}")), None)
-    section = dotted.partition(".")[0]
-    if near is None:
-        near = _nearest(dotted, sections())
-    remedy = (
-        f"Did you mean {near}?" if near else "See all settings with: tcfs config show --defaults"
+    near = _nearest(dotted, names) or next(
+        (name for name in names if name.endswith(f".{key if dot else section}")), None
     )
-    if near is None and section in sections():
-        allowed = ", ".join(sections()[section].model_fields)
-        remedy = f"The settings of [{section}] are: {allowed}."
+    near = near or (None if dot else _nearest(section, sections()))
+    if near:
+        remedy = f"Did you mean {near}?"
+    elif section in sections():
+        remedy = f"The settings of [{section}] are: {', '.join(sections()[section].model_fields)}."
+    else:
+        remedy = "See all settings with: tcfs config show --defaults"
     return ConfigError(f"unknown setting {_shown(dotted)} from {source}", remedy=remedy)
 
 
