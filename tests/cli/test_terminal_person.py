@@ -123,6 +123,14 @@ def test_interrupting_stops_cleanly_with_the_code_of_an_interrupt(tmp_path: Path
     assert person.leaves() == 130
 
 
+def test_interrupting_a_question_ends_the_command_at_once(tmp_path: Path):
+    person = Person("resolve-conflict", "docs/a.txt", home=tmp_path / "h")
+    person.reads("[s]kip? ")
+    person.types("\x03")
+    assert person.leaves() == 130
+    assert "Traceback" not in person.screen
+
+
 def test_progress_shows_at_a_terminal_and_file_names_cannot_steer_it(tmp_path: Path):
     person = Person("push", home=tmp_path / "h", scenario="slow")
     assert person.leaves() == 0

@@ -43,12 +43,14 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError instead of leaving the process."""
-        wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        wrong = re.search(r"(.*): invalid choice: '([^']*)' \(choose from (.*)\)", message)
         if wrong:
-            choices = re.findall(r"[\w-]+", wrong[2])
-            near = difflib.get_close_matches(wrong[1], choices, n=1, cutoff=0.6)
-            message = f"unknown choice {wrong[1]!r}"
-            message += f"; did you mean {near[0]!r}?" if near else f"; choose from {wrong[2]}"
+            where, word, known = wrong.groups()
+            choices = [name for name in re.findall(r"[\w-]+", known) if name[:2] != "__"]
+            near = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+            is_command = where == "argument COMMAND"
+            message = f"unknown command {word!r}" if is_command else f"{where}: not {word!r}"
+            message += f"; did you mean {near[0]!r}?" if near else f"; use {', '.join(choices)}"
         raise UsageError(message, remedy=f"See: {self.prog} --help")
 
     def parse_known_args(  # type: ignore[override]

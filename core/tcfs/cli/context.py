@@ -17,7 +17,7 @@ from tcfs.errors import UsageError
 
 if TYPE_CHECKING:
     from tcfs.config.load import LoadedConfig
-    from tcfs.sync.facade import FleetApi
+    from tcfs.sync.facade import FleetApi, ProgressFn
 
 DEFAULT_ACTOR = "cli"
 
@@ -36,9 +36,10 @@ class Cancellation:
         return self.signal != 0
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal:
-            raise KeyboardInterrupt
+        again = self.signal
         self.signal = number
+        if again:
+            raise KeyboardInterrupt
         if number == signal.SIGINT:
             self._terminal.note("stopping; what is done is kept (Ctrl-C again: stop at once)")
 
@@ -48,7 +49,12 @@ class Cancellation:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {n: signal.signal(n, self._handle) for n in (signal.SIGINT, signal.SIGTERM)}
+        before = {
+            number: signal.signal(number, self._handle)
+            for number in (signal.SIGINT, signal.SIGTERM)
+            # What a shell let us ignore, as it does for commands in the background, stays ignored.
+            if signal.getsignal(number) is not signal.SIG_IGN
+        }
         try:
             yield
         finally:
@@ -107,10 +113,20 @@ class Context:
             self.loaded(), actor=self.actor, create=create, notice=self.terminal.note
         )
         try:
-            with self.cancel.installed():
-                yield opened
+            yield opened
         finally:
             opened.close()
+
+    @contextmanager
+    def working(self) -> Iterator[ProgressFn | None]:
+        """Long work that asks ``cancel``: shows progress, and an interrupt ends it cleanly.
+
+        What comes is the function to report progress to, or None where nobody would see it.
+        """
+        from tcfs.cli.progress import progress_bar
+
+        with self.cancel.installed(), progress_bar(self.terminal) as progress:
+            yield progress
 
     def result(self, value: Any, show: Callable[[], None]) -> None:
         """Print a command's one result: ``value`` as JSON, or what ``show`` prints for people."""

@@ -54,7 +54,7 @@ def _run(arguments: list[str]) -> int:
     terminal = Terminal(colours=not args.no_color, quiet=args.quiet)
     context = Context(args, terminal)
     if args.verbose:
-        _log_to_stderr()
+        _log_to(terminal)
     try:
         return int(args.run(context))
     except BrokenPipeError:
@@ -117,10 +117,15 @@ def _as_tcfs_error(error: Exception) -> TcfsError:
     return TcfsError(f"unexpected {type(error).__name__}{place}")
 
 
-def _log_to_stderr() -> None:
+def _log_to(terminal: Terminal) -> None:
+    """Show what the engine logs, by the way that lets nothing through to the terminal."""
     import logging
 
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(name)s: %(message)s")
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            terminal.err(f"{record.name}: {record.getMessage()}")
+
+    logging.basicConfig(level=logging.INFO, handlers=[Handler()], force=True)
 
 
 def _discard_output() -> None:

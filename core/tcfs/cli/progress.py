@@ -24,7 +24,8 @@ INTERVAL_S: Final = 0.1
 class ProgressBar:
     """A bar on standard error: one line, showing the current stage. Safe to call from threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, colours: bool = True) -> None:
+        self._colours = colours
         self._lock = threading.Lock()
         self._start = self._shown = time.monotonic()
         self._stage = ""
@@ -63,7 +64,7 @@ class ProgressBar:
         if self._bars is None or self._unit != progress.unit:
             if self._bars is not None:
                 self._bars.stop()
-            self._bars, self._unit = _bars(progress.unit), progress.unit
+            self._bars, self._unit = _bars(progress.unit, self._colours), progress.unit
             self._task = self._bars.add_task("", total=None)
             self._bars.start()
         assert self._task is not None
@@ -78,7 +79,7 @@ class ProgressBar:
         )
 
 
-def _bars(unit: str) -> Bars:
+def _bars(unit: str, colours: bool) -> Bars:
     """Columns for bytes or for counted things. What they show is plain text, never markup."""
     from rich.console import Console
     from rich.progress import (
@@ -98,17 +99,17 @@ def _bars(unit: str) -> Bars:
     else:
         columns += [MofNCompleteColumn(), TextColumn(clean(unit), markup=False)]
     columns.append(TimeRemainingColumn(compact=True))
-    console = Console(stderr=True, highlight=False, markup=False)
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False, no_color=not colours)
     return Bars(*columns, console=console, transient=True, refresh_per_second=8)
 
 
 @contextmanager
-def progress_bar(terminal: Terminal, *, wanted: bool = True) -> Iterator[ProgressFn | None]:
+def progress_bar(terminal: Terminal) -> Iterator[ProgressFn | None]:
     """What to pass as ``progress``: a bar at a terminal, None where nobody would see it."""
-    if not wanted or not terminal.shows_progress:
+    if not terminal.shows_progress:
         yield None
         return
-    bar = ProgressBar()
+    bar = ProgressBar(colours=terminal.colours)
     terminal.before_err = bar.pause
     try:
         yield bar

@@ -81,7 +81,7 @@ def _cases(specs: list[Spec], indent: str) -> str:
         opts = [name for option in spec.options for name in option.names]
         lines.append(
             f"{shlex.quote(' '.join(spec.path))}) opts={shlex.quote(' '.join(opts))}; "
-            f"words={shlex.quote(' '.join(words))}; kind={spec.completes or 'none'} ;;"
+            f"offer={shlex.quote(' '.join(words))}; kind={spec.completes or 'none'} ;;"
         )
     return "\n".join(indent + line for line in lines)
 
@@ -95,7 +95,7 @@ def _values(specs: list[Spec], indent: str) -> str:
                 keys = "|".join(shlex.quote(" ".join((*spec.path, n))) for n in option.names)
                 words = shlex.quote(" ".join(option.choices))
                 kind = option.completes or "none"
-                lines.append(f"{keys}) opts=''; words={words}; kind={kind}; value=1 ;;")
+                lines.append(f"{keys}) opts=''; offer={words}; kind={kind}; value=1 ;;")
     return "\n".join(indent + line for line in lines)
 
 
@@ -109,7 +109,7 @@ def _bash(specs: list[Spec]) -> str:
 # bash completion for tcfs
 _tcfs() {{
   local cur=${{COMP_WORDS[COMP_CWORD]}} cmd='' word next i line
-  local opts='' words='' kind=none value=''
+  local opts='' offer='' kind=none value=''
   COMPREPLY=()
   for ((i = 1; i < COMP_CWORD; i++)); do
     word=${{COMP_WORDS[i]}}
@@ -130,7 +130,7 @@ _tcfs() {{
     return
   fi
   # These words are our own; what comes from the store is never expanded.
-  COMPREPLY=($(compgen -W "$words" -- "$cur"))
+  COMPREPLY=($(compgen -W "$offer" -- "$cur"))
   case $kind in
     file)
       compopt -o filenames 2>/dev/null
@@ -140,6 +140,8 @@ _tcfs() {{
       compopt -o filenames 2>/dev/null
       while IFS= read -r line; do COMPREPLY+=("$line"); done \\
         < <(tcfs __complete "$kind" -- "$cur" 2>/dev/null)
+      # A directory is seldom all of a path.
+      [[ ${{#COMPREPLY[@]}} == 1 && ${{COMPREPLY[0]}} == */ ]] && compopt -o nospace 2>/dev/null
       ;;
   esac
 }}
@@ -153,10 +155,9 @@ def _zsh(specs: list[Spec]) -> str:
 # zsh completion for tcfs
 _tcfs() {{
   local cur=${{words[CURRENT]}} cmd='' word next i
-  local opts='' kind=none value=''
+  local opts='' offer='' kind=none value=''
   local -a typed found
   typed=("${{words[@]}}")
-  local words=''
   for ((i = 2; i < CURRENT; i++)); do
     word=$typed[i]
     next="${{cmd:+$cmd }}$word"
@@ -175,12 +176,12 @@ _tcfs() {{
     compadd -- ${{=opts}}
     return
   fi
-  [[ -n $words ]] && compadd -- ${{=words}}
+  [[ -n $offer ]] && compadd -- ${{=offer}}
   case $kind in
     file) _files ;;
     remote|device)
       found=("${{(@f)$(tcfs __complete $kind -- "$cur" 2>/dev/null)}}")
-      [[ -n $found ]] && compadd -Q -- "${{(@q)found}}"
+      [[ -n $found ]] && compadd -S '' -- "${{found[@]}}"
       ;;
   esac
 }}
@@ -195,12 +196,12 @@ def _fish(specs: list[Spec]) -> str:
         "function __tcfs_at",
         "  set -l cmd",
         "  for word in (commandline -opc)[2..-1]",
-        "    switch (string join ' ' $cmd $word)",
+        "    switch (string join -- ' ' $cmd $word)",
         f"      case {' '.join(shlex.quote(' '.join(s.path)) for s in specs if s.path)}",
         "        set cmd $cmd $word",
         "    end",
         "  end",
-        "  test (string join ' ' $cmd) = \"$argv\"",
+        '  test "$cmd" = "$argv"',
         "end",
     ]
     for spec in specs:
@@ -216,7 +217,8 @@ def _fish(specs: list[Spec]) -> str:
                 f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}"
                 for name in option.names
             )
-            more = " -r" if option.takes_value else ""
+            takes_file = option.completes == "file"
+            more = "" if not option.takes_value else " -r" if takes_file else " -x"
             if option.choices:
                 more += f" -a {_fish_quote(' '.join(option.choices))}"
             if option.completes:

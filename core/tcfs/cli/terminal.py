@@ -100,7 +100,7 @@ class Terminal:
     ) -> None:
         self.quiet = quiet
         self.dumb = environ.get("TERM", "") == "dumb"
-        wanted = colours and not self.dumb and not environ.get("NO_COLOR")
+        self.colours = wanted = colours and not self.dumb and not environ.get("NO_COLOR")
         self._out_colours = wanted and is_terminal(sys.stdout)
         self._err_colours = wanted and is_terminal(sys.stderr)
         # The progress bar replaces this while it shows, so that lines do not break into it.

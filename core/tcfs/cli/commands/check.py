@@ -35,7 +35,7 @@ def _verify(ctx: Context) -> int:
     from tcfs.cli.outcome import problem_code
 
     args = ctx.args
-    with ctx.fleet() as fleet, progress_bar(ctx.terminal) as progress:
+    with ctx.fleet() as fleet, ctx.working() as progress:
         report = fleet.verify(
             read_data=args.read_data,
             local=args.local or args.repair,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tcfs.cli.arguments import command, converted, count, takes
 from tcfs.cli.context import local_path
-from tcfs.cli.progress import progress_bar
 from tcfs.config.units import parse_size
 from tcfs.errors import LimitError
 
@@ -99,7 +98,7 @@ def _push(ctx: Context) -> int:
     with ctx.fleet(create=True) as fleet:
 
         def work(limits: Limits) -> r.SyncResult:
-            with progress_bar(ctx.terminal) as progress:
+            with ctx.working() as progress:
                 return fleet.push(
                     paths,
                     as_remote=args.as_remote or "",
@@ -120,7 +119,7 @@ def _pull(ctx: Context) -> int:
     with ctx.fleet() as fleet:
 
         def work(limits: Limits) -> r.SyncResult:
-            with progress_bar(ctx.terminal) as progress:
+            with ctx.working() as progress:
                 return fleet.pull(
                     args.remote,
                     local,
@@ -142,7 +141,7 @@ def _sync(ctx: Context) -> int:
     with ctx.fleet(create=True) as fleet:
 
         def work(limits: Limits) -> tuple[r.SyncResult, r.SyncResult]:
-            with progress_bar(ctx.terminal) as progress:
+            with ctx.working() as progress:
                 return fleet.sync(
                     dry_run=args.dry_run,
                     limits=limits,
