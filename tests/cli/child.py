@@ -73,6 +73,7 @@ def run() -> int:
     code = main(sys.argv[1:])
     asked = {
         "calls": [[name, [str(a) for a in args]] for name, args, _ in engine.fleet.calls],
+        "plans": [kwargs.get("plan") for _, _, kwargs in engine.fleet.calls],
         "joined": engine.joined,
     }
     Path(os.environ["FAKE_RECORD"]).write_text(json.dumps(asked))

@@ -103,7 +103,11 @@ def within_share(*_args: Any, **kwargs: Any) -> Any:
     """Refuses to delete so much until someone said yes."""
     if kwargs["limits"].confirmed:
         return done()
-    return LimitError("this would delete 40 of 50 files")
+    return LimitError(
+        "40 of 50 paths would be deleted; 25 are allowed in one go",
+        remedy="Look at them with --dry-run. If they are meant, say --yes.",
+        details={"deletions": 40, "allowed": 25, "plan": "f" * 64},
+    )
 
 
 def resolved(path: str, resolution: str, **kwargs: Any) -> r.ResolveResult:

@@ -76,7 +76,7 @@ def test_too_many_deletions_need_a_yes_that_a_script_gives_beforehand(tcfs: Shel
     tcfs.answers(push=fake.within_share)
     done = tcfs("push")
     assert done.code == 19
-    assert "add --yes" in done.err
+    assert "say --yes" in done.err
     assert tcfs("push", "--yes").code == 0
 
 

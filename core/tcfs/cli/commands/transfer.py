@@ -97,19 +97,19 @@ def _push(ctx: Context) -> int:
     paths = [local_path(path) for path in args.paths]
     with ctx.fleet(create=True) as fleet:
 
-        def work(limits: Limits) -> r.SyncResult:
+        def work(limits: Limits, plan: str) -> r.SyncResult:
             with ctx.working() as progress:
                 return fleet.push(
                     paths,
                     as_remote=args.as_remote or "",
                     dry_run=args.dry_run,
-                    plan=args.plan,
+                    plan=plan,
                     limits=limits,
                     progress=progress,
                     cancel=ctx.cancel,
                 )
 
-        result = _within_limits(ctx, work)
+        result = _within_limits(ctx, work, args.plan)
     return _finish(ctx, result, [("push", result)])
 
 
@@ -118,20 +118,20 @@ def _pull(ctx: Context) -> int:
     local = local_path(args.local) if args.local else b""
     with ctx.fleet() as fleet:
 
-        def work(limits: Limits) -> r.SyncResult:
+        def work(limits: Limits, plan: str) -> r.SyncResult:
             with ctx.working() as progress:
                 return fleet.pull(
                     args.remote,
                     local,
                     dry_run=args.dry_run,
-                    plan=args.plan,
+                    plan=plan,
                     limits=limits,
                     mode=args.mode,
                     progress=progress,
                     cancel=ctx.cancel,
                 )
 
-        result = _within_limits(ctx, work)
+        result = _within_limits(ctx, work, args.plan)
         result = _settle(ctx, fleet, result)
     return _finish(ctx, result, [("pull", result)])
 
@@ -140,7 +140,7 @@ def _sync(ctx: Context) -> int:
     args = ctx.args
     with ctx.fleet(create=True) as fleet:
 
-        def work(limits: Limits) -> tuple[r.SyncResult, r.SyncResult]:
+        def work(limits: Limits, _plan: str) -> tuple[r.SyncResult, r.SyncResult]:
             with ctx.working() as progress:
                 return fleet.sync(
                     dry_run=args.dry_run,
@@ -150,14 +150,16 @@ def _sync(ctx: Context) -> int:
                     cancel=ctx.cancel,
                 )
 
-        pulled, pushed = _within_limits(ctx, work)
+        pulled, pushed = _within_limits(ctx, work, "")
         pulled = _settle(ctx, fleet, pulled)
         pushed = _without(pushed, pulled.resolved)
     return _finish(ctx, {"pull": pulled, "push": pushed}, [("pull", pulled), ("push", pushed)])
 
 
-def _within_limits(ctx: Context, work: Callable[[Limits], T]) -> T:
+def _within_limits(ctx: Context, work: Callable[[Limits, str], T], plan: str) -> T:
     """Do the work; where it would delete more than the configured share, ask a person first."""
+    from dataclasses import replace
+
     from tcfs.sync.facade import Limits
 
     args = ctx.args
@@ -167,18 +169,18 @@ def _within_limits(ctx: Context, work: Callable[[Limits], T]) -> T:
         confirmed=args.yes,
     )
     try:
-        return work(limits)
+        return work(limits, plan)
     except LimitError as error:
         # A limit given on the command line is meant; only the configured one can be waived.
-        if limits.confirmed or limits.max_delete is not None or limits.max_bytes is not None:
-            raise
-        if not ctx.person:
-            error.remedy = "Look at the plan with --dry-run; if it is what you want, add --yes."
+        configured = "deletions" in error.details and limits.max_delete is None
+        if not configured or limits.confirmed or not ctx.person:
             raise
         ctx.terminal.err(error.message)
         if not ctx.terminal.confirm("Go on?"):
             raise
-    return work(Limits(confirmed=True))
+        # The yes is to what was planned, not to what has become of it since.
+        plan = plan or str(error.details.get("plan", ""))
+    return work(replace(limits, confirmed=True), plan)
 
 
 def _settle(ctx: Context, fleet: FleetApi, result: r.SyncResult) -> r.SyncResult:
