@@ -1,1 +1,1 @@
-"""Who this machine is and how machines join: identity, phrase, epochs, invites, registry."""
+"""Who this machine is: identity, key protection, registry, enrollment."""

@@ -1,1 +1,1 @@
-"""The signed history in a store: append, read, verify."""
+"""Append, read, verify and snapshot the signed history in a store."""
