@@ -155,6 +155,26 @@ def test_a_disk_that_goes_away_during_a_listing_makes_it_fail(store, root):
         list(listing)
 
 
+@pytest.mark.parametrize("prefix", ["", "packs/", "packs/aa/"])
+def test_a_disk_that_goes_away_as_a_listing_begins_makes_it_fail(store, root, prefix):
+    store.put(KEY, b"x")
+
+    def hook(operation, moment):
+        if operation.name == "scan" and root.joinpath("packs").exists():
+            root.rename(root.with_name("elsewhere"))
+            root.mkdir()
+
+    for action in (
+        lambda broken: list(broken.list(prefix)),
+        lambda broken: broken.list_dirs(prefix),
+    ):
+        broken = open_with(root, FaultPlan(hook))
+        with pytest.raises(StoreRefused, match="no store"):
+            action(broken)
+        root.rmdir()
+        root.with_name("elsewhere").rename(root)
+
+
 def test_an_unreadable_directory_makes_every_listing_above_it_fail(store, root):
     # By a hook, not by rights: root reads everything.
     for number in range(5):

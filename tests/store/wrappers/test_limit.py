@@ -113,6 +113,22 @@ def test_no_more_requests_than_allowed_are_under_way_at_once():
     assert meeting.most == 3
 
 
+def test_a_listing_is_a_request_while_it_is_asked_for_more():
+    slots: list[threading.Semaphore] = []
+    free = []
+
+    class Listing(ForwardingStore):
+        def list(self, prefix, after=""):
+            free.append(slots[0].acquire(blocking=False))
+            yield from self.inner.list(prefix, after)
+
+    store = LimitStore(Listing(MemoryStore()), in_flight=1)
+    assert isinstance(store._slot, threading.Semaphore)
+    slots.append(store._slot)
+    assert list(store.list("")) == []
+    assert free == [False]
+
+
 def test_a_listing_that_is_looked_at_holds_up_nobody():
     store = LimitStore(MemoryStore(), in_flight=1)
     store.put(KEY, b"x")
