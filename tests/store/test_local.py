@@ -1,12 +1,10 @@
 """What the embedded store does beyond the protocol: crashes, disks that are full or gone."""
 
 import errno
-import fcntl
 import os
 import shutil
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -384,62 +382,6 @@ def test_a_truly_full_disk_leaves_the_old_object_and_takes_writes_when_there_is_
     with pytest.raises(StoreRefused, match="no store"):
         store.put(KEY, b"x")
     assert os.listdir(mount) == []
-
-
-def test_the_temporary_files_of_a_live_writer_are_never_removed(store, root):
-    store.put(KEY, b"x")
-    mine = Path(os.fsdecode(store._temps.new()))
-    mine.write_bytes(b"being written")
-    os.utime(mine, (0, 0))
-    other = LocalStore(root)
-    other.put(KEY, b"y")
-    assert mine.exists()
-    other.close()
-    assert mine.exists()
-
-
-def test_the_temporary_files_of_a_killed_writer_are_removed_by_the_next(store, root):
-    script = (
-        "import os, sys, signal\n"
-        "from tcfs.store.local import LocalStore\n"
-        "store = LocalStore(sys.argv[1].encode())\n"
-        "open(store._temps.new(), 'wb').write(b'half')\n"
-        "os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run([sys.executable, "-W", "ignore", "-c", script, root], env=environment)
-    assert len(temps(root)) == 2
-    store.put(KEY, b"x")
-    assert len(temps(root)) == 1
-    store.close()
-    assert temps(root) == []
-
-
-def test_a_writer_whose_new_lock_was_taken_for_a_dead_ones_takes_another(store, monkeypatch):
-    # The sweeper comes between the making of the lock file and the taking of the lock.
-    real_flock = fcntl.flock
-    swept: list[int] = []
-
-    def flock(fd, operation):
-        if not swept:
-            swept.append(fd)
-            (name,) = os.listdir(os.fsdecode(store._temps._directory))
-            os.unlink(os.path.join(os.fsdecode(store._temps._directory), name))
-        real_flock(fd, operation)
-
-    monkeypatch.setattr(fcntl, "flock", flock)
-    temp = store._temps.new()
-    assert swept
-    token = os.path.basename(temp).split(b"-")[0]
-    assert os.path.exists(os.path.dirname(temp) + b"/" + token + b".lock")
-
-
-def test_a_lost_temporary_directory_is_made_again(store, root):
-    store.put(KEY, b"x")
-    store.close()
-    shutil.rmtree(root / ".tmp")
-    store.put(KEY, b"y")
-    assert store.get(KEY) == b"y"
 
 
 def test_a_lost_directory_of_objects_is_made_again_on_the_second_try(store, root):
