@@ -1,1 +1,1 @@
-"""Where objects live: one protocol, adapters for each kind of store, wrappers around them."""
+"""Where objects live: one protocol, an adapter for each kind of store, wrappers."""

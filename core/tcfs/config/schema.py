@@ -1,0 +1,293 @@
+"""Every setting: its name, type, default and meaning.
+
+The names are the ones that users of tcfs know. The JSON schema of ``Config`` is what the Nix
+modules make their options from, so a description here is what a host's owner reads there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic.fields import FieldInfo
+
+from tcfs.config.units import parse_duration
+from tcfs.errors import UsageError
+from tcfs.model.ids import DEFAULT_NAMESPACE, check_device_name, check_namespace
+
+ConflictMode = Literal["auto", "interactive", "defer"]
+GitSyncMode = Literal["bundle", "raw"]
+LogLevel = Literal["error", "warn", "info", "debug", "trace"]
+LogFormat = Literal["text", "json"]
+
+ENDPOINT_SCHEMES = ("file", "s3", "http", "https")
+_PREFIX = re.compile(r"([a-z0-9._-]+(/[a-z0-9._-]+)*)?")
+_REMOTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def _told(check: Callable[[str], Any], value: str) -> Any:
+    """What ``check`` makes of the value; its remedy as pydantic wants to hear it otherwise."""
+    try:
+        return check(value)
+    except UsageError as error:
+        raise ValueError(error.remedy) from None
+
+
+def _duration(value: Any) -> Any:
+    return _told(parse_duration, value) if isinstance(value, str) else value
+
+
+Seconds = Annotated[
+    float,
+    BeforeValidator(_duration, json_schema_input_type=float | str),
+]
+"""A length of time: a number of seconds, or text such as ``30s`` or ``5m``."""
+
+
+class Section(BaseModel):
+    """A table of the TOML file. Unknown keys are errors: a misspelt setting must not be silent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class DaemonConfig(Section):
+    """The background service."""
+
+    socket: Path | None = Field(default=None, description="Unix socket of the daemon.")
+    listen: str = Field(
+        default="", description="Address (host:port) for remote clients; empty for none."
+    )
+    metrics_addr: str = Field(
+        default="", description="Address of the metrics page; empty for none."
+    )
+    log_level: LogLevel = Field(default="info", description="Least severe message that is logged.")
+    log_format: LogFormat = Field(default="text", description="Form of log lines.")
+
+
+class StorageConfig(Section):
+    """The object store."""
+
+    endpoint: str = Field(
+        default="",
+        description=(
+            "Where objects live: file:///dir, s3://bucket or the URL of an S3 server. "
+            "Empty for a store embedded in this device's data directory."
+        ),
+    )
+    region: str = Field(default="us-east-1", description="S3 region.")
+    bucket: str = Field(default="tcfs", description="S3 bucket.")
+    prefix: str = Field(default="", description="Prefix of every key, without slashes at its ends.")
+    credentials_file: Path | None = Field(
+        default=None,
+        description="File with the store's credentials; kept out of this file on purpose.",
+    )
+    enforce_tls: bool = Field(default=False, description="Refuse endpoints without TLS.")
+    ca_cert_path: Path | None = Field(
+        default=None, description="Certificate authority (PEM) to trust for the endpoint."
+    )
+    remote_name: str = Field(
+        default="tcfs",
+        description="First component of remote paths such as tcfs/default/notes.txt.",
+    )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _endpoint(cls, value: str) -> str:
+        if not value:
+            return value
+        scheme, separator, rest = value.partition("://")
+        if not separator or scheme not in ENDPOINT_SCHEMES:
+            raise ValueError(f"should begin with one of {', '.join(ENDPOINT_SCHEMES)} and ://")
+        if "@" in rest.partition("/")[0]:
+            raise ValueError("must not hold credentials; use storage.credentials_file")
+        if scheme == "file" and not rest.startswith("/"):
+            raise ValueError("should be file:/// and an absolute path")
+        return value
+
+    @field_validator("prefix")
+    @classmethod
+    def _prefix(cls, value: str) -> str:
+        if not _PREFIX.fullmatch(value) or any(p in (".", "..") for p in value.split("/")):
+            raise ValueError("should be names of a-z, 0-9, '.', '_' and '-' joined by single '/'")
+        return value
+
+    @field_validator("remote_name")
+    @classmethod
+    def _remote_name(cls, value: str) -> str:
+        if not _REMOTE_NAME.fullmatch(value):
+            raise ValueError("should be letters, digits, '.', '_' and '-'")
+        return value
+
+
+class SecretsConfig(Section):
+    """Where credentials come from."""
+
+    age_identity: Path | None = Field(
+        default=None, description="age identity that opens sealed secrets."
+    )
+    kdbx_path: Path | None = Field(default=None, description="KeePass database with credentials.")
+    sops_dir: Path | None = Field(default=None, description="Directory of SOPS files.")
+
+
+class SyncConfig(Section):
+    """What is kept the same, and how."""
+
+    sync_root: Path | None = Field(
+        default=None,
+        description="Directory that push, pull and sync work on when no path is given.",
+    )
+    namespace: str = Field(
+        default=DEFAULT_NAMESPACE, description="Namespace that paths without one belong to."
+    )
+    conflict_mode: ConflictMode = Field(
+        default="auto",
+        description=(
+            "What a pull does about concurrent edits: settle them by the namespace's strategy, "
+            "ask at the terminal, or leave them for later. No side is ever lost."
+        ),
+    )
+    exclude_patterns: tuple[str, ...] = Field(
+        default=("*.swp", "*.swo", ".direnv"),
+        description="Names and paths that are not synced, as in .gitignore.",
+    )
+    sync_hidden_dirs: bool = Field(
+        default=True, description="Sync directories whose name begins with a dot."
+    )
+    sync_git_dirs: bool = Field(default=False, description="Sync .git directories.")
+    git_sync_mode: GitSyncMode = Field(
+        default="bundle", description="How .git directories travel: as a bundle, or file by file."
+    )
+    max_delete_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Deleting more than this share of the files in one go needs a yes.",
+    )
+    max_delete_floor: int = Field(
+        default=10, ge=0, description="Deleting at most this many files never needs a yes."
+    )
+    poll_interval: Seconds = Field(
+        default=30.0,
+        ge=1,
+        description="Time between looks at the store (in seconds, or text such as 30s or 5m).",
+    )
+    jobs: int = Field(
+        default=0,
+        ge=0,
+        description="Processes that chunk, compress and encrypt; 0 for one per core.",
+    )
+    workers: int = Field(
+        default=8, ge=1, le=256, description="Transfers to and from the store at a time."
+    )
+    max_retries: int = Field(
+        default=5, ge=0, description="Attempts after a failed request to the store."
+    )
+    memory_mb: int = Field(default=256, ge=64, description="Memory for data in flight, in MiB.")
+    compression_level: int = Field(default=3, ge=1, le=19, description="zstd level of new data.")
+    state_db: Path | None = Field(
+        default=None,
+        description="Database of what this device last saw; by default in its state directory.",
+    )
+    device_name: str = Field(
+        default="",
+        description="Name for this device when it is first set up; empty for the host's name.",
+    )
+    device_identity: Path | None = Field(
+        default=None,
+        description="Directory of this device's keys; by default in its data directory.",
+    )
+    nats_url: str = Field(default="", description="NATS server for live events; empty for none.")
+    nats_tls: bool = Field(default=False, description="Require TLS to the NATS server.")
+    nats_ca_cert: Path | None = Field(
+        default=None, description="Certificate authority (PEM) to trust for the NATS server."
+    )
+
+    @field_validator("namespace")
+    @classmethod
+    def _namespace(cls, value: str) -> str:
+        return str(_told(check_namespace, value))
+
+    @field_validator("device_name")
+    @classmethod
+    def _device_name(cls, value: str) -> str:
+        return str(_told(check_device_name, value)) if value else value
+
+
+class FuseConfig(Section):
+    """The mounted file system."""
+
+    negative_cache_ttl_secs: int = Field(
+        default=30, ge=0, description="Seconds for which a missing name is remembered as missing."
+    )
+    cache_dir: Path | None = Field(
+        default=None, description="Directory of fetched content; by default in the cache directory."
+    )
+    cache_max_mb: int = Field(
+        default=10240, ge=0, description="Most space for fetched content, in MiB."
+    )
+
+
+class CryptoConfig(Section):
+    """End-to-end encryption."""
+
+    enabled: bool = Field(
+        default=True,
+        description="Encrypt a repository that this device creates. Fixed once created.",
+    )
+    argon2_mem_cost_kib: int = Field(
+        default=65536, ge=8192, description="Memory of the passphrase derivation, in KiB."
+    )
+    argon2_time_cost: int = Field(
+        default=3, ge=1, description="Passes of the passphrase derivation."
+    )
+    argon2_parallelism: int = Field(
+        default=4, ge=1, description="Lanes of the passphrase derivation."
+    )
+    master_key_file: Path | None = Field(
+        default=None, description="File of a key kept by other means."
+    )
+    device_identity: Path | None = Field(default=None, description="age identity of this device.")
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    daemon: DaemonConfig = Field(default=DaemonConfig(), description="The background service.")
+    storage: StorageConfig = Field(default=StorageConfig(), description="The object store.")
+    secrets: SecretsConfig = Field(
+        default=SecretsConfig(), description="Where credentials come from."
+    )
+    sync: SyncConfig = Field(default=SyncConfig(), description="What is kept the same, and how.")
+    fuse: FuseConfig = Field(default=FuseConfig(), description="The mounted file system.")
+    crypto: CryptoConfig = Field(default=CryptoConfig(), description="End-to-end encryption.")
+
+
+def sections() -> dict[str, type[Section]]:
+    """The tables of the TOML file by name."""
+    return {name: field.annotation for name, field in Config.model_fields.items()}  # type: ignore[misc]
+
+
+def settings() -> Iterator[tuple[str, FieldInfo]]:
+    """Every setting as (``section.key``, its field)."""
+    for section, model in sections().items():
+        for key, field in model.model_fields.items():
+            yield f"{section}.{key}", field
+
+
+def is_path(field: FieldInfo) -> bool:
+    """Whether the setting names a local file or directory."""
+    return field.annotation is Path or Path in get_args(field.annotation)
+
+
+def is_list(field: FieldInfo) -> bool:
+    """Whether the setting is a list."""
+    return getattr(field.annotation, "__origin__", None) is tuple
+
+
+def schema_json() -> str:
+    """The JSON schema of the configuration, formatted and ending in a newline."""
+    return json.dumps(Config.model_json_schema(), indent=2, sort_keys=True) + "\n"

@@ -1,0 +1,1 @@
+"""File bytes to sealed packs and back: chunker, frames, packs."""

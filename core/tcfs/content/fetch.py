@@ -1,0 +1,151 @@
+"""The read side: few ranged reads for many chunks, and every chunk verified before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+from tcfs.content.address import ChunkAddress, check_address
+from tcfs.content.frame import Bytes
+from tcfs.content.pack import HEADER_READ, damaged
+from tcfs.content.unpack import PackReader
+from tcfs.errors import IntegrityError
+from tcfs.model.ids import ChunkId, PackId
+
+MAX_GAP: Final = 256 << 10
+"""Bytes not wanted that are read along rather than asking twice."""
+MAX_RANGE: Final = 8 << 20
+"""Bytes of one ranged read, unless a single frame is longer."""
+
+
+class WantedChunk(NamedTuple):
+    """A chunk in a frame's plaintext; ``offset`` and ``length`` in bytes."""
+
+    id: ChunkId
+    offset: int
+    length: int
+
+
+class WantedFrame(NamedTuple):
+    """A frame by its place in the pack, and what is wanted of it."""
+
+    offset: int
+    length: int
+    chunks: list[WantedChunk]
+
+
+class RangePlan(NamedTuple):
+    """One ranged read: ``length`` bytes of ``pack`` from ``offset``, and the frames in it."""
+
+    pack: PackId
+    offset: int
+    length: int
+    frames: list[WantedFrame]
+
+    def head(self, data: Bytes) -> Bytes | None:
+        """The start of the pack, if the bytes of this range hold it: saves reading the header."""
+        return memoryview(data)[:HEADER_READ] if self.offset == 0 else None
+
+
+class OpenedChunk(NamedTuple):
+    """A verified chunk. ``data`` is a view of its frame's plaintext, which it keeps in memory."""
+
+    id: ChunkId
+    data: memoryview
+
+
+class DamagedChunk(NamedTuple):
+    """A chunk that could not be had; ``error`` names the pack and the chunk."""
+
+    id: ChunkId
+    error: IntegrityError
+
+
+class FetchPlan(NamedTuple):
+    """The ranged reads for a set of chunks, by pack and offset, and the chunks no read can get."""
+
+    ranges: list[RangePlan]
+    refused: list[DamagedChunk]
+
+
+def plan_ranges(
+    wanted: Iterable[tuple[ChunkId, ChunkAddress]],
+    *,
+    max_gap: int = MAX_GAP,
+    max_range: int = MAX_RANGE,
+) -> FetchPlan:
+    """Group wanted chunks by frame, and neighbouring frames into ranges.
+
+    A pair given twice is fetched once. A range near the start of a pack begins at its start, so
+    that the header comes along.
+
+    Args:
+        wanted: chunk ids and where they lie.
+        max_gap: bytes between two frames that are read along.
+        max_range: bytes above which a range is not extended.
+    """
+    refused: list[DamagedChunk] = []
+    packs: dict[PackId, dict[tuple[int, int], dict[WantedChunk, None]]] = {}
+    for chunk, address in wanted:
+        try:
+            check_address(address)
+        except IntegrityError as error:
+            refused.append(DamagedChunk(chunk, damaged(address.pack, error.message, chunk)))
+            continue
+        frames = packs.setdefault(address.pack, {})
+        frame = frames.setdefault((address.frame_offset, address.frame_length), {})
+        frame[WantedChunk(chunk, address.offset, address.length)] = None
+    ranges: list[RangePlan] = []
+    for pack in sorted(packs):
+        start, end, members = 0, 0, list[WantedFrame]()
+        for (offset, length), chunks in sorted(packs[pack].items()):
+            too_far = offset - end > max_gap or max(end, offset + length) - start > max_range
+            if too_far:
+                if members:
+                    ranges.append(RangePlan(pack, start, end - start, members))
+                start, end, members = offset, offset, []
+            members.append(WantedFrame(offset, length, sorted(chunks, key=_by_offset)))
+            end = max(end, offset + length)
+        ranges.append(RangePlan(pack, start, end - start, members))
+    return FetchPlan(ranges, refused)
+
+
+def _by_offset(chunk: WantedChunk) -> tuple[int, int]:
+    return chunk.offset, chunk.length
+
+
+def open_frames(
+    data: Bytes, plan: RangePlan, reader: PackReader
+) -> Iterator[OpenedChunk | DamagedChunk]:
+    """The wanted chunks of a range, each verified against its id before it is handed out.
+
+    A damaged chunk or frame is reported, and the others still come. One frame is opened at a time.
+
+    Args:
+        data: the bytes of the range.
+        plan: what they are.
+        reader: of the range's pack.
+    """
+    view = memoryview(data)
+    for offset, length, chunks in plan.frames:
+        start = offset - plan.offset
+        try:
+            plain = reader.open_frame(offset, view[start : start + length])
+        except IntegrityError as error:
+            for chunk in chunks:
+                yield DamagedChunk(
+                    chunk.id, IntegrityError(error.message, details=_named(plan.pack, chunk.id))
+                )
+            continue
+        for chunk in chunks:
+            part = plain[chunk.offset : chunk.offset + chunk.length]
+            try:
+                reader.check_chunk(chunk.id, part)
+            except IntegrityError as error:
+                yield DamagedChunk(chunk.id, error)
+            else:
+                yield OpenedChunk(chunk.id, part)
+
+
+def _named(pack: PackId, chunk: ChunkId) -> dict[str, str]:
+    return {"pack": pack, "chunk": chunk.hex()}

@@ -1,0 +1,1 @@
+"""Who this machine is: identity, key protection, registry, enrollment."""

@@ -1,0 +1,1 @@
+"""Append, read, verify and snapshot the signed history in a store."""

@@ -1,0 +1,1 @@
+"""Trees as a mounted file system: stubs and hydration."""

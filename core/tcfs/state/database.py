@@ -1,0 +1,126 @@
+"""The connection: opening, schema version, transactions.
+
+SQLite in WAL mode with ``synchronous = FULL``: a transaction that returned is on disk, since a
+device that forgets a segment it sent would seem cloned. One writer at a time, kept so by the
+device's lock; readers never wait.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+from tcfs.errors import LocalFileError
+from tcfs.model.ids import DeviceId
+
+SCHEMA_VERSION: Final = 1
+BUSY_TIMEOUT_S: Final = 10.0
+
+
+class Database:
+    """One device's state. Use from one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the state file.
+
+        Raises:
+            LocalFileError: it cannot be opened, is damaged, or is of a later version.
+        """
+        self.path = path
+        try:
+            self.connection = sqlite3.connect(
+                path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            )
+            self._prepare()
+        except sqlite3.Error as error:
+            raise LocalFileError(
+                f"the state file {path} cannot be opened: {error}",
+                remedy="Move it away and run: tcfs rebuild-index",
+            ) from error
+        self._device_numbers: dict[DeviceId, int] = {}
+        self._device_ids: dict[int, DeviceId] = {}
+
+    def _prepare(self) -> None:
+        run = self.connection.execute
+        run("PRAGMA journal_mode = WAL")
+        run("PRAGMA synchronous = FULL")
+        run("PRAGMA foreign_keys = ON")
+        run("PRAGMA cache_size = -32000")
+        (version,) = run("PRAGMA user_version").fetchone()
+        if version == 0:
+            schema = resources.files("tcfs.state").joinpath("schema.sql").read_text("utf-8")
+            run("BEGIN IMMEDIATE")
+            (version,) = run("PRAGMA user_version").fetchone()
+            if version == 0:
+                for statement in _statements(schema):
+                    run(statement)
+                run(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                version = SCHEMA_VERSION
+            run("COMMIT")
+        if version != SCHEMA_VERSION:
+            raise LocalFileError(
+                f"the state file {self.path} is of version {version}, this tcfs knows "
+                f"{SCHEMA_VERSION}",
+                remedy="Use the newer tcfs that wrote it.",
+            )
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing, durable when the context ends. Nested: part of the outer one."""
+        if self.connection.in_transaction:
+            yield self.connection
+            return
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self.connection
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            self._device_numbers.clear()
+            self._device_ids.clear()
+            raise
+        try:
+            self.connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self.connection.execute("ROLLBACK")
+            raise LocalFileError(
+                f"the state file {self.path} cannot be written: {error}"
+            ) from error
+
+    def device_no(self, device: DeviceId) -> int:
+        """The small number of a device, given on first use."""
+        number = self._device_numbers.get(device)
+        if number is None:
+            run = self.connection.execute
+            run("INSERT OR IGNORE INTO device (id) VALUES (?)", (device,))
+            (number,) = run("SELECT no FROM device WHERE id = ?", (device,)).fetchone()
+            self._device_numbers[device] = number
+            self._device_ids[number] = device
+        return number
+
+    def device_id(self, number: int) -> DeviceId:
+        """The device of a small number."""
+        device = self._device_ids.get(number)
+        if device is None:
+            (text,) = self.connection.execute(
+                "SELECT id FROM device WHERE no = ?", (number,)
+            ).fetchone()
+            device = DeviceId(text)
+            self._device_ids[number] = device
+        return device
+
+    def close(self) -> None:
+        """Close the file."""
+        self.connection.close()
+
+
+def _statements(script: str) -> Iterator[str]:
+    pending = ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            yield pending
+            pending = ""

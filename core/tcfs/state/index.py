@@ -1,0 +1,226 @@
+"""Where chunks and packs are, and finished segments on their way to the store."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tcfs.content.address import ChunkAddress
+from tcfs.model.ids import ChunkId, NamespaceId, PackId, StoreKey
+from tcfs.state.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class PackLocation:
+    """Where a pack's bytes are: from ``offset`` of an object (> 0 only inside a segment)."""
+
+    id: PackId
+    key: StoreKey
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEntry:
+    """A finished segment, kept until the store and this state have it."""
+
+    namespace: NamespaceId
+    seq: int
+    key: StoreKey
+    data: bytes
+    root: int | None
+
+
+class Index:
+    """Chunk and pack locations of every namespace."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    # Packs
+
+    def add_pack(
+        self, namespace: NamespaceId, location: PackLocation, *, pending: bool = False
+    ) -> None:
+        """Record a pack; ``pending`` while no segment names it."""
+        with self._db.transaction() as run:
+            run.execute(
+                "INSERT INTO pack (ns, id, key, offset, pending) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT (id) DO UPDATE SET pending = min(pending, excluded.pending)",
+                (namespace, location.id, location.key, location.offset, int(pending)),
+            )
+
+    def location(self, pack: PackId) -> PackLocation | None:
+        """Where a pack is."""
+        row = self._db.connection.execute(
+            "SELECT id, key, offset FROM pack WHERE id = ?", (pack,)
+        ).fetchone()
+        return PackLocation(PackId(row[0]), StoreKey(row[1]), row[2]) if row else None
+
+    def packs(self, namespace: NamespaceId) -> list[PackLocation]:
+        """Every pack that a segment names."""
+        rows = self._db.connection.execute(
+            "SELECT id, key, offset FROM pack WHERE ns = ? AND NOT pending ORDER BY no",
+            (namespace,),
+        ).fetchall()
+        return [PackLocation(PackId(i), StoreKey(k), o) for i, k, o in rows]
+
+    def pending_packs(self, namespace: NamespaceId) -> list[PackLocation]:
+        """Uploaded packs that the next segment is to name."""
+        rows = self._db.connection.execute(
+            "SELECT id, key, offset FROM pack WHERE ns = ? AND pending ORDER BY no", (namespace,)
+        ).fetchall()
+        return [PackLocation(PackId(i), StoreKey(k), o) for i, k, o in rows]
+
+    def forget_pack(self, pack: PackId) -> None:
+        """Forget a pack that is not in the store after all, and what was said to be in it."""
+        with self._db.transaction() as run:
+            run.execute(
+                "DELETE FROM chunk WHERE pack = (SELECT no FROM pack WHERE id = ?)", (pack,)
+            )
+            run.execute("DELETE FROM pack WHERE id = ?", (pack,))
+
+    # Chunks
+
+    def add_chunks(
+        self,
+        namespace: NamespaceId,
+        chunks: Iterable[tuple[ChunkId, ChunkAddress]],
+        *,
+        announced: bool = True,
+    ) -> None:
+        """Record where chunks are. Their packs must be known; a first address stays."""
+        numbers: dict[PackId, int] = {}
+        rows = []
+        for chunk, address in chunks:
+            number = numbers.get(address.pack)
+            if number is None:
+                (number,) = self._db.connection.execute(
+                    "SELECT no FROM pack WHERE id = ?", (address.pack,)
+                ).fetchone()
+                numbers[address.pack] = number
+            rows.append((namespace, chunk, number, *address[1:], int(announced)))
+        # In key order the tree's pages are filled one after the other.
+        rows.sort()
+        with self._db.transaction() as run:
+            run.executemany(
+                "INSERT INTO chunk VALUES (?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE"
+                " SET announced = 1 WHERE excluded.announced > chunk.announced",
+                rows,
+            )
+
+    def address(self, namespace: NamespaceId, chunk: ChunkId) -> ChunkAddress | None:
+        """Where a chunk is, if anywhere."""
+        row = self._db.connection.execute(
+            "SELECT pack.id, frame_offset, frame_length, chunk.offset, length"
+            " FROM chunk JOIN pack ON pack.no = chunk.pack WHERE chunk.ns = ? AND chunk.id = ?",
+            (namespace, chunk),
+        ).fetchone()
+        return ChunkAddress(PackId(row[0]), *row[1:]) if row else None
+
+    def unannounced(
+        self, namespace: NamespaceId, chunks: Iterable[ChunkId]
+    ) -> dict[ChunkId, ChunkAddress]:
+        """Those of the chunks that are stored, but that no segment told of."""
+        run = self._db.connection.execute
+        found = {}
+        for chunk in chunks:
+            row = run(
+                "SELECT pack.id, frame_offset, frame_length, chunk.offset, length FROM chunk"
+                " JOIN pack ON pack.no = chunk.pack"
+                " WHERE chunk.ns = ? AND chunk.id = ? AND NOT announced",
+                (namespace, chunk),
+            ).fetchone()
+            if row:
+                found[chunk] = ChunkAddress(PackId(row[0]), *row[1:])
+        return found
+
+    def chunks_of(self, pack: PackId) -> set[ChunkId]:
+        """The chunks that are known to be in a pack."""
+        rows = self._db.connection.execute(
+            "SELECT chunk.id FROM chunk JOIN pack ON pack.no = chunk.pack WHERE pack.id = ?",
+            (pack,),
+        )
+        return {ChunkId(chunk) for (chunk,) in rows}
+
+    def count(self, namespace: NamespaceId) -> int:
+        """How many chunks of a namespace are known."""
+        (count,) = self._db.connection.execute(
+            "SELECT count(*) FROM chunk WHERE ns = ?", (namespace,)
+        ).fetchone()
+        return int(count)
+
+    def is_empty(self, namespace: NamespaceId) -> bool:
+        """Whether no chunk of a namespace is known."""
+        row = self._db.connection.execute(
+            "SELECT 1 FROM chunk WHERE ns = ? LIMIT 1", (namespace,)
+        ).fetchone()
+        return row is None
+
+
+class Outbox:
+    """Finished segments not yet known to be in the store."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def add(self, entry: OutboxEntry) -> None:
+        """Keep a segment, durably, before it is sent."""
+        with self._db.transaction() as run:
+            run.execute(
+                "INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?, ?)",
+                (entry.namespace, entry.seq, entry.key, entry.data, entry.root),
+            )
+
+    def all(self) -> list[OutboxEntry]:
+        """Every entry, oldest first."""
+        rows = self._db.connection.execute(
+            "SELECT ns, seq, key, data, root FROM outbox ORDER BY ns, seq"
+        ).fetchall()
+        return [OutboxEntry(NamespaceId(n), s, StoreKey(k), d, r) for n, s, k, d, r in rows]
+
+    def count(self) -> int:
+        """How many segments wait."""
+        (count,) = self._db.connection.execute("SELECT count(*) FROM outbox").fetchone()
+        return int(count)
+
+    def remove(self, entry: OutboxEntry) -> None:
+        """Forget a segment that the store and this state have."""
+        with self._db.transaction() as run:
+            run.execute("DELETE FROM outbox WHERE ns = ? AND seq = ?", (entry.namespace, entry.seq))
+
+
+class StoredChunks:
+    """Which chunks are in the store already, asked from worker processes.
+
+    Picklable: each process opens the state file for reading when it is first asked.
+    """
+
+    def __init__(self, path: Path, namespace: NamespaceId) -> None:
+        self._path = path
+        self._namespace = namespace
+        self._connection: sqlite3.Connection | None = None
+
+    def __getstate__(self) -> tuple[Path, NamespaceId]:
+        return (self._path, self._namespace)
+
+    def __setstate__(self, state: tuple[Path, NamespaceId]) -> None:
+        self._path, self._namespace = state
+        self._connection = None
+
+    def contains_many(self, ids: Sequence[ChunkId]) -> set[ChunkId]:
+        """Those of the ids that are stored."""
+        if self._connection is None:
+            # Large files are read in threads of their own: one connection may serve several.
+            self._connection = sqlite3.connect(
+                f"{self._path.as_uri()}?mode=ro", uri=True, check_same_thread=False
+            )
+        run = self._connection.execute
+        return {
+            chunk
+            for chunk in ids
+            if run(
+                "SELECT 1 FROM chunk WHERE ns = ? AND id = ?", (self._namespace, chunk)
+            ).fetchone()
+        }

@@ -1,0 +1,258 @@
+"""Roots and their base: which local directories belong where, and what they last had on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from tcfs.model.clock import VectorClock
+from tcfs.model.ids import NamespaceId, RelPath
+from tcfs.model.manifest import Kind
+from tcfs.model.paths import ROOT
+from tcfs.model.plan import BaseEntry
+from tcfs.state.database import Database
+from tcfs.state.history import below, dump_clock, dump_ids, parse_ids
+
+_COLUMNS: Final = (
+    "path, ids, clock, kind, size, mode, mtime_ns, ctime_ns, inode, file_hash, target, size_class"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A local directory or file and its place in a namespace.
+
+    Attributes:
+        local: absolute path.
+        marker: what the directory's identity marker says; empty for a single file, or where none
+            could be written, when ``device`` and ``inode`` tell the directory instead.
+        pulled: the history row up to which remote changes were taken up.
+    """
+
+    id: int
+    local: bytes
+    namespace: NamespaceId
+    remote: RelPath
+    marker: str
+    device: int
+    inode: int
+    pulled: int
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What a pull is about to put at a path; kind ``tombstone`` for a removal."""
+
+    path: RelPath
+    kind: Kind
+    entry: BaseEntry | None
+    """The base that holds once it is done; None for a removal."""
+
+
+class Roots:
+    """Roots, their base rows, and what a pull has yet to do in them."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self._clocks: dict[str, VectorClock] = {}
+
+    # Roots
+
+    def all(self) -> list[Root]:
+        """Every root, by local path."""
+        rows = self._db.connection.execute("SELECT * FROM root ORDER BY local").fetchall()
+        return [_root(row) for row in rows]
+
+    def add(
+        self,
+        local: bytes,
+        namespace: NamespaceId,
+        remote: RelPath,
+        *,
+        marker: str = "",
+        device: int = 0,
+        inode: int = 0,
+    ) -> Root:
+        """Record a root; the same again gives the one there is."""
+        with self._db.transaction() as run:
+            run.execute(
+                "INSERT OR IGNORE INTO root (local, ns, remote, marker, device, inode, pulled)"
+                " VALUES (?, ?, ?, ?, ?, ?, 0)",
+                (local, namespace, remote, marker, _signed(device), _signed(inode)),
+            )
+            row = run.execute(
+                "SELECT * FROM root WHERE local = ? AND ns = ? AND remote = ?",
+                (local, namespace, remote),
+            ).fetchone()
+        return _root(row)
+
+    def remove(self, root: Root) -> None:
+        """Forget a root and its base; nothing on disk or in the store changes."""
+        with self._db.transaction() as run:
+            run.execute("DELETE FROM root WHERE id = ?", (root.id,))
+
+    # Base
+
+    def base(self, root: Root, prefix: RelPath = ROOT) -> dict[RelPath, BaseEntry]:
+        """The base at and below a path of the root."""
+        low, high = below(prefix)
+        rows = self._db.connection.execute(
+            f"SELECT {_COLUMNS} FROM base WHERE root = ?"
+            " AND (path = ? OR (path >= ? AND path < ?))",
+            (root.id, prefix, low, high),
+        )
+        return {RelPath(row[0]): self._entry(row) for row in rows}
+
+    def base_of(self, root: Root, path: RelPath) -> BaseEntry | None:
+        """The base of one path."""
+        row = self._db.connection.execute(
+            f"SELECT {_COLUMNS} FROM base WHERE root = ? AND path = ?", (root.id, path)
+        ).fetchone()
+        return self._entry(row) if row else None
+
+    def base_count(self, root: Root) -> int:
+        """How many paths of a root are tracked."""
+        (count,) = self._db.connection.execute(
+            "SELECT count(*) FROM base WHERE root = ?", (root.id,)
+        ).fetchone()
+        return int(count)
+
+    def set_base(self, root: Root, entries: Iterable[tuple[RelPath, BaseEntry]]) -> None:
+        """Record what is on disk now, durably; the paths are no longer to do or intended."""
+        rows = [(root.id, path, *_row(entry)) for path, entry in entries]
+        keys = [row[:2] for row in rows]
+        with self._db.transaction() as run:
+            run.executemany("INSERT OR REPLACE INTO base VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", rows)
+            run.executemany("DELETE FROM todo WHERE root = ? AND path = ?", keys)
+            run.executemany("DELETE FROM intent WHERE root = ? AND path = ?", keys)
+
+    def drop_base(self, root: Root, paths: Iterable[RelPath]) -> None:
+        """Record that nothing is on disk at these paths, and that nothing is to do there."""
+        keys = [(root.id, path) for path in paths]
+        with self._db.transaction() as run:
+            run.executemany("DELETE FROM base WHERE root = ? AND path = ?", keys)
+            run.executemany("DELETE FROM todo WHERE root = ? AND path = ?", keys)
+            run.executemany("DELETE FROM intent WHERE root = ? AND path = ?", keys)
+
+    def _entry(self, row: tuple[Any, ...]) -> BaseEntry:
+        # A tree pushed in one go has a clock per file; a tree pulled twice shares most of them.
+        clock = self._clocks.get(row[2])
+        if clock is None:
+            clock = VectorClock(orjson.loads(row[2]))
+            if len(self._clocks) < 10_000:
+                self._clocks[row[2]] = clock
+        return BaseEntry(
+            ids=parse_ids(row[1]),
+            clock=clock,
+            kind=row[3],
+            size=row[4],
+            mode=row[5],
+            mtime_ns=row[6],
+            ctime_ns=row[7],
+            inode=_unsigned(row[8]),
+            file_hash=row[9],
+            target=row[10],
+            size_class=row[11],
+        )
+
+    # What a pull has yet to do
+
+    def take_up(self, root: Root, paths: Iterable[RelPath], pulled: int) -> None:
+        """Record that remote changes up to a history row are to be put on disk."""
+        with self._db.transaction() as run:
+            run.executemany(
+                "INSERT OR IGNORE INTO todo VALUES (?, ?)", [(root.id, path) for path in paths]
+            )
+            run.execute("UPDATE root SET pulled = ? WHERE id = ?", (pulled, root.id))
+
+    def todo(self, root: Root, prefix: RelPath = ROOT) -> list[RelPath]:
+        """Paths with remote changes not yet on disk, in order."""
+        low, high = below(prefix)
+        rows = self._db.connection.execute(
+            "SELECT path FROM todo WHERE root = ? AND (path = ? OR (path >= ? AND path < ?))"
+            " ORDER BY path",
+            (root.id, prefix, low, high),
+        )
+        return [RelPath(path) for (path,) in rows.fetchall()]
+
+    def done(self, root: Root, paths: Iterable[RelPath]) -> None:
+        """Record that nothing is to do at these paths."""
+        with self._db.transaction() as run:
+            run.executemany(
+                "DELETE FROM todo WHERE root = ? AND path = ?", [(root.id, p) for p in paths]
+            )
+
+    def waiting(self, root: Root) -> int:
+        """How many paths have remote changes not yet on disk."""
+        (count,) = self._db.connection.execute(
+            "SELECT count(*) FROM todo WHERE root = ?", (root.id,)
+        ).fetchone()
+        return int(count)
+
+    # Intents
+
+    def intend(self, root: Root, intents: Iterable[Intent]) -> None:
+        """Record, durably, what is about to be put on disk."""
+        rows = []
+        for intent in intents:
+            e = intent.entry
+            rows.append(
+                (root.id, intent.path, "[]", "{}", intent.kind, 0, 0, 0, b"", b"", 0)
+                if e is None
+                else (
+                    *(root.id, intent.path, dump_ids(e.ids), dump_clock(e.clock.clocks), e.kind),
+                    *(e.size, e.mode, e.mtime_ns, e.file_hash, e.target, e.size_class),
+                )
+            )
+        with self._db.transaction() as run:
+            run.executemany("INSERT OR REPLACE INTO intent VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)
+
+    def intents(self, root: Root) -> list[Intent]:
+        """What a pull that was cut off was about to put on disk."""
+        rows = self._db.connection.execute(
+            "SELECT path, ids, clock, kind, size, mode, mtime_ns, 0, 0, file_hash, target,"
+            " size_class FROM intent WHERE root = ? ORDER BY path",
+            (root.id,),
+        ).fetchall()
+        return [
+            Intent(RelPath(row[0]), row[3], None if row[3] == "tombstone" else self._entry(row))
+            for row in rows
+        ]
+
+    def clear_intents(self, root: Root) -> None:
+        """Forget the intents of a root."""
+        with self._db.transaction() as run:
+            run.execute("DELETE FROM intent WHERE root = ?", (root.id,))
+
+
+def _root(row: tuple[Any, ...]) -> Root:
+    return Root(
+        id=row[0],
+        local=row[1],
+        namespace=NamespaceId(row[2]),
+        remote=RelPath(row[3]),
+        marker=row[4],
+        device=_unsigned(row[5]),
+        inode=_unsigned(row[6]),
+        pulled=row[7],
+    )
+
+
+def _row(entry: BaseEntry) -> tuple[Any, ...]:
+    return (
+        *(dump_ids(entry.ids), dump_clock(entry.clock.clocks), entry.kind, entry.size),
+        *(entry.mode, entry.mtime_ns, entry.ctime_ns, _signed(entry.inode)),
+        *(entry.file_hash, entry.target, entry.size_class),
+    )
+
+
+def _signed(value: int) -> int:
+    """SQLite's integers have a sign; some file systems use all 64 bits of an inode."""
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def _unsigned(value: int) -> int:
+    return value + (1 << 64) if value < 0 else value

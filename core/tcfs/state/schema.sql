@@ -1,0 +1,182 @@
+-- What this device knows. Everything here but `base`, `root`, `outbox` and `intent` can be rebuilt
+-- from the store; those four say how this machine's files relate to it.
+--
+-- Paths are bytes. Hashes and chunk ids are 32 bytes. Times of files are nanoseconds.
+
+-- Device ids as small numbers, since every version carries one.
+CREATE TABLE device (
+    no INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE
+);
+
+-- The verified head of each chain: what `seen` says, and where the next fetch begins.
+CREATE TABLE chain (
+    ns      TEXT NOT NULL,
+    device  INTEGER NOT NULL REFERENCES device,
+    seq     INTEGER NOT NULL,
+    hash    TEXT NOT NULL,
+    lamport INTEGER NOT NULL,
+    counter INTEGER NOT NULL,  -- highest version counter up to here
+    PRIMARY KEY (ns, device)
+) WITHOUT ROWID;
+
+-- Every verified segment: what was seen at which point of a chain.
+CREATE TABLE segment (
+    ns         TEXT NOT NULL,
+    device     INTEGER NOT NULL REFERENCES device,
+    seq        INTEGER NOT NULL,
+    hash       TEXT NOT NULL,
+    lamport    INTEGER NOT NULL,
+    counter    INTEGER NOT NULL,  -- highest version counter up to here
+    written_at INTEGER NOT NULL,
+    accepted   INTEGER NOT NULL,  -- 0: in quarantine, past a fork or a revocation
+    PRIMARY KEY (ns, device, seq, hash)
+) WITHOUT ROWID;
+
+-- Raw control segments and claims, so that membership is known without asking the store.
+CREATE TABLE control_object (
+    key  TEXT PRIMARY KEY,
+    data BLOB NOT NULL
+) WITHOUT ROWID;
+
+-- Every accepted version. `row` rises with the order of acceptance: a root that has pulled up to
+-- row N looks at the paths of the versions after N.
+CREATE TABLE version (
+    row        INTEGER PRIMARY KEY,
+    ns         TEXT NOT NULL,
+    path       BLOB NOT NULL,
+    device     INTEGER NOT NULL REFERENCES device,
+    counter    INTEGER NOT NULL,
+    live       INTEGER NOT NULL,  -- 1 until a version names this one as its parent
+    lamport    INTEGER NOT NULL,
+    seq        INTEGER NOT NULL,
+    op         TEXT NOT NULL,
+    kind       TEXT NOT NULL,
+    file_hash  BLOB NOT NULL,
+    file_size  INTEGER NOT NULL,
+    mode       INTEGER NOT NULL,
+    mtime_ns   INTEGER NOT NULL,
+    target     BLOB NOT NULL,
+    size_class INTEGER NOT NULL,
+    written_at INTEGER NOT NULL,
+    written_by TEXT NOT NULL,
+    actor      TEXT NOT NULL,
+    moved_from BLOB,
+    parents    TEXT NOT NULL,  -- JSON [[device id, counter]]
+    clock      TEXT NOT NULL,  -- JSON {device id: counter}
+    chunks     BLOB NOT NULL,  -- chunk ids, one after the other
+    extra      TEXT            -- JSON of manifest fields this version does not know
+);
+CREATE INDEX version_path ON version (ns, path);
+CREATE UNIQUE INDEX version_id ON version (ns, device, counter);
+
+-- Parents whose versions have not arrived: they are born superseded.
+CREATE TABLE superseded (
+    ns      TEXT NOT NULL,
+    device  INTEGER NOT NULL REFERENCES device,
+    counter INTEGER NOT NULL,
+    PRIMARY KEY (ns, device, counter)
+) WITHOUT ROWID;
+
+-- Where packs are: objects of their own, or inside a segment (offset > 0).
+CREATE TABLE pack (
+    no      INTEGER PRIMARY KEY,
+    ns      TEXT NOT NULL,
+    id      TEXT NOT NULL UNIQUE,
+    key     TEXT NOT NULL,
+    offset  INTEGER NOT NULL,
+    -- 1 until a segment names it. An upload that was cut off goes on from here.
+    pending INTEGER NOT NULL
+);
+
+-- Where each chunk is.
+CREATE TABLE chunk (
+    ns           TEXT NOT NULL,
+    id           BLOB NOT NULL,
+    pack         INTEGER NOT NULL REFERENCES pack,
+    frame_offset INTEGER NOT NULL,
+    frame_length INTEGER NOT NULL,
+    offset       INTEGER NOT NULL,
+    length       INTEGER NOT NULL,
+    -- Whether a segment told the others where it is. If not, the next one that uses it does.
+    announced    INTEGER NOT NULL,
+    PRIMARY KEY (ns, id)
+) WITHOUT ROWID;
+
+-- A local directory or file and its place in a namespace.
+CREATE TABLE root (
+    id      INTEGER PRIMARY KEY,
+    local   BLOB NOT NULL,     -- absolute path
+    ns      TEXT NOT NULL,
+    remote  BLOB NOT NULL,     -- path within the namespace; empty = all of it
+    marker  TEXT NOT NULL,     -- what `.tcfs/root` in it must say; empty for a single file
+    device  INTEGER NOT NULL,  -- st_dev and st_ino where no marker could be written, else 0
+    inode   INTEGER NOT NULL,
+    pulled  INTEGER NOT NULL,  -- `version.row` up to which remote changes were taken up
+    UNIQUE (local, ns, remote)
+);
+
+-- The last synced tree: what this root last had on disk, of which versions, with the file's stat.
+-- Paths are relative to the root; the root itself is the empty path.
+CREATE TABLE base (
+    root       INTEGER NOT NULL REFERENCES root ON DELETE CASCADE,
+    path       BLOB NOT NULL,
+    ids        TEXT NOT NULL,  -- JSON [[device id, counter]]: parents of the next local edit
+    clock      TEXT NOT NULL,  -- JSON {device id: counter}
+    kind       TEXT NOT NULL,
+    size       INTEGER NOT NULL,
+    mode       INTEGER NOT NULL,
+    mtime_ns   INTEGER NOT NULL,
+    ctime_ns   INTEGER NOT NULL,  -- 0: the stat is not to be trusted, compare content
+    inode      INTEGER NOT NULL,
+    file_hash  BLOB NOT NULL,
+    target     BLOB NOT NULL,
+    size_class INTEGER NOT NULL,
+    PRIMARY KEY (root, path)
+) WITHOUT ROWID;
+
+-- Remote changes taken up but not yet on disk.
+CREATE TABLE todo (
+    root INTEGER NOT NULL REFERENCES root ON DELETE CASCADE,
+    path BLOB NOT NULL,
+    PRIMARY KEY (root, path)
+) WITHOUT ROWID;
+
+-- What a pull is about to put on disk, written before the first rename. After a crash a path that
+-- holds it is remembered as pulled; any other is pulled again. Columns as in `base`;
+-- kind 'tombstone' for a removal.
+CREATE TABLE intent (
+    root       INTEGER NOT NULL REFERENCES root ON DELETE CASCADE,
+    path       BLOB NOT NULL,
+    ids        TEXT NOT NULL,
+    clock      TEXT NOT NULL,
+    kind       TEXT NOT NULL,
+    size       INTEGER NOT NULL,
+    mode       INTEGER NOT NULL,
+    mtime_ns   INTEGER NOT NULL,
+    file_hash  BLOB NOT NULL,
+    target     BLOB NOT NULL,
+    size_class INTEGER NOT NULL,
+    PRIMARY KEY (root, path)
+) WITHOUT ROWID;
+
+-- Finished segments that may not be in the store yet. A retry sends the same bytes.
+CREATE TABLE outbox (
+    ns   TEXT NOT NULL,
+    seq  INTEGER NOT NULL,
+    key  TEXT NOT NULL,
+    data BLOB NOT NULL,
+    root INTEGER  -- whose base follows from the segment; NULL for none
+);
+CREATE UNIQUE INDEX outbox_key ON outbox (key);
+
+-- What was refused, frozen or held back, for status and audit.
+CREATE TABLE finding (
+    ns      TEXT NOT NULL,
+    device  TEXT NOT NULL,
+    seq     INTEGER NOT NULL,
+    kind    TEXT NOT NULL,
+    reason  TEXT NOT NULL,
+    found_at INTEGER NOT NULL,
+    PRIMARY KEY (ns, device, seq, kind)
+) WITHOUT ROWID;

@@ -1,0 +1,39 @@
+"""All of a device's state behind one handle."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tcfs.state.control import ControlCache, Findings
+from tcfs.state.database import Database
+from tcfs.state.history import History
+from tcfs.state.index import Index, Outbox
+from tcfs.state.roots import Roots
+
+
+class State:
+    """One device's state file, by subject."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create it. Raises LocalFileError."""
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.database = Database(path)
+        self.history = History(self.database)
+        self.index = Index(self.database)
+        self.roots = Roots(self.database)
+        self.outbox = Outbox(self.database)
+        self.control = ControlCache(self.database)
+        self.findings = Findings(self.database)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Changes of all subjects together, all or nothing, durable at the end."""
+        with self.database.transaction() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close the file."""
+        self.database.close()

@@ -1,0 +1,1 @@
+"""The engine: scan, push, pull, resolve, history, verify."""

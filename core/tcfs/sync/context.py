@@ -1,0 +1,148 @@
+"""What every operation of the engine works with: this device, opened on its repository."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from tcfs.content.pack import HEADER_READ, PackScope
+from tcfs.content.unpack import PackReaders
+from tcfs.errors import AccessError, CancelledError, IntegrityError
+from tcfs.host.base import Host
+from tcfs.model.access import ControlState, DeviceRecord
+from tcfs.model.event import ChainHead
+from tcfs.model.ids import DeviceId, NamespaceId, PackId
+from tcfs.state.state import State
+from tcfs.store.base import BlobStore
+from tcfs.sync.facade import Cancel, Progress, ProgressFn
+
+if TYPE_CHECKING:
+    from tcfs.config.schema import Config
+    from tcfs.device.epochs import NamespaceKeys
+    from tcfs.device.format import RepositoryFormat
+    from tcfs.device.identity import DeviceIdentity
+    from tcfs.ledger.control import ControlView
+
+
+@dataclass(slots=True)
+class Context:
+    """One device's engine.
+
+    Attributes:
+        view: the control ledger as last read; ``receive.refresh_control`` renews it.
+        open_keys: opens the secrets of a namespace; kept after the first time.
+        actor: who asks, recorded in every event.
+    """
+
+    host: Host
+    store: BlobStore
+    state: State
+    identity: DeviceIdentity
+    format: RepositoryFormat
+    config: Config
+    view: ControlView
+    namespace: NamespaceId
+    actor: str
+    open_keys: Callable[[NamespaceId], NamespaceKeys]
+    progress: ProgressFn | None = None
+    cancel: Cancel | None = None
+    _keys: dict[NamespaceId, NamespaceKeys] = field(default_factory=dict)
+    _readers: dict[NamespaceId, PackReaders] = field(default_factory=dict)
+
+    @property
+    def repo(self) -> UUID:
+        """The repository's id."""
+        return self.format.repo
+
+    @property
+    def control(self) -> ControlState:
+        """The membership as last read."""
+        return self.view.state
+
+    @property
+    def control_heads(self) -> Mapping[DeviceId, ChainHead]:
+        """Heads of the control chains as last read."""
+        return self.view.heads
+
+    @property
+    def device(self) -> DeviceRecord | None:
+        """This device as the fleet knows it; None if it was never admitted."""
+        return self.control.devices.get(self.identity.device_id)
+
+    def keys(self, namespace: NamespaceId) -> NamespaceKeys:
+        """The secrets of a namespace. Raises AccessError."""
+        known = self._keys.get(namespace)
+        if known is None:
+            known = self._keys[namespace] = self.open_keys(namespace)
+        return known
+
+    def forget_keys(self) -> None:
+        """Open the secrets anew when they are next needed: an epoch may have begun."""
+        self._keys.clear()
+        self._readers.clear()
+
+    def scope(self, namespace: NamespaceId) -> PackScope:
+        """What packs of a namespace must belong to."""
+        return PackScope(self.repo, namespace, self.format.encryption)
+
+    def readers(self, namespace: NamespaceId) -> PackReaders:
+        """Readers of a namespace's packs."""
+        known = self._readers.get(namespace)
+        if known is None:
+            known = self._readers[namespace] = PackReaders(
+                self.scope(namespace),
+                self.keys(namespace),
+                lambda pack: self.read_pack(pack, 0, HEADER_READ),
+            )
+        return known
+
+    def read_pack(self, pack: PackId, offset: int, length: int) -> bytes:
+        """Bytes of a pack, wherever it is.
+
+        Raises:
+            IntegrityError: no segment told of this pack.
+            StoreError: it cannot be read.
+        """
+        location = self.state.index.location(pack)
+        if location is None:
+            raise IntegrityError(f"pack {pack} is in no segment that is known here")
+        return self.store.get_range(location.key, location.offset + offset, length)
+
+    def require_writer(self) -> DeviceRecord:
+        """This device's record, if it may write.
+
+        Raises:
+            AccessError: it was revoked, never admitted, or may only read.
+        """
+        device = self.device
+        if device is None:
+            raise AccessError(
+                "this device is not a member of the repository",
+                remedy="Join with: tcfs device enroll --name NAME --invite CODE",
+            )
+        if device.revoked:
+            raise AccessError(
+                f"this device ({device.name}) was revoked",
+                remedy="Its files are untouched. To come back it needs a new identity: "
+                "tcfs device enroll --new-identity --invite CODE",
+            )
+        if device.role == "reader":
+            raise AccessError(f"this device ({device.name}) may read but not write")
+        return device
+
+    def report(self, stage: str, done: int, total: int, unit: str, message: str = "") -> None:
+        """Tell how far the work is, and stop here if the caller wants that.
+
+        Raises:
+            CancelledError: the caller asked to stop.
+        """
+        self.check_cancel()
+        if self.progress is not None:
+            self.progress(Progress(stage, done, total, unit, message))
+
+    def check_cancel(self) -> None:
+        """Stop here if the caller wants that. Raises CancelledError."""
+        if self.cancel is not None and self.cancel():
+            raise CancelledError("stopped as asked")

@@ -1,0 +1,132 @@
+"""The one door to the engine, for every front end: ``tcfs``, ``tcfs-mcp`` and services.
+
+A ``Fleet`` is this device, opened on its repository. Its methods are synchronous, take plain
+values, return the frozen values of ``tcfs.sync.results`` and raise ``TcfsError``. Front ends add
+only presentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from tcfs.sync import results as r
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a long operation is. ``total`` is 0 while unknown; ``unit`` is files or bytes."""
+
+    stage: str
+    done: int
+    total: int
+    unit: str
+    message: str = ""
+
+
+ProgressFn = Callable[[Progress], None]
+
+
+class Cancel(Protocol):
+    """Asked between steps; once true the operation ends with CancelledError, consistently."""
+
+    def __call__(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What may happen without a yes. None means the configured share or no limit.
+
+    Attributes:
+        max_delete: deletions allowed in one go: of remote paths by a push, of local ones by a pull.
+        max_bytes: bytes of content sent or fetched in one go.
+        confirmed: a person said yes to more deletions than the configured share.
+    """
+
+    max_delete: int | None = None
+    max_bytes: int | None = None
+    confirmed: bool = False
+
+
+class FleetApi(Protocol):
+    """Everything a front end can ask of this device."""
+
+    def push(
+        self,
+        paths: list[bytes],
+        *,
+        as_remote: str = "",
+        dry_run: bool = False,
+        plan: str = "",
+        limits: Limits = ...,
+        progress: ProgressFn | None = None,
+        cancel: Cancel | None = None,
+    ) -> r.SyncResult: ...
+
+    def pull(
+        self,
+        remote: str = "",
+        local: bytes = b"",
+        *,
+        dry_run: bool = False,
+        plan: str = "",
+        limits: Limits = ...,
+        mode: str = "",
+        progress: ProgressFn | None = None,
+        cancel: Cancel | None = None,
+    ) -> r.SyncResult: ...
+
+    def sync(
+        self,
+        *,
+        dry_run: bool = False,
+        limits: Limits = ...,
+        mode: str = "",
+        progress: ProgressFn | None = None,
+        cancel: Cancel | None = None,
+    ) -> tuple[r.SyncResult, r.SyncResult]: ...
+
+    def conflicts(
+        self, *, prefix: str = "", after: str = "", limit: int = 100
+    ) -> r.ConflictPage: ...
+    def show_conflict(self, path: str, *, max_bytes: int = 16384) -> r.ConflictDetail: ...
+    def resolve(
+        self, path: str, resolution: r.Resolution, *, dry_run: bool = False
+    ) -> r.ResolveResult: ...
+
+    def log(self, path: str = "", *, before: str = "", limit: int = 50) -> r.LogPage: ...
+    def why(self, path: str) -> r.Why: ...
+    def restore(self, path: str, version: str, *, dry_run: bool = False) -> r.SyncResult: ...
+    def undo(
+        self, *, actor: str = "", segment: str = "", dry_run: bool = False, plan: str = ""
+    ) -> r.UndoResult: ...
+    def read(self, path: str, *, max_bytes: int) -> r.Side:
+        """The content of a remote path, for resources; a conflict is an error."""
+        ...
+
+    def verify(
+        self,
+        *,
+        read_data: bool = False,
+        local: bool = False,
+        repair: bool = False,
+        progress: ProgressFn | None = None,
+        cancel: Cancel | None = None,
+    ) -> r.VerifyReport: ...
+    def rebuild_index(self, *, progress: ProgressFn | None = None) -> r.RebuildResult: ...
+
+    def status(self) -> r.Status: ...
+    def path_status(self, path: bytes) -> r.PathStatus: ...
+    def complete_paths(self, prefix: str, limit: int = 50) -> list[str]: ...
+
+    def devices(self) -> list[r.DeviceInfo]: ...
+    def invite(self, *, expires_s: int = 3600, role: str = "writer") -> r.InviteResult: ...
+    def revoke(self, device: str, *, reason: str = "") -> r.DeviceInfo: ...
+    def phrase_pending(self) -> bool: ...
+    def pending_phrase(self) -> str:
+        """The 24 words, while they are not confirmed. Never for an assistant."""
+        ...
+
+    def confirm_phrase(self, phrase: str) -> None: ...
+    def close(self) -> None: ...

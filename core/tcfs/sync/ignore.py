@@ -1,0 +1,114 @@
+"""What is left out of a tree: patterns as in ``.gitignore``, and our own names.
+
+Patterns come from the configuration and from ``.tcfsignore`` files, each of which speaks for its
+directory and below; a deeper file has the last word, as in git. ``.gitignore`` itself is not
+heeded: what a version control system leaves out is often the only copy.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from tcfs.errors import ConfigError
+from tcfs.model.paths import METADATA_DIR, TEMP_PREFIX, show
+
+IGNORE_FILE: Final = b".tcfsignore"
+MAX_IGNORE_FILE: Final = 1 << 20
+_DIRECTORY_MARK: Final = "(?P<ps_d>/)"
+
+
+class PatternSet:
+    """The patterns of one source. The last pattern that matches decides."""
+
+    def __init__(self, lines: Iterable[str], source: str) -> None:
+        """Compile patterns. Raises ConfigError, naming ``source``, if one means nothing."""
+        # Loading the library costs more than a small push; most devices have a few patterns only.
+        from pathspec import GitIgnoreSpec
+
+        try:
+            patterns = GitIgnoreSpec.from_lines(lines).patterns
+        except ValueError as error:
+            raise ConfigError(f"{source}: {error}") from None
+        self._runs: list[tuple[bool, re.Pattern[str]]] = []
+        run: list[str] = []
+        previous: bool | None = None
+        for pattern in patterns:
+            regex = getattr(pattern, "regex", None)
+            if pattern.include is None or regex is None:
+                continue
+            if pattern.include is not previous:
+                self._close(previous, run)
+                run, previous = [], pattern.include
+            run.append(regex.pattern.replace(_DIRECTORY_MARK, "/"))
+        self._close(previous, run)
+        # The last word first.
+        self._runs.reverse()
+
+    def _close(self, include: bool | None, run: list[str]) -> None:
+        if include is not None and run:
+            # One expression for many patterns: a tree of 50,000 files is matched in 50 ms.
+            self._runs.append((include, re.compile("|".join(f"(?:{regex})" for regex in run))))
+
+    def decide(self, path: str) -> bool | None:
+        """Whether the path is left out; None if no pattern matches. Directories end in ``/``."""
+        for include, regex in self._runs:
+            if regex.match(path):
+                return include
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """What decides for the entries of one directory: its own patterns last."""
+
+    hidden_dirs: bool
+    """Whether directories whose name begins with a dot are synced."""
+    git_dirs: bool
+    """Whether ``.git`` is synced."""
+    sets: tuple[tuple[int, PatternSet], ...] = ()
+    """Pattern sets with the length of the directory path they are relative to, outermost first."""
+
+    def within(self, directory: bytes, read: Callable[[], bytes]) -> Exclusion:
+        """The exclusion for a directory that has an ignore file.
+
+        Raises:
+            ConfigError: the file is too large, or a pattern in it means nothing.
+        """
+        text = read()
+        source = show(directory + b"/" + IGNORE_FILE if directory else IGNORE_FILE)
+        if len(text) > MAX_IGNORE_FILE:
+            raise ConfigError(f"{source} is larger than {MAX_IGNORE_FILE} bytes")
+        lines = text.decode("utf-8", "surrogateescape").splitlines()
+        start = len(directory) + 1 if directory else 0
+        return Exclusion(
+            self.hidden_dirs, self.git_dirs, (*self.sets, (start, PatternSet(lines, source)))
+        )
+
+    def leaves_out(self, path: bytes, name: bytes, is_dir: bool) -> bool:
+        """Whether an entry is left out. ``path`` is relative to the root."""
+        if name[:1] == b".":
+            if name == METADATA_DIR or name.startswith(TEMP_PREFIX):
+                return True
+            if name == b".git":
+                return not self.git_dirs
+            if is_dir and not self.hidden_dirs:
+                return True
+        if not self.sets:
+            return False
+        text = (path + b"/" if is_dir else path).decode("utf-8", "surrogateescape")
+        for start, patterns in reversed(self.sets):
+            decided = patterns.decide(text[start:] if start else text)
+            if decided is not None:
+                return decided
+        return False
+
+
+def exclusion(patterns: Iterable[str], *, hidden_dirs: bool, git_dirs: bool) -> Exclusion:
+    """The exclusion at the top of a root. Raises ConfigError if a pattern means nothing."""
+    lines = list(patterns)
+    if not lines:
+        return Exclusion(hidden_dirs, git_dirs)
+    return Exclusion(hidden_dirs, git_dirs, ((0, PatternSet(lines, "sync.exclude_patterns")),))

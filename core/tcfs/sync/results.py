@@ -1,0 +1,321 @@
+"""What the engine answers: plain values that print, turn into JSON, and have a schema.
+
+Paths are text as ``tcfs.model.paths.show`` writes it, so that any byte can be shown and given back.
+Sizes are bytes. Times are unix seconds. Every list that can grow is bounded by its producer, and a
+count says how many there are in all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Action = Literal[
+    "add", "change", "attributes", "delete", "move", "fetch", "remove", "conflict", "adopt"
+]
+Resolution = Literal["keep_local", "keep_remote", "keep_both", "merge", "defer"]
+SyncState = Literal[
+    "up_to_date", "local_newer", "remote_newer", "conflict", "not_tracked", "not_present"
+]
+LIST_LIMIT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One path that could not be handled; the rest of the tree was."""
+
+    path: str
+    code: str
+    message: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedChange:
+    """One step of a plan."""
+
+    action: Action
+    path: str
+    size: int = 0
+    moved_from: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a push or pull would do. ``hash`` names exactly this plan in this state of the world."""
+
+    hash: str
+    counts: dict[str, int]
+    bytes: int
+    total: int
+    changes: tuple[PlannedChange, ...]
+    """At most ``LIST_LIMIT`` of ``total``."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """What travelled and what was stored, in bytes and objects."""
+
+    files: int = 0
+    bytes_read: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    packs: int = 0
+    segments: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictInfo:
+    """A path with more than one live version."""
+
+    path: str
+    versions: tuple[VersionInfo, ...]
+    local_version: str = ""
+    """Id of the version this device's copy is based on; empty if none."""
+    would_win: str = ""
+    """Id of the version that the namespace's strategy prefers."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionInfo:
+    """One version of one path."""
+
+    id: str
+    path: str
+    op: str
+    kind: str
+    size: int
+    file_hash: str
+    mode: int
+    mtime_ns: int
+    device_id: str
+    device: str
+    actor: str
+    written_at: int
+    lamport: int
+    segment: str
+    """``<device id>/<seq>`` of the segment that carries it."""
+    parents: tuple[str, ...] = ()
+    moved_from: str = ""
+    live: bool = False
+    vclock: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SyncResult:
+    """The outcome of a push, pull or sync."""
+
+    plan: Plan
+    dry_run: bool
+    transfer: Transfer = field(default_factory=Transfer)
+    conflicts: tuple[ConflictInfo, ...] = ()
+    """Conflicts that stand now in what was pushed or pulled (at most ``LIST_LIMIT``)."""
+    resolved: tuple[str, ...] = ()
+    """Paths whose conflict this run settled."""
+    conflict_copies: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    segment: str = ""
+    """The last segment this run committed; empty if none."""
+    remote: str = ""
+    """Where it went to or came from: ``remote/namespace/path``."""
+    local: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictPage:
+    """Conflicts in path order. ``next`` is given back as ``after`` for more; empty at the end."""
+
+    conflicts: tuple[ConflictInfo, ...]
+    total: int
+    next: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of a conflict with its text, if it is text. ``text`` is escaped and bounded."""
+
+    version: VersionInfo | None
+    text: str = ""
+    binary: bool = False
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictDetail:
+    """A conflict as an object: common ancestor, both sides, and a proposed three-way merge."""
+
+    path: str
+    base: Side
+    ours: Side
+    theirs: Side
+    others: tuple[VersionInfo, ...] = ()
+    merge_possible: bool = False
+    merge_reason: str = ""
+    """Why it does not merge cleanly; empty if it does."""
+    proposed_merge: str = ""
+    proposed_truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveResult:
+    """What settling a conflict did."""
+
+    path: str
+    resolution: Resolution
+    version: str = ""
+    conflict_copies: tuple[str, ...] = ()
+    dry_run: bool = False
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """Versions, newest first. ``next`` is given back as ``before`` for more; empty at the end."""
+
+    versions: tuple[VersionInfo, ...]
+    next: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WhyStep:
+    """One signed entry that made a path what it is."""
+
+    version: VersionInfo
+    role: Literal["current", "conflicting", "superseded", "lost", "deleted"]
+    explanation: str
+    kept_at: str = ""
+    """Where a lost version's bytes are: a conflict copy, or ``history``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """The chain of entries behind a path, newest first."""
+
+    path: str
+    state: SyncState
+    steps: tuple[WhyStep, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UndoResult:
+    """Changes reverted as a unit; paths changed since are skipped and listed."""
+
+    reverted: tuple[str, ...]
+    skipped: tuple[Problem, ...]
+    dry_run: bool
+    plan: Plan
+    segment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What was checked and what was wrong."""
+
+    ok: bool
+    segments: int
+    packs: int
+    bytes_read: int
+    files: int
+    problems: tuple[Problem, ...] = ()
+    problem_count: int = 0
+    repaired: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """A device of the fleet."""
+
+    device_id: str
+    name: str
+    role: str
+    revoked: bool
+    enrolled_at: int
+    this_device: bool
+    description: str = ""
+    sign_key: str = ""
+    head: int = 0
+    """Sequence number of its last verified segment in the default namespace."""
+
+
+@dataclass(frozen=True, slots=True)
+class RootInfo:
+    """A local directory or file and its place in the fleet."""
+
+    local: str
+    remote: str
+    is_sync_root: bool
+    tracked: int
+    waiting: int
+    """Remote changes known here and not yet materialised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """This device at a glance."""
+
+    device_id: str
+    device_name: str
+    endpoint: str
+    repo: str
+    encryption: bool
+    namespace: str
+    role: str
+    revoked: bool
+    devices: int
+    conflicts: int
+    roots: tuple[RootInfo, ...]
+    outbox: int
+    """Finished segments not yet in the store."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PathStatus:
+    """How one local or remote path stands."""
+
+    path: str
+    remote: str
+    state: SyncState
+    message: str
+    size: int = 0
+    file_hash: str = ""
+    chunks: int = 0
+    device: str = ""
+    vclock: dict[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InitResult:
+    """A new or joined repository. ``phrase`` is there only when it is to be shown to a person."""
+
+    device_id: str
+    device_name: str
+    endpoint: str
+    repo: str
+    phrase: str = ""
+    messages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InviteResult:
+    """An invite. ``code`` is a secret: show it once, log it never."""
+
+    code: str
+    invite_id: str
+    role: str
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildResult:
+    """What ``rebuild-index`` found in the store."""
+
+    segments: int
+    versions: int
+    chunks: int
+    packs: int
+    messages: tuple[str, ...] = ()

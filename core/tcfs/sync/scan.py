@@ -1,0 +1,177 @@
+"""Looking at a local tree: every entry with its stat, and what could not be seen.
+
+What is hidden (excluded, unreadable, of another kind) is remembered, because a path that was not
+seen must never count as deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tcfs.errors import LocalFileError
+from tcfs.host.base import FileSystem, Stat
+from tcfs.model.ids import RelPath
+from tcfs.model.paths import ROOT, path_problem, show
+from tcfs.model.plan import LocalEntry
+from tcfs.sync.ignore import IGNORE_FILE, Exclusion
+from tcfs.sync.results import Problem
+
+
+@dataclass(slots=True)
+class Scan:
+    """What a scan saw, by path relative to the root; the root itself is the empty path.
+
+    Attributes:
+        hidden: paths that may exist but were not taken, each with everything below it.
+        problems: what could not be read; its place is hidden.
+        skipped: sockets, devices and the like.
+    """
+
+    entries: dict[RelPath, LocalEntry] = field(default_factory=dict)
+    hidden: set[RelPath] = field(default_factory=set)
+    problems: list[Problem] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    def sees(self, path: RelPath) -> bool:
+        """Whether this scan would have seen the path if it existed."""
+        hidden = self.hidden
+        if not hidden:
+            return True
+        if path in hidden or ROOT in hidden:
+            return False
+        end = path.rfind(b"/")
+        while end > 0:
+            if path[:end] in hidden:
+                return False
+            end = path.rfind(b"/", 0, end)
+        return True
+
+
+def local_entry(stat: Stat) -> LocalEntry | None:
+    """The entry for a stat; None for what is not synced."""
+    if stat.kind == "other":
+        return None
+    return LocalEntry(stat.kind, stat.size, stat.mode, stat.mtime_ns, stat.ctime_ns, stat.inode)
+
+
+def scan(files: FileSystem, root: bytes, exclude: Exclusion, prefix: RelPath = ROOT) -> Scan:
+    """Look at a root, or at the part of it at and below ``prefix``.
+
+    Raises:
+        LocalFileError: the root itself cannot be looked at.
+    """
+    found = Scan()
+    top = root + b"/" + prefix if prefix else root
+    try:
+        stat = files.lstat(top)
+    except FileNotFoundError:
+        return found
+    except OSError as error:
+        raise LocalFileError(f"cannot look at {show(top)}: {error.strerror}") from error
+    for directory in _above(prefix):
+        exclude = _enter(files, root, directory, exclude, found)
+    name = prefix.rpartition(b"/")[2]
+    if prefix and _left_out_on_the_way(exclude, prefix, stat.kind == "dir"):
+        found.hidden.add(prefix)
+        return found
+    entry = local_entry(stat)
+    if entry is None:
+        found.hidden.add(prefix)
+        found.skipped.append(show(name or top))
+        return found
+    found.entries[prefix] = entry
+    if stat.kind == "dir":
+        _walk(files, root, prefix, exclude, found)
+    return found
+
+
+def _above(path: RelPath) -> Iterator[RelPath]:
+    if path:
+        yield ROOT
+        names = path.split(b"/")
+        for depth in range(1, len(names)):
+            yield RelPath(b"/".join(names[:depth]))
+
+
+def _left_out_on_the_way(exclude: Exclusion, path: RelPath, is_dir: bool) -> bool:
+    names = path.split(b"/")
+    return any(
+        exclude.leaves_out(b"/".join(names[: i + 1]), name, is_dir or i + 1 < len(names))
+        for i, name in enumerate(names)
+    )
+
+
+def _enter(
+    files: FileSystem, root: bytes, directory: RelPath, exclude: Exclusion, found: Scan
+) -> Exclusion:
+    """The exclusion inside a directory, with its ignore file if it has one."""
+    place = root + b"/" + directory if directory else root
+
+    def read() -> bytes:
+        with files.open(place + b"/" + IGNORE_FILE) as reader:
+            return reader.read(1 << 21)
+
+    try:
+        return exclude.within(directory, read)
+    except FileNotFoundError:
+        return exclude
+    except OSError as error:
+        # Without its patterns, the directory's content cannot be told from what it leaves out.
+        found.hidden.add(directory)
+        found.problems.append(unreadable(directory or IGNORE_FILE, error))
+        return exclude
+
+
+def _walk(files: FileSystem, root: bytes, start: RelPath, exclude: Exclusion, found: Scan) -> None:
+    waiting: list[tuple[RelPath, Exclusion]] = [(start, exclude)]
+    entries, hidden = found.entries, found.hidden
+    while waiting:
+        directory, here = waiting.pop()
+        try:
+            listing = files.scan(root + b"/" + directory if directory else root)
+        except FileNotFoundError:
+            if directory == start:
+                raise LocalFileError(f"{show(root)} vanished while it was looked at") from None
+            continue
+        except OSError as error:
+            hidden.add(directory)
+            found.problems.append(unreadable(directory or root, error))
+            continue
+        if any(name == IGNORE_FILE for name, _ in listing):
+            here = _enter(files, root, directory, here, found)
+            if directory in hidden:
+                continue
+        prefix = directory + b"/" if directory else b""
+        leaves_out = here.leaves_out
+        for name, stat in listing:
+            path = RelPath(prefix + name)
+            kind = stat.kind
+            if leaves_out(path, name, kind == "dir"):
+                hidden.add(path)
+                continue
+            if kind == "other":
+                hidden.add(path)
+                found.skipped.append(show(path))
+                continue
+            if len(path) > 4000 and path_problem(path):
+                hidden.add(path)
+                found.problems.append(
+                    Problem(show(path), "local", f"left out: {path_problem(path)}")
+                )
+                continue
+            entries[path] = LocalEntry(
+                kind, stat.size, stat.mode, stat.mtime_ns, stat.ctime_ns, stat.inode
+            )
+            if kind == "dir":
+                waiting.append((path, here))
+
+
+def unreadable(path: bytes, error: OSError) -> Problem:
+    """The report of a path that the system would not read."""
+    return Problem(
+        show(path),
+        LocalFileError.code,
+        f"cannot be read: {error.strerror or error}",
+        "Mend its rights or exclude it; everything else was handled.",
+    )

@@ -1,0 +1,1 @@
+"""The doors for assistants and scripts: server, tools, resources, prompts, `call`."""
