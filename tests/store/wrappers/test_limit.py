@@ -25,7 +25,7 @@ class Clock:
     def monotonic(self) -> float:
         return self.time
 
-    def wait(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         self.time += seconds
 
 
@@ -35,7 +35,7 @@ def clock():
 
 
 def test_a_burst_passes_at_once_and_the_rest_at_the_rate(clock):
-    bucket = TokenBucket(100, clock=clock, wait=clock.wait, burst=50)
+    bucket = TokenBucket(100, clock=clock, wait=clock.sleep, burst=50)
     bucket.take(50)
     assert clock.time == 100
     bucket.take(100)
@@ -45,7 +45,7 @@ def test_a_burst_passes_at_once_and_the_rest_at_the_rate(clock):
 
 
 def test_a_pause_saves_up_no_more_than_the_burst(clock):
-    bucket = TokenBucket(100, clock=clock, wait=clock.wait)
+    bucket = TokenBucket(100, clock=clock, wait=clock.sleep)
     bucket.take(100)
     clock.time += 3600
     bucket.take(100)
@@ -64,12 +64,12 @@ def test_those_who_come_later_wait_behind_the_debt(clock):
 
 def test_a_rate_of_nothing_is_refused(clock):
     with pytest.raises(ValueError, match="rate"):
-        TokenBucket(0, clock=clock, wait=clock.wait)
+        TokenBucket(0, clock=clock, wait=clock.sleep)
 
 
 def test_uploads_and_downloads_have_rates_of_their_own(clock):
     def bucket(rate):
-        return TokenBucket(rate, clock=clock, wait=clock.wait, burst=0)
+        return TokenBucket(rate, clock=clock, wait=clock.sleep, burst=0)
 
     store = LimitStore(MemoryStore(), upload=bucket(10), download=bucket(100))
     store.put(KEY, memoryview(bytes(100)))
