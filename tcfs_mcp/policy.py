@@ -67,7 +67,7 @@ class Policy:
         Checked right before use, since a link may have been put there meanwhile.
 
         Raises:
-            UsageError: it is empty or contains a NUL.
+            UsageError: it is empty or contains a NUL byte.
             AccessError: it lies outside the allowed directories, also by way of a symlink.
         """
         raw = unshow(text)
@@ -81,7 +81,9 @@ class Policy:
             head, tail = os.path.split(path.rstrip(b"/"))
             head = os.path.realpath(head)
             path = os.path.realpath(path) if tail == b".." else os.path.join(head, tail)
-        path = os.path.normpath(path)
+        # A trailing slash asks to follow a symlink to a directory; the engine knows it as such.
+        slash = b"/" if path.endswith(b"/") and path.strip(b"/") else b""
+        path = os.path.normpath(path) + slash
         self.check_path(path)
         return path
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tcfs.errors import CancelledError
+from tcfs.errors import CancelledError, LimitError
 from tcfs.sync import results as r
 from tcfs.sync.facade import Cancel, FleetApi, ProgressFn
 from tcfs_mcp.answers import ConflictBrief, SyncAnswer
@@ -151,7 +151,14 @@ def _run(
 
     def work(progress: ProgressFn | None, cancel: Cancel) -> SyncAnswer:
         with ctx.fleet(create=create) as fleet:
-            return sync_answer(tool, step(fleet, progress, cancel), ctx.notices)
+            try:
+                return sync_answer(tool, step(fleet, progress, cancel), ctx.notices)
+            except LimitError as error:
+                error.remedy = (
+                    "Look at the plan with dry_run=true. If it is what the user wants, call "
+                    f"{tool} again with max_delete or max_bytes set to what is needed."
+                )
+                raise
 
     if ctx.jobs is None:
         return work(ctx.progress, ctx.cancelled)

@@ -123,9 +123,7 @@ def test_work_that_takes_too_long_for_a_call_becomes_a_job(fleet: FakeFleet, job
     assert answer["status"] == "running"
     assert "job_status" in answer["summary"]
     fleet.hold.set()
-    asked = door.run(
-        "job_status", {"job_id": answer["job_id"], "wait_s": 30}, door.context("test")
-    )
+    asked = door.run("job_status", {"job_id": answer["job_id"], "wait_s": 30}, door.context("test"))
     assert asked["state"] == "done"
 
 

@@ -54,7 +54,9 @@ def test_a_path_inside_an_allowed_directory_passes(fenced):
     assert policy.local_path(f"{allowed}/a/b/../c") == os.fsencode(allowed / "a" / "c")
 
 
-@pytest.mark.parametrize("path", ["../outside", "../outside/new/file", "..", "/etc/passwd", "../allowed2"])
+@pytest.mark.parametrize(
+    "path", ["../outside", "../outside/new/file", "..", "/etc/passwd", "../allowed2"]
+)
 def test_a_path_outside_is_refused_with_the_path_and_the_allowed_directories(fenced, path: str):
     policy, allowed = fenced
     with pytest.raises(AccessError) as caught:

@@ -105,9 +105,7 @@ def test_an_unknown_tool_names_the_nearest(door: Door):
     assert "device_status" in caught.value.remedy
 
 
-def test_push_hands_everything_to_the_engine_and_may_create_the_store(
-    door: Door, fleet: FakeFleet
-):
+def test_push_hands_everything_to_the_engine_and_may_create_the_store(door: Door, fleet: FakeFleet):
     answer = run(
         door,
         "push",
@@ -137,8 +135,12 @@ def test_a_relative_path_is_one_below_the_working_directory(
     door: Door, fleet: FakeFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    run(door, "push", local_path="docs/")
-    assert fleet.calls[0][1]["paths"] == [os.fsencode(tmp_path / "docs")]
+    run(door, "push", local_path="docs")
+    run(door, "push", local_path="./docs/")
+    docs = os.fsencode(tmp_path / "docs")
+    asked = [call["paths"] for name, call in fleet.calls if name == "push"]
+    # The slash is the engine's to understand: it follows a link to a directory.
+    assert asked == [[docs], [docs + b"/"]]
 
 
 def test_pull_without_a_local_path_goes_to_the_sync_root(door: Door, fleet: FakeFleet):
