@@ -81,6 +81,7 @@ def load_config(
     config_file: Path | None = None,
     overrides: Mapping[str, object] | None = None,
     environ: Mapping[str, str] | None = None,
+    use_file: bool = True,
 ) -> LoadedConfig:
     """Read the configuration.
 
@@ -89,6 +90,7 @@ def load_config(
             alone may be missing.
         overrides: values by dotted key, which win over everything; None values are passed over.
         environ: the environment; by default the process's own. An empty variable counts as unset.
+        use_file: False to read no file at all.
 
     Raises:
         ConfigError: the file cannot be read, or a setting is unknown or means nothing.
@@ -99,7 +101,7 @@ def load_config(
     raw: Raw = {}
     sources = {key: "default" for key, _ in settings()}
 
-    file = _config_file(config_file, env, paths, home)
+    file = _config_file(config_file, env, paths, home) if use_file else None
     if file is not None:
         for dotted, value in _read_file(file):
             _put(raw, dotted, _located(dotted, value, home=home, base=file.parent))
@@ -245,18 +247,18 @@ def _explained(error: ValidationError, sources: Mapping[str, str]) -> ConfigErro
 
 def _unknown(dotted: str, source: str, known: Iterable[str]) -> ConfigError:
     names = list(known)
+    section, dot, key = dotted.partition(".")
     # Someone who forgot the section's name, or put the key under another one, means the key.
-    key = dotted.rpartition(".")[2]
-    near = _nearest(dotted, names) or next((n for n in names if n.endswith(f".{key}")), None)
-    section = dotted.partition(".")[0]
-    if near is None:
-        near = _nearest(dotted, sections())
-    remedy = (
-        f"Did you mean {near}?" if near else "See all settings with: tcfs config show --defaults"
+    near = _nearest(dotted, names) or next(
+        (name for name in names if name.endswith(f".{key if dot else section}")), None
     )
-    if near is None and section in sections():
-        allowed = ", ".join(sections()[section].model_fields)
-        remedy = f"The settings of [{section}] are: {allowed}."
+    near = near or (None if dot else _nearest(section, sections()))
+    if near:
+        remedy = f"Did you mean {near}?"
+    elif section in sections():
+        remedy = f"The settings of [{section}] are: {', '.join(sections()[section].model_fields)}."
+    else:
+        remedy = "See all settings with: tcfs config show --defaults"
     return ConfigError(f"unknown setting {_shown(dotted)} from {source}", remedy=remedy)
 
 

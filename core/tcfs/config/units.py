@@ -60,18 +60,14 @@ def show_size(size: int) -> str:
 
 def show_duration(seconds: float) -> str:
     """``0.4 s``, ``12 s``, ``3m 20s``, ``2h 5m``, ``3d 4h``: the two largest units."""
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{max(seconds, 0.0):.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    for large, small, size, letters in (
-        (60, 1, 3600, "ms"),
-        (3600, 60, 86400, "hm"),
-        (86400, 3600, 0, "dh"),
-    ):
-        if not size or whole < size:
-            rest = whole % large // small
-            first = f"{whole // large}{letters[0]}"
-            return f"{first} {rest}{letters[1]}" if rest else first
-    raise AssertionError("unreachable")
+    rest = round(seconds)
+    if rest < 60:
+        return f"{rest} s"
+    parts: list[str] = []
+    for letter in "dhms":
+        number, rest = divmod(rest, int(_SECONDS[letter]))
+        if number or parts:
+            parts.append(f"{number}{letter}" if number else "")
+    return " ".join(part for part in parts[:2] if part)

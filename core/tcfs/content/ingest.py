@@ -9,6 +9,7 @@ import errno
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from tcfs.content.address import MAX_CHUNK
 from tcfs.content.chunker import SAMPLE_SIZE, SINGLE_MAX, cut_bytes, size_class
 from tcfs.content.frame import DEFAULT_LEVEL, Bytes, Frame
 from tcfs.content.gather import FRAME_TARGET, Gathered, Gatherer
@@ -60,6 +61,10 @@ class Recipe:
     single_max: int = SINGLE_MAX
     level: int = DEFAULT_LEVEL
     frame_target: int = FRAME_TARGET
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.single_max <= MAX_CHUNK:
+            raise ValueError(f"single_max is 0 to {MAX_CHUNK} bytes, not {self.single_max}")
 
 
 @dataclass(frozen=True, slots=True)

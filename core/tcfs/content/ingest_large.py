@@ -71,11 +71,15 @@ def ingest_large(
     if source.expected.size > MAX_FILE:
         yield RefusedFile(source.ref, errno.EFBIG)
         return
-    with ThreadPoolExecutor(threads, thread_name_prefix="tcfs-compress") as pool:
+    try:
+        reader = files.open(source.path)
+    except OSError as error:
+        yield refused(source, error)
+        return
+    with reader, ThreadPoolExecutor(threads, thread_name_prefix="tcfs-compress") as pool:
         compressing = _Compressing(pool, threads, recipe.level)
         try:
-            with files.open(source.path) as reader:
-                yield from _ingest(reader, source, recipe, known, compressing, window)
+            yield from _ingest(reader, source, recipe, known, compressing, window)
         except OSError as error:
             yield from compressing.drain()
             yield refused(source, error)
@@ -101,14 +105,16 @@ def _ingest(
     ids: list[ChunkId] = []
     seen: set[ChunkId] = set()
     size = 0
+    # Reading and hashing the next window while the consumer seals was tried: it gains nothing
+    # measurable, the memory being what is slow.
     for span in cut(reader, expected.size, chosen, head=head, window=window):
         whole.update(span.data)
         size += len(span.data)
-        names = _names(span, hasher)
-        ids += names
-        stored = known.contains_many(list(set(names) - seen))
+        found = _ids(span, hasher)
+        ids += found
+        stored = known.contains_many(list(set(found) - seen))
         start = 0
-        for chunk, length in zip(names, span.lengths, strict=True):
+        for chunk, length in zip(found, span.lengths, strict=True):
             if chunk not in seen and chunk not in stored:
                 yield from compressing.add(gatherer.add(chunk, span.data, start, length))
             seen.add(chunk)
@@ -124,10 +130,10 @@ def _ingest(
     yield StoredFile(source.ref, whole.digest(), size, ids, chosen)
 
 
-def _names(span: Span, hasher: ChunkHasher) -> list[ChunkId]:
-    names: list[ChunkId] = []
+def _ids(span: Span, hasher: ChunkHasher) -> list[ChunkId]:
+    ids: list[ChunkId] = []
     start = 0
     for length in span.lengths:
-        names.append(hasher.chunk_id(span.data[start : start + length]))
+        ids.append(hasher.chunk_id(span.data[start : start + length]))
         start += length
-    return names
+    return ids

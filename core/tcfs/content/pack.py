@@ -25,7 +25,7 @@ PACK_MAGIC: Final = b"TCFSPACK"
 PACK_END: Final = b"TCFSPEND"
 PACK_VERSION: Final = 1
 HEADER_READ: Final = 164
-"""Bytes from the start of a pack that hold its header, whatever it is; no pack is shorter."""
+"""Bytes from the start of a pack that hold its header, whatever it says; no pack is shorter."""
 FOOTER_SIZE: Final = 12
 
 _HEADER = struct.Struct(">8sBBH16s16sQ16s32sB")
@@ -91,13 +91,18 @@ class PackHeader:
 
     @classmethod
     def parse(cls, data: Bytes, pack: PackId, scope: PackScope) -> PackHeader:
-        """Read the start of a pack (``HEADER_READ`` bytes are enough) and check where it belongs.
+        """Read the start of a pack and check where it belongs.
+
+        Args:
+            data: the pack from its start; ``HEADER_READ`` bytes are always enough.
+            pack: its id, for errors.
+            scope: where it must belong.
 
         Raises:
             IntegrityError: not a pack, of another version, damaged, of another repository or
                 namespace, or sealed where it must not be or not where it must.
         """
-        if len(data) < HEADER_READ:
+        if len(data) < _HEADER.size or len(data) < _HEADER.size + data[_HEADER.size - 1]:
             raise damaged(pack, f"it has only {len(data)} bytes")
         magic, version, cipher, size, repo, device, seq, epoch, salt, named = _HEADER.unpack_from(
             data
@@ -192,7 +197,7 @@ class PackBuilder:
                 pack would be larger than the format allows. The pack is as it was before.
         """
         plain = sum([length for _, length in chunks])
-        if not chunks or min(chunks, key=lambda chunk: chunk[1])[1] < 1:
+        if not chunks or min([length for _, length in chunks]) < 1:
             raise ValueError("a frame holds at least one chunk, and no empty one")
         if plain != plain_size(codec, payload) or plain > MAX_FRAME:
             raise ValueError(f"a frame's chunks have {plain} bytes, its payload another number")

@@ -51,7 +51,7 @@ class PackReader:
 
     Args:
         pack: the pack's id.
-        head: at least ``HEADER_READ`` bytes from its start.
+        head: the pack from its start; ``HEADER_READ`` bytes are always enough.
         scope: where it must belong.
         keys: the secrets of that namespace.
 
@@ -241,7 +241,7 @@ class PackReaders:
             if known is not None:
                 self._readers.move_to_end(pack)
                 return known
-        if head is None or len(head) < HEADER_READ:
+        if head is None:
             head = self._fetch_head(pack)
         made = PackReader(pack, bytes(head[:HEADER_READ]), self._scope, self._keys)
         with self._lock:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -17,11 +17,12 @@ R = TypeVar("R")
 FileKind = Literal["file", "dir", "symlink", "other"]
 
 
-@dataclass(frozen=True, slots=True)
-class Stat:
+class Stat(NamedTuple):
     """What ``lstat`` says, as far as the engine cares.
 
     ``size`` in bytes; times in nanoseconds; ``mode`` is the permission bits (0-4095) alone.
+    Renaming changes ``ctime_ns`` on most file systems. A tuple because a scan makes one for every
+    entry: a frozen dataclass takes a third longer.
     """
 
     kind: FileKind
@@ -36,8 +37,15 @@ class Stat:
 class Reader(Protocol):
     """An open file, read from the start. ``fstat`` tells of the open file, not of its name."""
 
-    def read(self, size: int) -> bytes: ...
+    def read(self, size: int) -> bytes:
+        """At most ``size`` bytes; fewer at the end, none past it."""
+        ...
+
     def readinto(self, buffer: memoryview) -> int: ...
+    def seek(self, offset: int) -> None:
+        """Go on reading ``offset`` bytes from the start of the file."""
+        ...
+
     def fstat(self) -> Stat: ...
     def close(self) -> None: ...
     def __enter__(self) -> Reader: ...
@@ -66,7 +74,10 @@ class FileSystem(Protocol):
         ...
 
     def open(self, path: bytes) -> Reader:
-        """Open a regular file for reading, without following a symlink (``ELOOP``)."""
+        """Open a regular file for reading, without following a symlink (``ELOOP``).
+
+        Never waits; ``OSError(EISDIR)`` for a directory, ``EINVAL`` for anything else.
+        """
         ...
 
     def readlink(self, path: bytes) -> bytes: ...
@@ -83,7 +94,10 @@ class FileSystem(Protocol):
     def symlink(self, target: bytes, path: bytes, mtime_ns: int) -> Stat: ...
     def mkdir(self, path: bytes, mode: int = 0o777) -> None: ...
     def rename_new(self, source: bytes, target: bytes) -> None:
-        """Rename, atomically, only if ``target`` does not exist (``FileExistsError``)."""
+        """Rename, atomically, only if ``target`` does not exist (``FileExistsError``).
+
+        ``OSError(ENOTSUP)`` where a file cannot be renamed in that way.
+        """
         ...
 
     def exchange(self, one: bytes, other: bytes) -> None:
@@ -102,6 +116,10 @@ class FileSystem(Protocol):
 
     def barrier(self, directory: bytes) -> None:
         """Return when everything written so far to the file system of ``directory`` is durable."""
+        ...
+
+    def fsync(self, path: bytes) -> None:
+        """Return when this one file's bytes, or this directory's entries, are durable."""
         ...
 
     def free_space(self, path: bytes) -> int:

@@ -6,6 +6,7 @@ Everything here is pure. ``BaseEntry`` is the last synced tree, ``LocalEntry`` t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
@@ -150,33 +151,29 @@ def pull_action(
     return PullAction.MATERIALISE
 
 
-def match_moves(
-    deleted: dict[RelPath, BaseEntry], added: dict[RelPath, tuple[bytes, int]]
-) -> dict[RelPath, RelPath]:
-    """Pair added files with deleted ones of the same bytes: new path -> old path.
+class MoveMatcher:
+    """Pairs files that are new with files that are gone, by content.
 
-    Args:
-        deleted: base entries of files that are gone.
-        added: file hash and inode of files that are new, none of them empty.
-
-    The same inode is the best sign, the same name the next; each deleted path is used once.
+    A move is a hint and costs nothing: the bytes are shared by their chunks either way. Among equal
+    candidates the same inode is the best sign, the same name the next; each is used once.
     """
-    by_hash: dict[bytes, list[RelPath]] = {}
-    for path in sorted(deleted):
-        entry = deleted[path]
-        if entry.kind == "file" and entry.size:
-            by_hash.setdefault(entry.file_hash, []).append(path)
-    moves: dict[RelPath, RelPath] = {}
-    for path in sorted(added):
-        file_hash, inode = added[path]
-        candidates = by_hash.get(file_hash)
+
+    def __init__(self, gone: Mapping[RelPath, BaseEntry]) -> None:
+        self._by_hash: dict[bytes, list[tuple[RelPath, BaseEntry]]] = {}
+        for path in sorted(gone):
+            entry = gone[path]
+            if entry.kind == "file" and entry.size:
+                self._by_hash.setdefault(entry.file_hash, []).append((path, entry))
+
+    def match(self, path: RelPath, file_hash: bytes, inode: int) -> RelPath | None:
+        """The path that the file at ``path`` was moved from, if any."""
+        candidates = self._by_hash.get(file_hash)
         if not candidates:
-            continue
+            return None
         name = path.rpartition(b"/")[2]
         best = max(
             candidates,
-            key=lambda old: (deleted[old].inode == inode, old.rpartition(b"/")[2] == name),
+            key=lambda old: (old[1].inode == inode, old[0].rpartition(b"/")[2] == name),
         )
         candidates.remove(best)
-        moves[path] = best
-    return moves
+        return best[0]

@@ -63,26 +63,22 @@ class History:
         ).fetchone()
         return row[0] if row else 0
 
-    def counter_at(self, namespace: NamespaceId, device: DeviceId, seq: int) -> int | None:
-        """The highest version counter up to a known segment; None if it is not known."""
+    def known(
+        self, namespace: NamespaceId, device: DeviceId, head: ChainHead
+    ) -> tuple[int, int] | None:
+        """Lamport time and highest counter at a verified segment, quarantined ones included."""
         row = self._db.connection.execute(
-            "SELECT counter FROM segment WHERE ns = ? AND device = ? AND seq = ?",
-            (namespace, self._db.device_no(device), seq),
+            "SELECT lamport, counter FROM segment"
+            " WHERE ns = ? AND device = ? AND seq = ? AND hash = ?",
+            (namespace, self._db.device_no(device), head.seq, head.hash),
         ).fetchone()
-        return row[0] if row else None
-
-    def hash_at(self, namespace: NamespaceId, device: DeviceId, seq: int) -> SegmentHash | None:
-        """The hash of a known segment; None if it is not known."""
-        row = self._db.connection.execute(
-            "SELECT hash FROM segment WHERE ns = ? AND device = ? AND seq = ?",
-            (namespace, self._db.device_no(device), seq),
-        ).fetchone()
-        return SegmentHash(row[0]) if row else None
+        return (row[0], row[1]) if row else None
 
     def segments(self, namespace: NamespaceId) -> list[tuple[DeviceId, int, SegmentHash]]:
-        """Every verified segment."""
+        """Every accepted segment."""
         rows = self._db.connection.execute(
-            "SELECT device, seq, hash FROM segment WHERE ns = ? ORDER BY device, seq", (namespace,)
+            "SELECT device, seq, hash FROM segment WHERE ns = ? AND accepted ORDER BY device, seq",
+            (namespace,),
         )
         return [(self._db.device_id(d), s, SegmentHash(h)) for d, s, h in rows.fetchall()]
 
@@ -95,11 +91,23 @@ class History:
                 "INSERT OR REPLACE INTO chain VALUES (?, ?, ?, ?, ?, ?)",
                 (header.namespace, device, header.seq, segment_hash, header.lamport, counter),
             )
+        self._add_segment(header, segment_hash, counter, accepted=True)
+
+    def add_quarantined(
+        self, header: SegmentHeader, segment_hash: SegmentHash, counter: int
+    ) -> None:
+        """Record a verified segment that is no part of its chain."""
+        self._add_segment(header, segment_hash, counter, accepted=False)
+
+    def _add_segment(
+        self, header: SegmentHeader, segment_hash: SegmentHash, counter: int, *, accepted: bool
+    ) -> None:
+        with self._db.transaction() as run:
             run.execute(
-                "INSERT OR REPLACE INTO segment VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    *(header.namespace, device, header.seq, segment_hash, header.lamport),
-                    *(counter, header.written_at),
+                    *(header.namespace, self._db.device_no(header.device), header.seq),
+                    *(segment_hash, header.lamport, counter, header.written_at, int(accepted)),
                 ),
             )
 
@@ -328,6 +336,49 @@ class History:
             (namespace, self._db.device_no(device), seq),
         ).fetchall()
         return [self._version(row) for row in rows]
+
+    def knows_content(self, namespace: NamespaceId, file_hash: bytes) -> bool:
+        """Whether any version ever had this content. Looks at all of history."""
+        row = self._db.connection.execute(
+            "SELECT 1 FROM version WHERE ns = ? AND file_hash = ? LIMIT 1", (namespace, file_hash)
+        ).fetchone()
+        return row is not None
+
+    def live_paths(self, namespace: NamespaceId, prefix: RelPath) -> set[RelPath]:
+        """Paths at and below a prefix that have a live version, tombstones included."""
+        low, high = below(prefix)
+        rows = self._db.connection.execute(
+            "SELECT path FROM version WHERE ns = ? AND live = 1"
+            " AND (path = ? OR (path >= ? AND path < ?))",
+            (namespace, prefix, low, high),
+        )
+        return {RelPath(path) for (path,) in rows}
+
+    def present_paths(self, namespace: NamespaceId, prefix: RelPath) -> list[RelPath]:
+        """Paths at and below a prefix where something stands, in order."""
+        low, high = below(prefix)
+        rows = self._db.connection.execute(
+            "SELECT DISTINCT path FROM version WHERE ns = ? AND live = 1 AND kind != 'tombstone'"
+            " AND (path = ? OR (path >= ? AND path < ?)) ORDER BY path",
+            (namespace, prefix, low, high),
+        )
+        return [RelPath(path) for (path,) in rows]
+
+    def paths_using(
+        self, namespace: NamespaceId, chunks: set[ChunkId], limit: int
+    ) -> list[RelPath]:
+        """Some live paths whose content needs any of these chunks. Looks at the whole tree."""
+        found = []
+        for path, joined in self._db.connection.execute(
+            "SELECT path, chunks FROM version WHERE ns = ? AND live = 1 ORDER BY path",
+            (namespace,),
+        ):
+            parts = range(0, len(joined), HASH_SIZE)
+            if any(joined[i : i + HASH_SIZE] in chunks for i in parts):
+                found.append(RelPath(path))
+                if len(found) == limit:
+                    break
+        return found
 
     def live_count(self, namespace: NamespaceId, prefix: RelPath) -> int:
         """How many live versions stand at and below a prefix."""

@@ -136,6 +136,14 @@ class Index:
                 found[chunk] = ChunkAddress(PackId(row[0]), *row[1:])
         return found
 
+    def chunks_of(self, pack: PackId) -> set[ChunkId]:
+        """The chunks that are known to be in a pack."""
+        rows = self._db.connection.execute(
+            "SELECT chunk.id FROM chunk JOIN pack ON pack.no = chunk.pack WHERE pack.id = ?",
+            (pack,),
+        )
+        return {ChunkId(chunk) for (chunk,) in rows}
+
     def count(self, namespace: NamespaceId) -> int:
         """How many chunks of a namespace are known."""
         (count,) = self._db.connection.execute(

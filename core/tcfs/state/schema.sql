@@ -29,7 +29,8 @@ CREATE TABLE segment (
     lamport    INTEGER NOT NULL,
     counter    INTEGER NOT NULL,  -- highest version counter up to here
     written_at INTEGER NOT NULL,
-    PRIMARY KEY (ns, device, seq)
+    accepted   INTEGER NOT NULL,  -- 0: in quarantine, past a fork or a revocation
+    PRIMARY KEY (ns, device, seq, hash)
 ) WITHOUT ROWID;
 
 -- Raw control segments and claims, so that membership is known without asking the store.

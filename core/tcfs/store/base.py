@@ -7,11 +7,12 @@ conformance suite checks for each store:
   write); a failed ``put`` leaves the old object, the new one, or none, never a torn one.
 - ``list`` is complete, in any order, and an error is raised, never a shorter listing.
 - ``get`` of an absent key raises ``ObjectMissing``; every other failure raises ``StoreError``.
-- Keys outside ``[a-z0-9._/-]``, with empty, ``.`` or ``..`` components, are refused.
+- Keys outside ``[a-z0-9._/-]``, with empty components or ones that begin with a dot, are refused.
 """
 
 from __future__ import annotations
 
+import builtins
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ from tcfs.model.ids import StoreKey
 
 ETag = NewType("ETag", str)
 
-_KEY = re.compile(r"[a-z0-9._-]+(/[a-z0-9._-]+)*")
+# A leading dot is refused: it excludes "." and "..", and leaves a store names for its own files.
+_KEY = re.compile(r"[a-z0-9_-][a-z0-9._-]*(/[a-z0-9_-][a-z0-9._-]*)*")
 MAX_KEY: Final = 512
 
 
@@ -31,6 +33,13 @@ class ObjectMissing(StoreError):
 
     code = "object_missing"
     default_remedy = "The store is incomplete. Look closer with: tcfs verify"
+    retryable = False
+
+
+class StoreRefused(StoreError):
+    """The store said no and will say so again: no rights, no space, not there."""
+
+    code = "store_refused"
     retryable = False
 
 
@@ -114,7 +123,7 @@ class BlobStore(Protocol):
         """
         ...
 
-    def list_dirs(self, prefix: str) -> list[str]:
+    def list_dirs(self, prefix: str) -> builtins.list[str]:
         """The distinct names directly below ``prefix`` that have keys below themselves."""
         ...
 
@@ -129,10 +138,34 @@ class BlobStore(Protocol):
 
 def check_key(key: str) -> StoreKey:
     """Validate a key. Raises UsageError: a key is made by us, never by a stranger."""
-    if (
-        len(key) > MAX_KEY
-        or not _KEY.fullmatch(key)
-        or any(part in (".", "..") for part in key.split("/"))
-    ):
+    if len(key) > MAX_KEY or not _KEY.fullmatch(key):
         raise UsageError(f"not a store key: {key!r}")
     return StoreKey(key)
+
+
+def check_prefix(prefix: str) -> str:
+    """Validate a prefix for listing: empty, or a key and a ``/``. Raises UsageError."""
+    if prefix and not (prefix.endswith("/") and _KEY.fullmatch(prefix[:-1])):
+        raise UsageError(f"not a store prefix: {prefix!r}")
+    return prefix
+
+
+def check_condition(condition: Condition, current: ETag | None, key: StoreKey) -> None:
+    """Raise PreconditionFailed unless a put may replace ``current`` (None: there is nothing)."""
+    if condition.if_absent and current is not None:
+        raise PreconditionFailed(f"{key} exists already")
+    if condition.if_match is not None and current != condition.if_match:
+        raise PreconditionFailed(f"{key} has changed meanwhile")
+
+
+def check_range(offset: int, length: int) -> None:
+    """Refuse ranges that cannot exist. Raises UsageError."""
+    if offset < 0 or length < 0:
+        raise UsageError(f"not a range: {length} bytes from {offset}")
+
+
+def too_short(key: StoreKey) -> StoreRefused:
+    """The error for a range that reaches past the end of an object."""
+    return StoreRefused(
+        f"object {key} ends too early", remedy="It is damaged. Look closer with: tcfs verify"
+    )

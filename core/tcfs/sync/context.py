@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from tcfs.content.fetch import HEADER_READ
-from tcfs.content.pack import PackScope
+from tcfs.content.pack import HEADER_READ, PackScope
 from tcfs.content.unpack import PackReaders
 from tcfs.errors import AccessError, CancelledError, IntegrityError
 from tcfs.host.base import Host
 from tcfs.model.access import ControlState, DeviceRecord
-from tcfs.model.ids import NamespaceId, PackId
+from tcfs.model.event import ChainHead
+from tcfs.model.ids import DeviceId, NamespaceId, PackId
 from tcfs.state.state import State
 from tcfs.store.base import BlobStore
 from tcfs.sync.facade import Cancel, Progress, ProgressFn
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tcfs.device.epochs import NamespaceKeys
     from tcfs.device.identity import DeviceIdentity
     from tcfs.device.repository import RepositoryFormat
+    from tcfs.ledger.control import ControlView
 
 
 @dataclass(slots=True)
@@ -30,7 +31,7 @@ class Context:
     """One device's engine.
 
     Attributes:
-        control: the membership as last read; ``receive.refresh_control`` renews it.
+        view: the control ledger as last read; ``receive.refresh_control`` renews it.
         open_keys: opens the secrets of a namespace; kept after the first time.
         actor: who asks, recorded in every event.
     """
@@ -41,7 +42,7 @@ class Context:
     identity: DeviceIdentity
     format: RepositoryFormat
     config: Config
-    control: ControlState
+    view: ControlView
     namespace: NamespaceId
     actor: str
     open_keys: Callable[[NamespaceId], NamespaceKeys]
@@ -54,6 +55,16 @@ class Context:
     def repo(self) -> UUID:
         """The repository's id."""
         return self.format.repo
+
+    @property
+    def control(self) -> ControlState:
+        """The membership as last read."""
+        return self.view.state
+
+    @property
+    def control_heads(self) -> Mapping[DeviceId, ChainHead]:
+        """Heads of the control chains as last read."""
+        return self.view.heads
 
     @property
     def device(self) -> DeviceRecord | None:

@@ -1,0 +1,42 @@
+"""One module for each command, or for a few that are one idea.
+
+Each has ``add(subparsers)``, which describes its arguments and is cheap, and a function that runs
+it and imports what it needs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tcfs.cli.arguments import Subparsers
+
+
+def add_commands(subparsers: Subparsers) -> None:
+    """Add every command, in the order in which ``--help`` lists them."""
+    from tcfs.cli.commands import (
+        check,
+        completion,
+        configuration,
+        conflicts,
+        device,
+        history,
+        init,
+        revert,
+        status,
+        transfer,
+    )
+
+    for module in (
+        init,
+        device,
+        transfer,
+        conflicts,
+        history,
+        revert,
+        status,
+        check,
+        configuration,
+        completion,
+    ):
+        module.add(subparsers)

@@ -1,0 +1,167 @@
+"""``tcfs device``: who belongs to the fleet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tcfs.cli.arguments import command, converted, group, takes
+from tcfs.cli.terminal import bold, dim, green, red
+from tcfs.config.units import parse_duration
+from tcfs.errors import EXIT_OK, CancelledError, UsageError
+
+if TYPE_CHECKING:
+    from tcfs.cli.arguments import Subparsers
+    from tcfs.cli.context import Context
+    from tcfs.cli.terminal import Part
+    from tcfs.sync import results as r
+
+ROLES = ("reader", "writer", "admin")
+
+
+def add(subparsers: Subparsers) -> None:
+    """Describe the commands."""
+    device = group(subparsers, "device", "manage the devices of the fleet")
+
+    invite = command(
+        device,
+        "invite",
+        "make a code with which one device can join",
+        _invite,
+        more="The code is the last line printed, works once, and is a secret.",
+    )
+    invite.add_argument(
+        "--expires",
+        default="1h",
+        metavar="TIME",
+        help="how long it works: 30m, 1h, 2d (default 1h)",
+    )
+    invite.add_argument(
+        "--role", choices=ROLES, default="writer", help="what the device may do (default writer)"
+    )
+
+    enroll = command(
+        device,
+        "enroll",
+        "join the fleet with an invite",
+        _enroll,
+        more="A code on the command line can be seen by other users of this machine while the "
+        "command runs; '--invite -' reads it from standard input.",
+    )
+    enroll.add_argument("--name", default="", metavar="N", help="this device's name")
+    enroll.add_argument("--invite", metavar="CODE", help="the code, or - for standard input")
+    enroll.add_argument(
+        "--new-identity",
+        action="store_true",
+        help="give up this machine's present identity, such as one that was cloned",
+    )
+
+    command(device, "list", "list the devices of the fleet", _list)
+    command(device, "status", "tell about this device", _status)
+
+    revoke = command(device, "revoke", "shut a device out", _revoke)
+    takes(revoke.add_argument("device", metavar="DEVICE", help="its name or id"), "device")
+    revoke.add_argument("--reason", default="", metavar="TEXT", help="why, for the history")
+    revoke.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _invite(ctx: Context) -> int:
+    args = ctx.args
+    expires_s = int(converted(parse_duration, args.expires, "--expires") or 0)
+    if expires_s < 1:
+        raise UsageError("--expires: an invite must work for a while", remedy="Such as 30m.")
+    with ctx.fleet() as fleet:
+        made = fleet.invite(expires_s=expires_s, role=args.role)
+
+    def show() -> None:
+        from tcfs.cli.text import when
+
+        ctx.terminal.note(
+            f"Invite for one {made.role}, until {when(made.expires_at)}. On the other device: "
+            "tcfs device enroll --name NAME --invite CODE"
+        )
+        # Alone on the last line, so that a script can take it.
+        ctx.terminal.out(made.code)
+
+    ctx.result(made, show)
+    return EXIT_OK
+
+
+def _enroll(ctx: Context) -> int:
+    from tcfs.cli.commands.init import show_joined
+    from tcfs.cli.engine import engine
+
+    args = ctx.args
+    code = args.invite
+    if code == "-" or (code is None and ctx.person):
+        code = ctx.terminal.secret("Invite (not shown): ")
+    code = "".join((code or "").split())
+    if not code:
+        raise UsageError(
+            "no invite was given",
+            remedy="Make one with 'tcfs device invite' on a device of the fleet, "
+            "then add --invite CODE.",
+        )
+    result = engine().enroll_fleet(
+        ctx.loaded(), name=args.name, invite=code, new_identity=args.new_identity
+    )
+    ctx.result(result, lambda: show_joined(ctx, result))
+    return EXIT_OK
+
+
+def _list(ctx: Context) -> int:
+    with ctx.fleet() as fleet:
+        devices = fleet.devices()
+    ctx.result({"devices": devices}, lambda: _show_devices(ctx, devices))
+    return EXIT_OK
+
+
+def _show_devices(ctx: Context, devices: list[r.DeviceInfo]) -> None:
+    from tcfs.cli.text import table, when
+
+    rows: list[list[Part]] = []
+    for device in devices:
+        state: Part = red("revoked") if device.revoked else green("active")
+        name: Part = bold(f"{device.name} *") if device.this_device else device.name
+        rows.append([name, device.role, state, when(device.enrolled_at), dim(device.device_id)])
+    table(ctx.terminal, rows, ("NAME", "ROLE", "STATE", "ENROLLED", "ID"))
+
+
+def _status(ctx: Context) -> int:
+    with ctx.fleet() as fleet:
+        devices = [device for device in fleet.devices() if device.this_device]
+        status = fleet.status()
+
+    def show() -> None:
+        from tcfs.cli.text import fields, when
+
+        mine = devices[0] if devices else None
+        fields(
+            ctx.terminal,
+            [
+                ("device", bold(status.device_name)),
+                ("id", status.device_id),
+                ("role", status.role),
+                ("state", red("revoked") if status.revoked else green("active")),
+                ("enrolled", when(mine.enrolled_at) if mine else ""),
+                ("description", mine.description if mine else ""),
+                ("signing key", mine.sign_key if mine else ""),
+                ("segments", str(mine.head) if mine else ""),
+            ],
+        )
+        for warning in status.warnings:
+            ctx.terminal.warn(warning)
+
+    value: object = devices[0] if devices else status
+    ctx.result({"device": value, "warnings": status.warnings}, show)
+    return EXIT_OK
+
+
+def _revoke(ctx: Context) -> int:
+    args = ctx.args
+    with ctx.fleet() as fleet:
+        question = f"Shut out {args.device!r}? It can then neither read what is new nor write."
+        if ctx.person and not args.yes and not ctx.terminal.confirm(question):
+            raise CancelledError("nothing was revoked", remedy="")
+        device = fleet.revoke(args.device, reason=args.reason)
+    ctx.result(device, lambda: ctx.terminal.out(device.name, ": ", red("revoked")))
+    return EXIT_OK

@@ -1,0 +1,168 @@
+"""Worker pools: none, threads, or processes, all behind one ``map``.
+
+What is bounded: two items for each worker are in flight, counting results that nobody has taken
+yet, so memory does not grow with the number of items, and a worker seldom waits for its next.
+Items are drawn in the thread that takes the results, so an iterator of items needs no lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    from tcfs.host.worker import Worker
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_IN_FLIGHT: Final = 2
+"""Items for each worker."""
+
+
+class SerialExecutor:
+    """Runs each item when its result is asked for."""
+
+    @property
+    def workers(self) -> int:
+        return 1
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """Results in the order of the items."""
+        return map(function, items)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class ThreadExecutor:
+    """A pool of threads, for work that waits or that leaves the interpreter's lock."""
+
+    def __init__(self, workers: int) -> None:
+        if workers < 1:
+            raise ValueError("an executor needs a worker")
+        self._workers = workers
+        self._pool: ThreadPoolExecutor | None = None
+
+    @property
+    def workers(self) -> int:
+        return self._workers
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """Results as they come. The first failure is raised, and what has not begun is dropped.
+
+        Work that had begun goes on until ``close``, which waits for it.
+        """
+        from queue import SimpleQueue
+
+        pool = self._threads()
+        done: SimpleQueue[Future[R]] = SimpleQueue()
+        flying: set[Future[R]] = set()
+        source = iter(items)
+        more = True
+        try:
+            while True:
+                while more and len(flying) < _IN_FLIGHT * self._workers:
+                    try:
+                        item = next(source)
+                    except StopIteration:
+                        more = False
+                        break
+                    future = pool.submit(function, item)
+                    flying.add(future)
+                    future.add_done_callback(done.put)
+                if not flying:
+                    return
+                future = done.get()
+                flying.remove(future)
+                yield future.result()
+        finally:
+            for future in flying:
+                future.cancel()
+
+    def close(self) -> None:
+        """Wait for what runs, then end the threads. The executor can be used again."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="tcfs")
+        return self._pool
+
+
+class ProcessExecutor:
+    """A pool of processes, for work that holds the interpreter's lock.
+
+    Each worker is served by a thread here, which hands it an item and waits for the result.
+    Workers start with the first items and stay until ``close``.
+
+    Args:
+        workers: how many processes, at most.
+        grace: seconds that ``close`` waits for work under way before it kills the workers.
+    """
+
+    def __init__(self, workers: int, *, grace: float = 2.0) -> None:
+        self._threads = ThreadExecutor(workers)
+        self._grace = grace
+        self._mutex = threading.Lock()
+        self._idle: list[Worker] = []
+        self._busy: set[Worker] = set()
+        self._quiet = threading.Condition(self._mutex)
+        self._closing = False
+
+    @property
+    def workers(self) -> int:
+        return self._threads.workers
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """Results as they come. The first failure is raised, and the rest dropped.
+
+        ``function`` is found by name in the workers, so it is not in ``__main__``.
+
+        Raises:
+            WorkerDied: a worker was killed; its item is not tried again.
+        """
+        return self._threads.map(partial(self._run, function), items)
+
+    def close(self) -> None:
+        """End the workers: the idle at once, the others after ``grace`` seconds at most."""
+        with self._mutex:
+            self._closing = True
+            self._quiet.wait_for(lambda: not self._busy, self._grace)
+            idle, self._idle = self._idle, []
+            for worker in self._busy:  # its thread sees the end of the pipe and cleans up
+                worker.stop(kill=True)
+        for worker in idle:
+            worker.stop(kill=False)
+            worker.close()
+        self._threads.close()
+        self._closing = False
+
+    def _run(self, function: Callable[[Any], R], item: Any) -> R:
+        from tcfs.host.worker import Worker, WorkerDied
+
+        with self._mutex:
+            if self._closing:
+                raise WorkerDied("the workers were stopped")
+            worker = self._idle.pop() if self._idle else Worker()
+            self._busy.add(worker)
+        try:
+            result: R = worker.call(function, item)
+            return result
+        finally:
+            with self._mutex:
+                self._busy.remove(worker)
+                if worker.usable:
+                    self._idle.append(worker)
+                else:
+                    worker.stop(kill=True)
+                    worker.close()
+                self._quiet.notify_all()

@@ -1,0 +1,133 @@
+"""System calls that Python does not offer, by ctypes, which is loaded at the first call.
+
+Each function says whether the system has the call at all, so that the caller can fall back.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import sys
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Final
+
+PLATFORM: Final[str] = sys.platform
+
+_AT_FDCWD: Final = -100
+_LINUX_NOREPLACE: Final = 1
+_LINUX_EXCHANGE: Final = 2
+_DARWIN_SWAP: Final = 2
+_DARWIN_EXCL: Final = 4
+_DARWIN_FULLSYNC_WAIT: Final = 3
+
+# What kernels, old C libraries and file systems answer to a call or flag they do not know.
+_UNSUPPORTED: Final = frozenset((errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP))
+
+
+def rename_exclusive(source: bytes, target: bytes) -> bool:
+    """Rename only if ``target`` does not exist; False if the system cannot. Raises OSError."""
+    return _rename(source, target, _LINUX_NOREPLACE, _DARWIN_EXCL)
+
+
+def rename_exchange(one: bytes, other: bytes) -> bool:
+    """Swap two names; False if the system cannot. Raises OSError."""
+    return _rename(one, other, _LINUX_EXCHANGE, _DARWIN_SWAP)
+
+
+def sync_volume(fd: int) -> bool:
+    """Make the file system of ``fd`` durable; False if the system cannot. Raises OSError.
+
+    Linux: ``syncfs``, which reports failed write-backs since Linux 5.8. macOS:
+    ``fsync_volume_np`` with full synchronisation of the drive, waited for.
+    """
+    call, arguments = _sync_call()
+    if call is None:
+        return False
+    code = _errno_of(call(fd, *arguments))
+    if code in _UNSUPPORTED:
+        return False
+    if code:
+        raise OSError(code, os.strerror(code))
+    return True
+
+
+def full_fsync(fd: int) -> None:
+    """``fsync`` that also empties the drive's cache, where that is another call (macOS)."""
+    full = getattr(fcntl, "F_FULLFSYNC", None)
+    if full is not None:
+        try:
+            fcntl.fcntl(fd, full)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:  # network volumes have no such call
+                raise
+        else:
+            return
+    os.fsync(fd)
+
+
+def _rename(source: bytes, target: bytes, linux_flag: int, darwin_flag: int) -> bool:
+    call = _rename_call()
+    if call is None:
+        return False
+    if b"\0" in source or b"\0" in target:  # C would silently cut the name there
+        raise ValueError("embedded null byte")
+    flag = darwin_flag if PLATFORM == "darwin" else linux_flag
+    code = _errno_of(call(source, target, flag))
+    if code in _UNSUPPORTED:
+        return False
+    if code:
+        raise OSError(code, os.strerror(code), source, None, target)
+    return True
+
+
+def _errno_of(result: int) -> int:
+    if result == 0:
+        return 0
+    import ctypes
+
+    return ctypes.get_errno()
+
+
+def _library() -> Any:
+    import ctypes
+
+    return ctypes.CDLL(None, use_errno=True)
+
+
+@cache
+def _rename_call() -> Callable[[bytes, bytes, int], int] | None:
+    import ctypes
+
+    library = _library()
+    if PLATFORM == "darwin":
+        call = getattr(library, "renamex_np", None)
+        if call is not None:
+            call.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_uint)
+            call.restype = ctypes.c_int
+        return call
+    at = getattr(library, "renameat2", None)  # glibc from 2.28
+    if at is None:
+        return None
+    at.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+    at.restype = ctypes.c_int
+
+    def call_at(source: bytes, target: bytes, flag: int) -> int:
+        return at(_AT_FDCWD, source, _AT_FDCWD, target, flag)  # type: ignore[no-any-return]
+
+    return call_at
+
+
+@cache
+def _sync_call() -> tuple[Callable[..., int] | None, tuple[int, ...]]:
+    import ctypes
+
+    name, arguments = "syncfs", tuple[int, ...]()
+    if PLATFORM == "darwin":
+        name, arguments = "fsync_volume_np", (_DARWIN_FULLSYNC_WAIT,)
+    call = getattr(_library(), name, None)
+    if call is not None:
+        call.argtypes = (ctypes.c_int,) * (1 + len(arguments))
+        call.restype = ctypes.c_int
+    return call, arguments

@@ -1,0 +1,49 @@
+"""The machine itself: what the engine gets when it is not a test."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from tcfs.host.base import Executor, Host
+from tcfs.host.executor import ProcessExecutor, SerialExecutor
+from tcfs.host.lock import file_lock
+from tcfs.host.posix import PosixFileSystem
+
+__all__ = ["SystemClock", "SystemEntropy", "file_lock", "system_executor", "system_host"]
+
+
+class SystemClock:
+    """The system's clocks, in seconds."""
+
+    def now(self) -> float:
+        """Unix time. It can jump; for people only."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Never goes back; its zero means nothing."""
+        return time.monotonic()
+
+
+class SystemEntropy:
+    """The system's random source, fit for keys."""
+
+    def token(self, size: int) -> bytes:
+        """``size`` random bytes."""
+        return os.urandom(size)
+
+
+def system_executor(workers: int) -> Executor:
+    """Processes for the CPU stage, or none where one worker is asked for."""
+    return ProcessExecutor(workers) if workers > 1 else SerialExecutor()
+
+
+def system_host() -> Host:
+    """This machine."""
+    return Host(
+        files=PosixFileSystem(),
+        clock=SystemClock(),
+        entropy=SystemEntropy(),
+        executor=system_executor,
+        lock=file_lock,
+    )

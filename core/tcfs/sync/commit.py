@@ -1,0 +1,322 @@
+"""Committing: changes into signed segments, by way of the outbox, into the store and the state.
+
+After each step a crash leaves: packs uploaded - pending packs, which the next push uses; outbox
+written - the segment is sent again, byte for byte; segment in the store - the same, and then the
+state takes it up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tcfs.content.address import ChunkAddress
+from tcfs.content.seal import NO_EPOCH, SALT_SIZE, Cipher, preferred_cipher
+from tcfs.errors import AccessError
+from tcfs.ledger.segment import Place, Segment, SegmentDraft, open_segment, seal_segment
+from tcfs.model.clock import VectorClock
+from tcfs.model.event import ContentEvent, Op, SegmentHeader
+from tcfs.model.ids import (
+    ChunkId,
+    NamespaceId,
+    PackId,
+    RelPath,
+    SegmentHash,
+    VersionId,
+)
+from tcfs.model.manifest import SyncManifest
+from tcfs.model.paths import relative_to
+from tcfs.model.plan import BaseEntry, LocalEntry
+from tcfs.state.index import OutboxEntry, PackLocation
+from tcfs.state.roots import Root
+from tcfs.sync.context import Context
+from tcfs.sync.upload import Settled, Upload, pack_key
+
+PART_BYTES: Final = 7 << 20
+"""Estimated bytes of body at which a large push commits a part; the format's limit is 8 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A change that is to become an event.
+
+    Attributes:
+        manifest: what the path is; clock, author, time and actor are filled in when it is added.
+        parents_clock: the merge of the parents' clocks.
+        local: the path within the root, and what the disk holds there, for the base; None where the
+            disk does not hold it (yet).
+    """
+
+    op: Op
+    manifest: SyncManifest
+    parents_clock: VectorClock
+    moved_from: RelPath | None = None
+    local: tuple[RelPath, LocalEntry | None] | None = None
+
+
+class Committer:
+    """Gathers changes of one namespace and commits them in parts.
+
+    Args:
+        root: whose base the changes come from, or None.
+        upload: where the changes' content was stored, or None if it was stored before.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        namespace: NamespaceId,
+        *,
+        root: Root | None = None,
+        upload: Upload | None = None,
+    ) -> None:
+        self._context = context
+        self._namespace = namespace
+        self._root = root
+        self._upload = upload
+        self._writer = context.require_writer()
+        history = context.state.history
+        self._counter = history.counter(namespace, context.identity.device_id)
+        self._now = int(context.host.clock.now())
+        self._events: list[ContentEvent] = []
+        self._based: list[tuple[RelPath, BaseEntry]] = []
+        self._unbased: list[RelPath] = []
+        self._size = 0
+        self.segments: list[SegmentHash] = []
+        self.last = ""
+        self.bytes_sent = 0
+
+    def add(self, drafts: Sequence[Draft]) -> list[VersionId]:
+        """Take changes that belong together: they will stand in one segment."""
+        ids = []
+        for draft in drafts:
+            self._counter += 1
+            version = VersionId(self._context.identity.device_id, self._counter)
+            manifest = replace(
+                draft.manifest,
+                vclock=draft.parents_clock.with_version(version),
+                written_by=self._writer.name,
+                written_at=self._now,
+                actor=self._context.actor,
+            )
+            self._events.append(ContentEvent(draft.op, self._counter, manifest, draft.moved_from))
+            self._size += _estimate(manifest)
+            if draft.local is not None:
+                path, entry = draft.local
+                if manifest.kind == "tombstone":
+                    self._unbased.append(path)
+                else:
+                    self._based.append((path, base_entry((version,), manifest, entry)))
+            ids.append(version)
+        return ids
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to ``flush``."""
+        return self._size >= PART_BYTES
+
+    def flush(self) -> None:
+        """Commit what was gathered. When this returns it is in the store and in the state."""
+        settled = self._upload.settle() if self._upload is not None else Settled({}, None)
+        if not self._events:
+            return
+        context, namespace = self._context, self._namespace
+        events, self._events, self._size = self._events, [], 0
+        distinct = dict.fromkeys(c for event in events for c in event.manifest.chunks)
+        new = {chunk: settled.addresses[chunk] for chunk in distinct if chunk in settled.addresses}
+        index = context.state.index
+        new |= index.unannounced(namespace, (c for c in distinct if c not in settled.addresses))
+        place = next_place(context, namespace)
+        sealed = seal_segment(
+            SegmentDraft(
+                place=place,
+                written_at=int(context.host.clock.now()),
+                events=events,
+                addresses=new,
+                packs=[location.id for location in index.pending_packs(namespace)],
+                inline_pack=bytes(settled.inline.data) if settled.inline else None,
+            ),
+            repo=context.repo,
+            signer=context.identity,
+            salt=context.host.entropy.token(SALT_SIZE),
+            **sealing(context, namespace),
+        )
+        entry = OutboxEntry(
+            namespace, place.seq, sealed.key, sealed.data, self._root.id if self._root else None
+        )
+        context.state.outbox.add(entry)
+        context.store.put(sealed.key, sealed.data)
+        inline = sealed.header.pack
+        with context.state.transaction():
+            if inline is not None:
+                offset = len(sealed.data) - inline.size
+                index.add_pack(namespace, PackLocation(inline.id, sealed.key, offset))
+            index.add_chunks(
+                namespace,
+                ((c, a) for c, a in settled.addresses.items() if c not in new),
+                announced=False,
+            )
+            take_up(context, sealed.header, sealed.hash, events, new.items())
+            if self._root is not None:
+                context.state.roots.set_base(self._root, self._based)
+                context.state.roots.drop_base(self._root, self._unbased)
+            context.state.outbox.remove(entry)
+        self._based, self._unbased = [], []
+        self.segments.append(sealed.hash)
+        self.last = f"{context.identity.device_id}/{place.seq}"
+        self.bytes_sent += len(sealed.data)
+        if self._upload is not None:
+            self._upload.next_segment(place.seq + 1)
+
+
+def _estimate(manifest: SyncManifest) -> int:
+    """Bytes that an event takes in a body, at least."""
+    path = manifest.rel_path
+    text = 6 * len(path) if not path.isascii() or b"\\" in path else len(path)
+    return (
+        400
+        + 2 * text
+        + 6 * len(manifest.target)
+        + 88 * len(manifest.chunks)
+        + 60 * (len(manifest.parents) + len(manifest.vclock.clocks))
+    )
+
+
+def next_place(context: Context, namespace: NamespaceId) -> Place:
+    """Where this device's next segment stands."""
+    heads = context.state.history.heads(namespace)
+    own = heads.pop(context.identity.device_id, None)
+    return Place(
+        namespace=namespace,
+        seq=own.seq + 1 if own else 1,
+        prev=own.hash if own else "",
+        lamport=context.state.history.lamport(namespace) + 1,
+        seen=heads,
+        control=context.control_heads,
+    )
+
+
+def sealing(context: Context, namespace: NamespaceId) -> dict[str, object]:
+    """The keyword arguments of ``seal_segment`` that say how a namespace is sealed.
+
+    Raises:
+        AccessError: the namespace has no key yet.
+    """
+    if not context.format.encryption:
+        return {"keyring": None, "epoch": NO_EPOCH, "cipher": Cipher.NONE}
+    epoch = context.control.current_epoch(namespace)
+    if epoch is None:
+        raise AccessError(f"the namespace {namespace} has no key")
+    return {
+        "keyring": context.keys(namespace),
+        "epoch": epoch.epoch,
+        "cipher": preferred_cipher(),
+    }
+
+
+def take_up(
+    context: Context,
+    header: SegmentHeader,
+    segment_hash: SegmentHash,
+    events: Sequence[ContentEvent],
+    addresses: Iterable[tuple[ChunkId, ChunkAddress]],
+    packs: Iterable[PackId] = (),
+) -> None:
+    """Add a verified segment to the state; part of the caller's transaction."""
+    state, namespace = context.state, header.namespace
+    addresses = list(addresses)
+    named = {address.pack for _, address in addresses} | set(packs)
+    for location in state.index.pending_packs(namespace):
+        if header.device == context.identity.device_id:
+            named.add(location.id)
+    for pack in sorted(named):
+        known = state.index.location(pack)
+        state.index.add_pack(namespace, known or PackLocation(pack, pack_key(pack)))
+    state.index.add_chunks(namespace, addresses)
+    state.history.add_versions(namespace, header, events)
+    state.history.add_head(header, segment_hash)
+
+
+def base_entry(
+    ids: Iterable[VersionId], manifest: SyncManifest, entry: LocalEntry | None
+) -> BaseEntry:
+    """The base for a path that holds these versions; without an entry its stat is not trusted."""
+    return BaseEntry(
+        ids=tuple(ids),
+        clock=manifest.vclock,
+        kind=manifest.kind,  # type: ignore[arg-type]
+        size=entry.size if entry else manifest.file_size,
+        mode=manifest.mode,
+        mtime_ns=entry.mtime_ns if entry else manifest.mtime_ns,
+        ctime_ns=entry.ctime_ns if entry else 0,
+        inode=entry.inode if entry else 0,
+        file_hash=manifest.file_hash,
+        target=manifest.target,
+        size_class=manifest.size_class,
+    )
+
+
+def flush_outbox(context: Context) -> int:
+    """Send finished segments again that an earlier run may not have sent, and take them up.
+
+    Returns how many there were.
+
+    Raises:
+        StoreError: the store cannot take them; they stay.
+    """
+    entries = context.state.outbox.all()
+    for entry in entries:
+        context.store.put(entry.key, entry.data)
+        segment = open_segment(
+            entry.key,
+            entry.data,
+            repo=context.repo,
+            sign_key=context.identity.public_key,
+            encryption=context.format.encryption,
+            keyring=lambda: context.keys(entry.namespace),  # noqa: B023 - called before the next
+        )
+        roots = {root.id: root for root in context.state.roots.all()}
+        with context.state.transaction():
+            take_up_segment(context, segment)
+            root = roots.get(entry.root) if entry.root is not None else None
+            if root is not None:
+                _base_from(context, root, segment.events)
+            context.state.outbox.remove(entry)
+    return len(entries)
+
+
+def take_up_segment(context: Context, segment: Segment) -> None:
+    """Add a segment read from the store to the state; part of the caller's transaction."""
+    inline = segment.header.pack
+    if inline is not None:
+        context.state.index.add_pack(
+            segment.header.namespace,
+            PackLocation(inline.id, segment.key, segment.size - inline.size),
+        )
+    take_up(
+        context,
+        segment.header,
+        segment.hash,
+        segment.events,
+        segment.addresses,
+        segment.packs,
+    )
+
+
+def _base_from(context: Context, root: Root, events: Sequence[ContentEvent]) -> None:
+    """The base that a push left: its content is on disk, the files' stats are forgotten."""
+    based: list[tuple[RelPath, BaseEntry]] = []
+    unbased: list[RelPath] = []
+    device = context.identity.device_id
+    for event in events:
+        path = relative_to(event.manifest.rel_path, root.remote)
+        if path is None:
+            continue
+        if event.op == "delete":
+            unbased.append(path)
+        else:
+            version = VersionId(device, event.counter)
+            based.append((path, base_entry((version,), event.manifest, None)))
+    context.state.roots.set_base(root, based)
+    context.state.roots.drop_base(root, unbased)

@@ -1,0 +1,336 @@
+"""Whole pushes and pulls: lock held, state recovered, plan made and checked, work done, told.
+
+These are the steps around ``push.Push`` and ``pull.Pull`` that every front end needs alike.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from blake3 import blake3
+
+from tcfs.errors import AccessError, LocalFileError, NotFoundError, TcfsError, UsageError
+from tcfs.model.ids import NamespaceId, RelPath
+from tcfs.model.paths import ROOT, join, relative_to, show
+from tcfs.model.plan import LocalChange
+from tcfs.state.roots import Root
+from tcfs.sync import places
+from tcfs.sync.context import Context
+from tcfs.sync.describe import conflict_info
+from tcfs.sync.facade import Limits
+from tcfs.sync.ignore import Exclusion, exclusion
+from tcfs.sync.materialise import Materialiser
+from tcfs.sync.places import Place
+from tcfs.sync.planning import check_limits, check_plan
+from tcfs.sync.pull import Pull
+from tcfs.sync.push import Push, Pushed
+from tcfs.sync.receive import receive
+from tcfs.sync.resolve import Resolved, Resolver
+from tcfs.sync.results import LIST_LIMIT, ConflictInfo, Plan, Problem, SyncResult, Transfer
+from tcfs.sync.scan import scan
+
+
+def excluded(context: Context) -> Exclusion:
+    """What the configuration leaves out at the top of a root. Raises ConfigError."""
+    config = context.config.sync
+    return exclusion(
+        config.exclude_patterns,
+        hidden_dirs=config.sync_hidden_dirs,
+        git_dirs=config.sync_git_dirs and config.git_sync_mode == "raw",
+    )
+
+
+def recover_root(context: Context, root: Root) -> list[Problem]:
+    """Finish or undo what a pull into this root left when it was cut off."""
+    materialiser = Materialiser(context, root)
+    materialiser.recover()
+    return materialiser.result.problems
+
+
+# Push
+
+
+def push(
+    context: Context,
+    found: Sequence[Place],
+    *,
+    dry_run: bool,
+    plan: str,
+    limits: Limits,
+) -> SyncResult:
+    """Push these places, together as one plan.
+
+    Raises:
+        TcfsError: nothing was sent, or not all; what was committed stays.
+    """
+    started = context.host.clock.monotonic()
+    context.require_writer()
+    for namespace in dict.fromkeys(place.root.namespace for place in found):
+        receive(context, namespace)
+    pushes: list[Push] = []
+    problems: list[Problem] = []
+    for place in found:
+        root = place.root
+        if root.id:
+            root = places.adopt(context, root)
+            problems += recover_root(context, root)
+        scanned = scan(context.host.files, root.local, excluded(context), place.prefix)
+        made = Push(context, root, place.prefix, scanned)
+        if not scanned.entries and not made.tracked and not scanned.hidden:
+            raise LocalFileError(
+                f"{show(root.local + b'/' + place.prefix if place.prefix else root.local)}"
+                " does not exist, and nothing was pushed from there before",
+                remedy="Check the path.",
+            )
+        pushes.append(made)
+    whole = join_plans([made.plan() for made in pushes])
+    check_plan(whole, plan)
+    check_limits(context, whole, sum(made.tracked for made in pushes), limits)
+    namespace, remote = found[0].root.namespace, found[0].remote
+    result = SyncResult(
+        plan=whole,
+        dry_run=dry_run,
+        problems=tuple(problems),
+        remote=places.remote_text(context, namespace, remote),
+        local=show(found[0].root.local),
+    )
+    if dry_run:
+        return result
+    done: list[Pushed] = []
+    for made in pushes:
+        made.adopt()
+        done.append(made.run())
+    for pushed in done:
+        problems += pushed.problems
+    return replace(
+        result,
+        transfer=Transfer(
+            files=sum(p.files for p in done),
+            bytes_read=sum(p.bytes_read for p in done),
+            bytes_sent=sum(p.bytes_sent for p in done),
+            packs=sum(p.packs for p in done),
+            segments=sum(p.segments for p in done),
+            seconds=context.host.clock.monotonic() - started,
+        ),
+        conflicts=_conflicts(context, found),
+        problems=tuple(problems[:LIST_LIMIT]),
+        segment=next((p.last_segment for p in reversed(done) if p.last_segment), ""),
+    )
+
+
+def _conflicts(context: Context, found: Iterable[Place]) -> tuple[ConflictInfo, ...]:
+    infos = {}
+    for place in found:
+        paths = context.state.history.conflicted(place.root.namespace, place.remote)
+        for path in paths[:LIST_LIMIT]:
+            infos[path] = conflict_info(context, place.root.namespace, path)
+    return tuple(infos.values())
+
+
+def join_plans(plans: Sequence[Plan]) -> Plan:
+    """Several plans as one; one alone is itself."""
+    if len(plans) == 1:
+        return plans[0]
+    counts: dict[str, int] = {}
+    for one in plans:
+        for action, count in one.counts.items():
+            counts[action] = counts.get(action, 0) + count
+    return Plan(
+        hash=blake3("\n".join(p.hash for p in plans).encode()).hexdigest()[:32],
+        counts=counts,
+        bytes=sum(p.bytes for p in plans),
+        total=sum(p.total for p in plans),
+        changes=tuple(c for p in plans for c in p.changes)[:LIST_LIMIT],
+        warnings=tuple(w for p in plans for w in p.warnings),
+    )
+
+
+# Pull
+
+
+def pull_place(context: Context, remote: str, local: bytes) -> Place:
+    """Where a pull of ``remote`` goes. Call after ``receive``: what stands there matters.
+
+    Raises:
+        NotFoundError: nothing stands at ``remote`` in the fleet, and never did here.
+    """
+    if not remote and not local:
+        return Place(places.sync_root(context), ROOT)
+    if not remote:
+        return places.locate(context, local)
+    namespace, path = places.parse(context, remote)
+    history = context.state.history
+    head = history.head(namespace, path) if path else None
+    is_file = head is not None and not head.absent and head.siblings[0].manifest.kind != "dir"
+    known = head is not None and bool(head.ids)
+    if path and not known and not history.has_live_below(namespace, path):
+        raise NotFoundError(
+            f"nothing is at {places.remote_text(context, namespace, path)}",
+            remedy="See what there is with: tcfs log",
+        )
+    if local:
+        place = _explicit(context, namespace, path, local, is_file)
+    else:
+        place_or_none = places.place_of(context, namespace, path)
+        if place_or_none is None and context.config.sync.sync_root is not None:
+            place_or_none = Place(places.sync_root(context), path)
+        if place_or_none is None:
+            base = os.path.basename(path) or namespace.encode()
+            place_or_none = _explicit(context, namespace, path, base, is_file=False)
+        place = place_or_none
+    return place
+
+
+def _explicit(
+    context: Context, namespace: NamespaceId, path: RelPath, local: bytes, is_file: bool
+) -> Place:
+    target = places.absolute(local)
+    if is_file and places.is_directory(context, target):
+        target = os.path.join(target, os.path.basename(path))
+    for root in context.state.roots.all():
+        rest = relative_to(RelPath(target), RelPath(root.local))
+        if root.namespace == namespace and rest is not None and join(root.remote, rest) == path:
+            return Place(root, rest)
+    return Place(Root(0, target, namespace, path, "", 0, 0, 0), ROOT)
+
+
+def pull(
+    context: Context,
+    place: Place,
+    *,
+    mode: str,
+    dry_run: bool,
+    plan: str,
+    limits: Limits,
+) -> SyncResult:
+    """Pull into a place. ``receive`` has been called.
+
+    Raises:
+        TcfsError: what was put on disk and recorded before stays.
+    """
+    started = context.host.clock.monotonic()
+    root, problems = place.root, list[Problem]()
+    if root.id:
+        root = places.adopt(context, root)
+        problems += recover_root(context, root)
+    made = Pull(context, root, place.prefix)
+    made.decide()
+    whole = made.plan()
+    check_plan(whole, plan)
+    tracked = context.state.roots.base_count(root) if root.id else 0
+    check_limits(context, whole, tracked, limits)
+    result = SyncResult(
+        plan=whole,
+        dry_run=dry_run,
+        problems=tuple(problems),
+        remote=places.remote_text(context, root.namespace, place.remote),
+        local=show(root.local),
+    )
+    if dry_run:
+        return replace(result, conflicts=_conflicts(context, [place]))
+    if not root.id:
+        root = _new_root(context, root)
+        made = Pull(context, root, place.prefix)
+        made.decide()
+    made.take_up()
+    sent = _send_first(context, root, place.prefix, made)
+    settled = _settle(context, root, made) if mode == "auto" and _may_write(context) else None
+    pulled = made.run()
+    problems += pulled.problems + (sent.problems if sent else [])
+    copies = pulled.conflict_copies + (settled.conflict_copies if settled else [])
+    return replace(
+        result,
+        transfer=Transfer(
+            files=pulled.files,
+            bytes_sent=sent.bytes_sent if sent else 0,
+            bytes_received=pulled.bytes_received,
+            segments=(sent.segments if sent else 0) + bool(settled and settled.segment),
+            seconds=context.host.clock.monotonic() - started,
+        ),
+        conflicts=_conflicts(context, [place]),
+        resolved=tuple(settled.paths) if settled else (),
+        conflict_copies=tuple(copies),
+        problems=tuple(problems[:LIST_LIMIT]),
+        segment=(settled.segment if settled else "") or (sent.last_segment if sent else ""),
+    )
+
+
+def _new_root(context: Context, root: Root) -> Root:
+    head = context.state.history.head(root.namespace, root.remote) if root.remote else None
+    single = head is not None and not head.absent and head.siblings[0].manifest.kind != "dir"
+    files = context.host.files
+    try:
+        places.make_parents(context, root.local)
+        if single:
+            return context.state.roots.add(root.local, root.namespace, root.remote)
+        try:
+            files.mkdir(root.local)
+        except FileExistsError:
+            if files.lstat(root.local).kind != "dir":
+                raise UsageError(
+                    f"{show(root.local)} is a file, and a directory is to be pulled there"
+                ) from None
+    except OSError as error:
+        raise LocalFileError(f"cannot make {show(root.local)}: {error.strerror}") from error
+    return places.adopt(context, root)
+
+
+def _may_write(context: Context) -> bool:
+    try:
+        context.require_writer()
+    except AccessError:
+        return False
+    return True
+
+
+def _send_first(context: Context, root: Root, prefix: RelPath, made: Pull) -> Pushed | None:
+    """Local bytes that a conflict concerns go to the store before anything else."""
+    dirty = made.dirty_conflicts()
+    if not dirty or not _may_write(context):
+        return None
+    pushed = Push(context, root, prefix, made.local_scan(dirty), only=dirty).run()
+    made.decide()
+    made.take_up()
+    return pushed
+
+
+def _settle(context: Context, root: Root, made: Pull) -> Resolved | None:
+    """Mode ``auto``: every conflict by the namespace's strategy."""
+    standing = made.standing_conflicts()
+    in_the_way = made.files_in_the_way()
+    if not standing and not in_the_way:
+        return None
+    with Resolver(context, root.namespace) as resolver:
+        for head in standing:
+            resolver.automatic(head)
+        for head in in_the_way:
+            resolver.make_room(head)
+        resolved = resolver.flush()
+    made.decide()
+    made.take_up()
+    return resolved
+
+
+def place_of_path(context: Context, path: RelPath, namespace: NamespaceId) -> Place | None:
+    """The local place of a remote path, if it has one whose root can be used."""
+    place = places.place_of(context, namespace, path)
+    if place is None:
+        return None
+    try:
+        places.adopt(context, place.root)
+    except TcfsError:
+        return None
+    return place
+
+
+def local_changed(context: Context, place: Place) -> bool:
+    """Whether a local path differs from its base, by stat."""
+    made = Push(
+        context,
+        place.root,
+        place.prefix,
+        scan(context.host.files, place.root.local, excluded(context), place.prefix),
+    )
+    return any(c.change is not LocalChange.NONE for c in made.candidates)

@@ -1,0 +1,98 @@
+"""Plans: what would happen, counted, bounded, and named by a hash.
+
+The hash covers every step with the state of the world it was decided on, so that ``plan=<hash>``
+applies exactly that plan or refuses.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from blake3 import blake3
+
+from tcfs.errors import LimitError, PlanChangedError
+from tcfs.model.ids import NamespaceId, RelPath
+from tcfs.sync.context import Context
+from tcfs.sync.facade import Limits
+from tcfs.sync.results import LIST_LIMIT, Action, Plan, PlannedChange
+
+DELETIONS: Final[frozenset[Action]] = frozenset(("delete", "remove"))
+
+
+class PlanBuilder:
+    """Gathers the steps of a plan, in their order."""
+
+    def __init__(self, kind: str, namespace: NamespaceId, remote: RelPath) -> None:
+        self._hash = blake3(repr((kind, namespace, remote)).encode())
+        self._counts: Counter[str] = Counter()
+        self._bytes = 0
+        self._changes: list[PlannedChange] = []
+
+    def add(
+        self,
+        action: Action,
+        path: str,
+        *,
+        size: int = 0,
+        moved_from: str = "",
+        note: str = "",
+        identity: object = None,
+    ) -> None:
+        """Add a step. ``identity`` is what it was decided on; its ``repr`` must be stable."""
+        self._hash.update(repr((action, path, size, identity)).encode())
+        self._counts[action] += 1
+        self._bytes += size
+        if len(self._changes) < LIST_LIMIT:
+            self._changes.append(PlannedChange(action, path, size, moved_from, note))
+
+    def done(self, warnings: Sequence[str] = ()) -> Plan:
+        """The plan."""
+        return Plan(
+            hash=self._hash.hexdigest()[:32],
+            counts=dict(sorted(self._counts.items())),
+            bytes=self._bytes,
+            total=sum(self._counts.values()),
+            changes=tuple(self._changes),
+            warnings=tuple(warnings),
+        )
+
+
+def check_plan(plan: Plan, wanted: str) -> None:
+    """Refuse unless the plan is the one that was looked at. Raises PlanChangedError."""
+    if wanted and wanted != plan.hash:
+        raise PlanChangedError(
+            "what there is to do is no longer what that plan says",
+            details={"wanted": wanted, "now": plan.hash},
+        )
+
+
+def check_limits(context: Context, plan: Plan, tracked: int, limits: Limits) -> None:
+    """Refuse more deletions or bytes in one go than were allowed.
+
+    Args:
+        tracked: how many paths there are to delete from.
+
+    Raises:
+        LimitError: with what is planned and what was allowed.
+    """
+    deletions = sum(plan.counts.get(action, 0) for action in DELETIONS)
+    config = context.config.sync
+    if limits.max_delete is not None:
+        allowed = limits.max_delete
+    elif limits.confirmed:
+        allowed = deletions
+    else:
+        allowed = max(config.max_delete_floor, int(config.max_delete_share * tracked))
+    if deletions > allowed:
+        raise LimitError(
+            f"{deletions} of {tracked} paths would be deleted; {allowed} are allowed in one go",
+            remedy="Look at them with --dry-run. If they are meant, say --yes, or --max-delete N.",
+            details={"deletions": deletions, "allowed": allowed, "plan": plan.hash},
+        )
+    if limits.max_bytes is not None and plan.bytes > limits.max_bytes:
+        raise LimitError(
+            f"{plan.bytes} bytes would be moved; {limits.max_bytes} are allowed in one go",
+            details={"bytes": plan.bytes, "allowed": limits.max_bytes, "plan": plan.hash},
+        )

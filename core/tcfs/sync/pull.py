@@ -1,0 +1,364 @@
+"""Pull: what the fleet says since the last pull is put on disk.
+
+Where disk and fleet both changed, the local bytes go to the store first, as a sibling; then there
+is one kind of conflict, settled by the namespace's strategy, or left standing. Nothing local is
+replaced before its bytes are safe.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from tcfs.errors import AccessError, LocalFileError
+from tcfs.model.clock import merge
+from tcfs.model.conflict import conflict_path, preferred
+from tcfs.model.ids import RelPath
+from tcfs.model.paths import ROOT, join, parents, relative_to, show
+from tcfs.model.plan import (
+    BaseEntry,
+    Content,
+    LocalChange,
+    LocalEntry,
+    PullAction,
+    local_change,
+    pull_action,
+)
+from tcfs.model.tree import Head
+from tcfs.state.roots import Root
+from tcfs.sync.commit import base_entry
+from tcfs.sync.context import Context
+from tcfs.sync.materialise import Materialiser, Wanted, hash_file
+from tcfs.sync.planning import PlanBuilder
+from tcfs.sync.results import Action, Plan, Problem
+from tcfs.sync.scan import Scan, local_entry, unreadable
+
+_ACTIONS: dict[PullAction, Action] = {
+    PullAction.ADOPT: "adopt",
+    PullAction.MATERIALISE: "fetch",
+    PullAction.ATTRIBUTES: "attributes",
+    PullAction.REMOVE: "remove",
+    PullAction.SEND_FIRST: "conflict",
+    PullAction.CONFLICT: "conflict",
+}
+MANY: Final = 500
+"""Paths from which one look at all of them is cheaper than a question for each."""
+_UNREAD = b"\1" * 32
+"""Stands for content that was not read because its size alone tells it from the fleet's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a pull does with one path, and what that was decided on."""
+
+    path: RelPath
+    action: PullAction
+    head: Head
+    base: BaseEntry | None
+    entry: LocalEntry | None
+    content: Content | None
+    dirty: bool
+
+
+@dataclass(slots=True)
+class Pulled:
+    """What a pull did."""
+
+    files: int = 0
+    bytes_received: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    conflict_copies: list[str] = field(default_factory=list)
+
+
+class Pull:
+    """One pull into a root, or into the part of it at and below a prefix."""
+
+    def __init__(self, context: Context, root: Root, prefix: RelPath) -> None:
+        self._context = context
+        self._root = root
+        self._prefix = prefix
+        self._files = context.host.files
+        self.problems: list[Problem] = []
+        self.decisions: list[Decision] = []
+
+    # Deciding
+
+    def decide(self) -> list[Decision]:
+        """Look at every path that the fleet changed, and decide. Changes nothing."""
+        history, root = self._context.state.history, self._root
+        touched, newest = history.touched(root.namespace, root.remote, root.pulled)
+        changed = [relative_to(path, root.remote) for path in touched]
+        paths = {path for path in changed if path is not None}
+        if root.id:
+            paths.update(self._context.state.roots.todo(root))
+        self._touched, self._newest = sorted(paths), newest
+        decisions = [
+            self._decide_one(path)
+            for path in sorted(paths)
+            if relative_to(path, self._prefix) is not None
+        ]
+        self.decisions = [d for d in decisions if d is not None]
+        return self.decisions
+
+    def take_up(self) -> None:
+        """Remember that these changes are to be put on disk, whatever happens now."""
+        self._context.state.roots.take_up(self._root, self._touched, self._newest)
+
+    def _decide_one(self, path: RelPath) -> Decision | None:
+        context, root = self._context, self._root
+        if path == ROOT and not root.remote:
+            return None
+        head = context.state.history.head(root.namespace, join(root.remote, path))
+        base = context.state.roots.base_of(root, path) if root.id else None
+        try:
+            entry = self._look(path)
+            change = local_change(base, entry)
+            dirty = change is not LocalChange.NONE
+            content = self._content(path, head, base, entry, change)
+        except OSError as error:
+            self.problems.append(unreadable(join(root.remote, path), error))
+            return None
+        if base is not None and change is LocalChange.MAYBE and content == base.content:
+            dirty = False
+        action = pull_action(head, base, content, dirty)
+        if action is PullAction.ADOPT and content is not None and head.version is not None:
+            wanted = head.version.manifest.mtime_ns
+            if entry is not None and entry.kind != "dir" and entry.mtime_ns != wanted:
+                action = PullAction.ATTRIBUTES
+        return Decision(path, action, head, base, entry, content, dirty)
+
+    def _look(self, path: RelPath) -> LocalEntry | None:
+        try:
+            stat = self._files.lstat(self._local(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        entry = local_entry(stat)
+        if entry is None:
+            raise OSError(0, "a socket, device or the like is in the way")
+        return entry
+
+    def _content(
+        self,
+        path: RelPath,
+        head: Head,
+        base: BaseEntry | None,
+        entry: LocalEntry | None,
+        change: LocalChange,
+    ) -> Content | None:
+        """What is on disk, reading it only where that can change the decision."""
+        if entry is None:
+            return None
+        if change is LocalChange.NONE:
+            assert base is not None
+            return base.content
+        if entry.kind == "dir":
+            return ("dir", b"", entry.mode, b"")
+        if entry.kind == "symlink":
+            return ("symlink", b"", 0, self._files.readlink(self._local(path)))
+        sizes = {v.manifest.file_size for v in head.siblings if v.manifest.kind == "file"}
+        if base is not None and base.kind == "file":
+            sizes.add(base.size)
+        if entry.size not in sizes:
+            return ("file", _UNREAD, entry.mode, b"")
+        return ("file", hash_file(self._context, self._local(path)), entry.mode, b"")
+
+    # Planning
+
+    def plan(self) -> Plan:
+        """The decisions as a plan."""
+        builder = PlanBuilder("pull", self._root.namespace, self._root.remote)
+        for d in self.decisions:
+            if d.action is PullAction.NOTHING or (d.action is PullAction.ADOPT and not d.content):
+                continue
+            version = d.head.version
+            fetched = d.action is PullAction.MATERIALISE and version is not None
+            builder.add(
+                _ACTIONS[d.action],
+                show(join(self._root.remote, d.path)),
+                size=version.manifest.file_size if fetched and version else 0,
+                note="both sides changed" if d.action is PullAction.SEND_FIRST else "",
+                identity=(
+                    d.path,
+                    d.head.ids,
+                    d.base and d.base.ids,
+                    d.entry and (d.entry.size, d.entry.mtime_ns, d.entry.inode),
+                ),
+            )
+        return builder.done()
+
+    def dirty_conflicts(self) -> frozenset[RelPath]:
+        """Paths whose local bytes must be in the store before anything else happens to them."""
+        return frozenset(d.path for d in self.decisions if d.action is PullAction.SEND_FIRST)
+
+    def local_scan(self, paths: frozenset[RelPath]) -> Scan:
+        """What the decisions saw at these paths, for a push of just them."""
+        entries = {d.path: d.entry for d in self.decisions if d.path in paths and d.entry}
+        return Scan(entries=entries)
+
+    def standing_conflicts(self) -> list[Head]:
+        """Paths whose live versions differ."""
+        return [d.head for d in self.decisions if d.head.conflicted]
+
+    def files_in_the_way(self) -> list[Head]:
+        """Settled files and symlinks below which the fleet holds other paths."""
+        history, root = self._context.state.history, self._root
+        heads = {d.head.path: d.head for d in self.decisions}
+        above = {directory for path in heads for directory in parents(path)}
+        for directory in above - heads.keys():
+            heads[directory] = history.head(root.namespace, directory)
+        candidates = [
+            head
+            for head in heads.values()
+            if head.version is not None and head.version.manifest.kind != "dir"
+        ]
+        if len(candidates) > MANY:
+            inhabited = {
+                directory
+                for path in history.present_paths(root.namespace, root.remote)
+                for directory in parents(path)
+            }
+            return [head for head in candidates if head.path in inhabited]
+        return [h for h in candidates if history.has_live_below(root.namespace, h.path)]
+
+    # Doing
+
+    def run(self) -> Pulled:
+        """Put on disk what was decided. Conflicts that still stand are left as they are."""
+        context, root = self._context, self._root
+        pulled = Pulled(problems=self.problems)
+        adopted: list[tuple[RelPath, BaseEntry]] = []
+        dropped: list[RelPath] = []
+        nothing: list[RelPath] = []
+        wanted: list[Wanted] = []
+        for d in self.decisions:
+            if d.action is PullAction.NOTHING:
+                nothing.append(d.path)
+            elif d.action is PullAction.ADOPT:
+                if d.content is None:
+                    dropped.append(d.path)
+                else:
+                    adopted.append((d.path, self._adopted(d)))
+            elif d.action is PullAction.CONFLICT:
+                stale = d.base is None or set(d.base.ids).isdisjoint(d.head.ids)
+                if not d.dirty and stale:
+                    wanted.append(self._representative(d))
+                else:
+                    nothing.append(d.path)
+            elif d.action is PullAction.SEND_FIRST:
+                self._set_aside(d, wanted, pulled)
+            else:
+                version = None if d.action is PullAction.REMOVE else d.head.version
+                wanted.append(
+                    Wanted(
+                        d.path,
+                        d.head.ids,
+                        d.head.clock,
+                        version,
+                        d.entry,
+                        attributes_only=d.action is PullAction.ATTRIBUTES,
+                    )
+                )
+        roots = context.state.roots
+        with context.state.transaction():
+            roots.set_base(root, adopted)
+            roots.drop_base(root, dropped)
+            roots.done(root, nothing)
+        materialiser = Materialiser(context, root)
+        try:
+            materialiser.run(self._unblocked(wanted))
+        finally:
+            materialiser.close()
+            pulled.files = materialiser.result.files
+            pulled.bytes_received = materialiser.result.bytes_received
+            pulled.problems.extend(materialiser.result.problems)
+        return pulled
+
+    def _adopted(self, d: Decision) -> BaseEntry:
+        assert d.content is not None
+        group = d.head.group_of(d.content)
+        assert group is not None
+        if d.head.conflicted:
+            ids = tuple(v.id for v in group)
+            clock = merge(v.manifest.vclock for v in group)
+        else:
+            ids, clock = d.head.ids, d.head.clock
+        return replace(base_entry(ids, group[0].manifest, d.entry), clock=clock)
+
+    def _representative(self, d: Decision) -> Wanted:
+        """Of a standing conflict that this disk has no part in: the version that would win."""
+        strategy = self._context.control.strategy(self._root.namespace)
+        version = preferred(d.head.siblings, strategy)
+        group = d.head.group_of(version.manifest.content) or (version,)
+        return Wanted(
+            d.path,
+            tuple(v.id for v in group),
+            merge(v.manifest.vclock for v in group),
+            version,
+            d.entry,
+        )
+
+    def _set_aside(self, d: Decision, wanted: list[Wanted], pulled: Pulled) -> None:
+        """Local bytes that could not be sent: they move to a conflict copy beside the file."""
+        local = self._local(d.path)
+        try:
+            self._context.require_writer()
+        except AccessError as error:
+            name = conflict_path(
+                d.path, self._context.identity.name, lambda path: self._exists(path)
+            )
+            try:
+                self._files.rename_new(local, self._local(name))
+            except OSError as failure:
+                pulled.problems.append(unreadable(join(self._root.remote, d.path), failure))
+                return
+            pulled.conflict_copies.append(show(join(self._root.remote, name)))
+            pulled.problems.append(
+                Problem(
+                    show(join(self._root.remote, d.path)),
+                    error.code,
+                    f"changed here and in the fleet, and {error.message}: the local bytes are in "
+                    f"{show(name)}",
+                    error.remedy,
+                )
+            )
+            version = d.head.version or d.head.siblings[0]
+            wanted.append(Wanted(d.path, d.head.ids, d.head.clock, version, None))
+
+    def _exists(self, path: RelPath) -> bool:
+        return self._look(path) is not None
+
+    def _unblocked(self, wanted: list[Wanted]) -> list[Wanted]:
+        """Without paths below a local file that stays: they wait until that is settled."""
+        leaving = {w.path for w in wanted if w.version is None or w.found is None}
+        leaving |= {
+            w.path for w in wanted if w.version is not None and w.version.manifest.kind == "dir"
+        }
+        known: dict[RelPath, bool] = {}
+
+        def blocks(directory: RelPath) -> bool:
+            if directory not in known:
+                entry = self._look(directory)
+                known[directory] = (
+                    entry is not None and entry.kind != "dir" and directory not in leaving
+                )
+            return known[directory]
+
+        kept = []
+        for w in wanted:
+            blocker = next((p for p in parents(w.path) if blocks(p)), None)
+            if blocker is None or w.version is None:
+                kept.append(w)
+                continue
+            self.problems.append(
+                Problem(
+                    show(join(self._root.remote, w.path)),
+                    LocalFileError.code,
+                    f"a file stands where its directory {show(blocker)} must be",
+                    "Settle that first; see: tcfs conflicts",
+                )
+            )
+        return kept
+
+    def _local(self, path: RelPath) -> bytes:
+        return os.path.join(self._root.local, path) if path else self._root.local

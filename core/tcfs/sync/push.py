@@ -1,0 +1,476 @@
+"""Push: what changed on disk since the base becomes events of this device.
+
+A push never takes anything from the fleet and never settles a conflict: a file whose remote version
+was not pulled is committed as a sibling.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from tcfs.content.ingest import RefusedFile, SourceFile, StoredFile
+from tcfs.errors import LocalFileError
+from tcfs.host.base import Stat
+from tcfs.model.clock import VectorClock
+from tcfs.model.ids import NamespaceId, RelPath
+from tcfs.model.manifest import SyncManifest
+from tcfs.model.paths import ROOT, join, show
+from tcfs.model.plan import BaseEntry, LocalChange, LocalEntry, MoveMatcher, local_change
+from tcfs.state.roots import Root
+from tcfs.sync.commit import Committer, Draft, base_entry
+from tcfs.sync.context import Context
+from tcfs.sync.places import adopt
+from tcfs.sync.planning import PlanBuilder
+from tcfs.sync.results import Action, Plan, Problem
+from tcfs.sync.scan import Scan
+from tcfs.sync.upload import Upload
+
+TICK_NS: Final = 20_000_000
+"""Coarsest step of a local file system's clock: two writes within it can leave equal times."""
+CHANGED: Final = "changed while it was read"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A path whose stat says that it may have changed."""
+
+    path: RelPath
+    change: LocalChange
+    entry: LocalEntry | None
+    base: BaseEntry | None
+
+
+@dataclass(slots=True)
+class Pushed:
+    """What a push did."""
+
+    files: int = 0
+    bytes_read: int = 0
+    bytes_sent: int = 0
+    packs: int = 0
+    segments: int = 0
+    last_segment: str = ""
+    problems: list[Problem] = field(default_factory=list)
+
+
+class Push:
+    """One push of a root, or of the part of it at and below a prefix.
+
+    ``only`` restricts it to certain paths; then nothing is deleted.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        root: Root,
+        prefix: RelPath,
+        scanned: Scan,
+        *,
+        only: frozenset[RelPath] | None = None,
+    ) -> None:
+        self._context = context
+        self._root = root
+        self._scan = scanned
+        self._namespace: NamespaceId = root.namespace
+        self._base = context.state.roots.base(root, prefix) if root.id else {}
+        self.candidates = self._candidates(only)
+
+    def _candidates(self, only: frozenset[RelPath] | None) -> list[Candidate]:
+        found = []
+        base, entries = self._base, self._scan.entries
+        whole_namespace = not self._root.remote
+        for path, entry in entries.items():
+            if path == ROOT and whole_namespace:
+                continue
+            known = base.get(path)
+            change = local_change(known, entry)
+            if change is not LocalChange.NONE and (only is None or path in only):
+                found.append(Candidate(path, change, entry, known))
+        if only is None:
+            for path, known in base.items():
+                if path not in entries and self._scan.sees(path):
+                    found.append(Candidate(path, LocalChange.DELETED, None, known))
+        found.sort(key=lambda candidate: candidate.path)
+        return found
+
+    @property
+    def tracked(self) -> int:
+        """How many paths the base has here."""
+        return len(self._base)
+
+    @property
+    def deletions(self) -> int:
+        """How many paths this push would delete."""
+        return sum(c.change is LocalChange.DELETED for c in self.candidates)
+
+    def plan(self) -> Plan:
+        """What this push would do, by stat alone: content is read when it is done."""
+        builder = PlanBuilder("push", self._namespace, self._root.remote)
+        inodes = {
+            (c.base.inode, c.base.size): c.path
+            for c in self.candidates
+            if c.change is LocalChange.DELETED and c.base is not None and c.base.kind == "file"
+        }
+        for c in self.candidates:
+            action: Action = {
+                LocalChange.NEW: "add",
+                LocalChange.MAYBE: "change",
+                LocalChange.MODE: "attributes",
+                LocalChange.DELETED: "delete",
+            }[c.change]  # type: ignore[assignment]
+            moved = ""
+            if c.change is LocalChange.NEW and c.entry is not None and c.entry.size:
+                old = inodes.get((c.entry.inode, c.entry.size))
+                if old is not None:
+                    action, moved = "move", show(join(self._root.remote, old))
+            builder.add(
+                action,
+                show(join(self._root.remote, c.path)),
+                size=c.entry.size if c.entry and c.entry.kind == "file" else 0,
+                moved_from=moved,
+                identity=(
+                    c.path,
+                    c.entry and (c.entry.size, c.entry.mtime_ns, c.entry.ctime_ns, c.entry.inode),
+                    c.base and c.base.ids,
+                ),
+            )
+        return builder.done(
+            [f"skipped, neither file, directory nor symlink: {p}" for p in self._scan.skipped[:20]]
+        )
+
+    def adopt(self) -> None:
+        """Record the root, if it is new, or check that it is still what it was."""
+        self._root = adopt(self._context, self._root)
+
+    def run(self) -> Pushed:
+        """Do it. Commits in parts; what was committed stays if a later part fails."""
+        pushed = Pushed(problems=list(self._scan.problems))
+        if not self.candidates:
+            return pushed
+        context = self._context
+        seq = self._next_seq()
+        with Upload(context, self._namespace, seq) as upload:
+            committer = Committer(context, self._namespace, root=self._root, upload=upload)
+            work = _Work(self, committer, upload, pushed)
+            try:
+                work.attributes_and_links()
+                work.files()
+                work.deletions()
+                committer.flush()
+                work.refresh()
+            finally:
+                pushed.bytes_read = upload.bytes_read
+                pushed.bytes_sent = upload.bytes_sent + committer.bytes_sent
+                pushed.packs = upload.packs
+                pushed.segments = len(committer.segments)
+                pushed.last_segment = committer.last
+        return pushed
+
+    def _next_seq(self) -> int:
+        heads = self._context.state.history.heads(self._namespace)
+        own = heads.get(self._context.identity.device_id)
+        return own.seq + 1 if own else 1
+
+
+class _Work:
+    """The steps of a push."""
+
+    def __init__(self, push: Push, committer: Committer, upload: Upload, pushed: Pushed) -> None:
+        self._push = push
+        self._context = push._context
+        self._root = push._root
+        self._namespace = push._namespace
+        self._committer = committer
+        self._upload = upload
+        self._pushed = pushed
+        self._refreshed: list[tuple[RelPath, BaseEntry]] = []
+        self._gone = {
+            c.path: c.base
+            for c in push.candidates
+            if c.change is LocalChange.DELETED and c.base is not None
+        }
+        self._moves = MoveMatcher(self._gone)
+        # Paths that hold something in the fleet: only there can equal content be adopted.
+        history = self._context.state.history
+        self._inhabited = history.live_paths(self._namespace, self._root.remote)
+
+    def attributes_and_links(self) -> None:
+        """Directories and symlinks: no content to store."""
+        for c in self._push.candidates:
+            if c.entry is None or c.entry.kind == "file":
+                continue
+            if c.entry.kind == "dir":
+                mtime = c.entry.mtime_ns
+                self._settle(
+                    c,
+                    SyncManifest(
+                        rel_path=self._remote(c.path),
+                        kind="dir",
+                        vclock=VectorClock(),
+                        parents=(),
+                        written_by="",
+                        written_at=0,
+                        mode=c.entry.mode,
+                        mtime_ns=mtime,
+                    ),
+                    c.entry,
+                )
+            else:
+                self._link(c, c.entry)
+            self._part()
+
+    def _link(self, c: Candidate, entry: LocalEntry) -> None:
+        try:
+            target = self._context.host.files.readlink(self._local(c.path))
+        except OSError as error:
+            self._problem(c.path, error)
+            return
+        self._settle(
+            c,
+            SyncManifest(
+                rel_path=self._remote(c.path),
+                kind="symlink",
+                vclock=VectorClock(),
+                parents=(),
+                written_by="",
+                written_at=0,
+                mtime_ns=entry.mtime_ns,
+                target=target,
+            ),
+            entry,
+        )
+
+    def files(self) -> None:
+        """Files: stored first, then drafted as their content comes back."""
+        waiting = [c for c in self._push.candidates if c.entry and c.entry.kind == "file"]
+        self._let_the_clock_tick(waiting)
+        again = self._store(waiting)
+        if again:
+            # A file that was being written is given one more chance.
+            again = self._store(self._look_again(again))
+        for c in again:
+            self._pushed.problems.append(
+                Problem(
+                    show(self._remote(c.path)),
+                    LocalFileError.code,
+                    CHANGED,
+                    "The next push takes it; everything else was handled.",
+                )
+            )
+
+    def _store(self, candidates: list[Candidate]) -> list[Candidate]:
+        """Store and draft these; returns those that changed while they were read."""
+        sources = []
+        for index, c in enumerate(candidates):
+            entry = c.entry
+            assert entry is not None
+            stat = Stat(
+                "file", entry.size, entry.mode, entry.mtime_ns, entry.ctime_ns, entry.inode, 0
+            )
+            previous = c.base.size_class if c.base and c.base.kind == "file" else None
+            sources.append(SourceFile(self._local(c.path), stat, index, previous))
+        changed = []
+        total = sum(source.expected.size for source in sources)
+        done = 0
+        for answer in self._upload.store(sources):
+            c = candidates[answer.index]
+            if isinstance(answer, RefusedFile):
+                if answer.errno is None or answer.errno == errno.ENOENT:
+                    changed.append(c)
+                else:
+                    self._problem(c.path, OSError(answer.errno, os.strerror(answer.errno)))
+                continue
+            self._draft(c, answer)
+            self._pushed.files += 1
+            done += answer.size
+            self._context.report("push", done, total, "bytes")
+            self._part()
+        return changed
+
+    def _draft(self, c: Candidate, stored: StoredFile) -> None:
+        entry = c.entry
+        assert entry is not None
+        self._settle(
+            c,
+            SyncManifest(
+                rel_path=self._remote(c.path),
+                kind="file",
+                vclock=VectorClock(),
+                parents=(),
+                written_by="",
+                written_at=0,
+                file_hash=stored.file_hash,
+                file_size=stored.size,
+                chunks=tuple(stored.chunks),
+                mode=entry.mode,
+                mtime_ns=entry.mtime_ns,
+                size_class=stored.size_class,
+            ),
+            entry,
+        )
+
+    def _settle(self, c: Candidate, manifest: SyncManifest, entry: LocalEntry) -> None:
+        """Decide what a path's content means: nothing new, adopted, attributes, or a write."""
+        base = c.base
+        if base is not None and base.content == manifest.content:
+            if base.mtime_ns == entry.mtime_ns or entry.kind == "dir":
+                self._refreshed.append((c.path, _with_stat(base, entry)))
+                return
+            self._commit("setattr", c, manifest, entry)
+            return
+        if manifest.rel_path in self._inhabited:
+            head = self._context.state.history.head(self._namespace, manifest.rel_path)
+            same = head.group_of(manifest.content)
+            held = base is not None and not set(base.ids).isdisjoint(head.ids)
+            if same is not None and not held:
+                # The fleet has these very bytes: remember that this disk holds them too.
+                ids = [v.id for v in same]
+                self._refreshed.append((c.path, base_entry(ids, same[0].manifest, entry)))
+                return
+        unchanged = (
+            base is not None
+            and base.kind == manifest.kind
+            and base.file_hash == manifest.file_hash
+            and base.target == manifest.target
+        )
+        moved = None
+        if manifest.kind == "file" and manifest.file_size and base is None:
+            moved = self._moves.match(c.path, manifest.file_hash, entry.inode)
+        self._commit("setattr" if unchanged else "write", c, manifest, entry, moved)
+
+    def _commit(
+        self,
+        op: str,
+        c: Candidate,
+        manifest: SyncManifest,
+        entry: LocalEntry,
+        moved: RelPath | None = None,
+    ) -> None:
+        drafts = [_draft_of(op, c.base, manifest, (c.path, entry))]
+        if moved is not None:
+            old = self._gone.pop(moved)
+            drafts[0] = Draft(
+                drafts[0].op,
+                drafts[0].manifest,
+                drafts[0].parents_clock,
+                self._remote(moved),
+                drafts[0].local,
+            )
+            drafts.append(self._deletion(moved, old))
+        self._committer.add(drafts)
+
+    def deletions(self) -> None:
+        """What is gone from disk and was not moved."""
+        settled = []
+        for path, base in sorted(self._gone.items(), reverse=True):
+            if self._context.state.history.head(self._namespace, self._remote(path)).absent:
+                settled.append(path)
+                continue
+            self._committer.add([self._deletion(path, base)])
+            self._part()
+        self._gone.clear()
+        self._context.state.roots.drop_base(self._root, settled)
+
+    def _deletion(self, path: RelPath, base: BaseEntry) -> Draft:
+        return _draft_of(
+            "delete",
+            base,
+            SyncManifest(
+                rel_path=self._remote(path),
+                kind="tombstone",
+                vclock=VectorClock(),
+                parents=(),
+                written_by="",
+                written_at=0,
+            ),
+            (path, None),
+        )
+
+    def refresh(self) -> None:
+        """Record stats of what turned out to be unchanged."""
+        if self._refreshed:
+            self._context.state.roots.set_base(self._root, self._refreshed)
+
+    def _part(self) -> None:
+        if self._committer.full:
+            self._committer.flush()
+
+    def _look_again(self, candidates: Iterable[Candidate]) -> list[Candidate]:
+        found = []
+        for c in candidates:
+            try:
+                stat = self._context.host.files.lstat(self._local(c.path))
+            except FileNotFoundError:
+                # It vanished: the next scan says what that means.
+                continue
+            except OSError as error:
+                self._problem(c.path, error)
+                continue
+            if stat.kind == "file":
+                entry = LocalEntry(
+                    "file", stat.size, stat.mode, stat.mtime_ns, stat.ctime_ns, stat.inode
+                )
+                found.append(Candidate(c.path, c.change, entry, c.base))
+        return found
+
+    def _let_the_clock_tick(self, candidates: Iterable[Candidate]) -> None:
+        """Wait until the file system's clock has left the newest file's time behind.
+
+        Otherwise a write that comes after ours but within one tick would leave the same times, and
+        would never be noticed.
+        """
+        newest = max((c.entry.ctime_ns for c in candidates if c.entry), default=0)
+        ahead = newest + TICK_NS - int(self._context.host.clock.now() * 1e9)
+        if 0 < ahead <= TICK_NS:
+            self._context.host.clock.sleep(ahead / 1e9)
+
+    def _problem(self, path: RelPath, error: OSError) -> None:
+        self._pushed.problems.append(
+            Problem(
+                show(self._remote(path)),
+                LocalFileError.code,
+                f"cannot be read: {error.strerror or error}",
+                "Mend its rights or exclude it; everything else was handled.",
+            )
+        )
+
+    def _remote(self, path: RelPath) -> RelPath:
+        return join(self._root.remote, path)
+
+    def _local(self, path: RelPath) -> bytes:
+        return self._root.local + b"/" + path if path else self._root.local
+
+
+def _draft_of(
+    op: str,
+    base: BaseEntry | None,
+    manifest: SyncManifest,
+    local: tuple[RelPath, LocalEntry | None],
+) -> Draft:
+    parents = base.ids if base else ()
+    return Draft(
+        op,  # type: ignore[arg-type]
+        replace(manifest, parents=parents),
+        base.clock if base else VectorClock(),
+        local=local,
+    )
+
+
+def _with_stat(base: BaseEntry, entry: LocalEntry) -> BaseEntry:
+    return BaseEntry(
+        base.ids,
+        base.clock,
+        base.kind,
+        entry.size,
+        base.mode,
+        entry.mtime_ns,
+        entry.ctime_ns,
+        entry.inode,
+        base.file_hash,
+        base.target,
+        base.size_class,
+    )

@@ -1,0 +1,154 @@
+"""Receiving: what other devices signed since we last looked, verified and added to the state.
+
+No file is touched here. After it, the state says what the fleet is; a pull puts that on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tcfs.content.keys import KeyRing
+from tcfs.errors import IntegrityError
+from tcfs.ledger.chain import Finding, KnownSegment, check_own_chain
+from tcfs.ledger.control import load_control
+from tcfs.ledger.fetch import Opener, fetch
+from tcfs.ledger.keys import parse_key
+from tcfs.ledger.segment import Segment, open_segment
+from tcfs.model.event import ChainHead
+from tcfs.model.ids import DeviceId, NamespaceId, StoreKey
+from tcfs.state.control import StoredFinding
+from tcfs.state.index import PackLocation
+from tcfs.store.base import BlobStore
+from tcfs.sync.commit import flush_outbox, take_up_segment
+from tcfs.sync.context import Context
+from tcfs.sync.upload import pack_key
+
+
+def refresh_control(context: Context, *, offline: bool = False) -> None:
+    """Renew the membership from the store, or from what is kept of it.
+
+    Raises:
+        StoreError: the store failed.
+    """
+    store: BlobStore | None = None if offline else context.store
+    view = load_control(
+        store,
+        repo=context.repo,
+        root_key=context.format.root_public_key,
+        cached=context.state.control.objects(),
+    )
+    context.state.control.add(view.fresh)
+    _keep(context, view.findings)
+    if view.state.epochs != context.view.state.epochs:
+        context.forget_keys()
+    context.view = view
+
+
+def receive(context: Context, namespace: NamespaceId, *, rebuild: bool = False) -> int:
+    """Fetch and take up what is new in a namespace. Returns the number of new segments.
+
+    Args:
+        rebuild: the state was lost, and this device's own chain is read like any other.
+
+    Raises:
+        IdentityError: this device's own chain went on without it.
+        StoreError: the store failed; what was taken up before stays.
+    """
+    refresh_control(context)
+    flush_outbox(context)
+    if not rebuild:
+        _check_own(context, namespace)
+    count = 0
+    while True:
+        history = context.state.history
+        result = fetch(
+            context.store,
+            namespace,
+            history.heads(namespace),
+            opener(context, namespace),
+            known=lambda device, head: _known(context, namespace, device, head),
+            state=context.control,
+            control_known=context.view.knows,
+        )
+        with context.state.transaction():
+            for segment in result.quarantined:
+                _take_up_quarantined(context, segment, result.known)
+            for segment in result.segments:
+                take_up_segment(context, segment)
+        count += len(result.segments)
+        _keep(context, result.findings)
+        context.report("receive", count, 0, "segments")
+        if not result.more:
+            return count
+
+
+def opener(context: Context, namespace: NamespaceId) -> Opener:
+    """What opens and verifies a segment of a namespace by its key."""
+
+    def keyring() -> KeyRing:
+        return context.keys(namespace)
+
+    def open_one(key: StoreKey, data: bytes) -> Segment:
+        device = parse_key(key).device
+        sign_key = context.control.sign_key(device)
+        if sign_key is None:
+            raise IntegrityError(f"{key}: its device is no member of the repository")
+        return open_segment(
+            key,
+            data,
+            repo=context.repo,
+            sign_key=sign_key,
+            encryption=context.format.encryption,
+            keyring=keyring if context.format.encryption else None,
+        )
+
+    return open_one
+
+
+def _check_own(context: Context, namespace: NamespaceId) -> None:
+    device = context.identity.device_id
+    check_own_chain(
+        context.store,
+        namespace,
+        device,
+        context.state.history.heads(namespace).get(device),
+        opener(context, namespace),
+        [entry.key for entry in context.state.outbox.all()],
+    )
+
+
+def _known(
+    context: Context, namespace: NamespaceId, device: DeviceId, head: ChainHead
+) -> KnownSegment | None:
+    found = context.state.history.known(namespace, device, head)
+    return KnownSegment(*found) if found else None
+
+
+def _take_up_quarantined(
+    context: Context,
+    segment: Segment,
+    known: Mapping[tuple[DeviceId, ChainHead], KnownSegment],
+) -> None:
+    """Its events do not count, but others may have built on its chunks."""
+    header, index = segment.header, context.state.index
+    if header.pack is not None:
+        index.add_pack(
+            header.namespace,
+            PackLocation(header.pack.id, segment.key, segment.size - header.pack.size),
+        )
+    for pack in {address.pack for _, address in segment.addresses}:
+        location = index.location(pack)
+        index.add_pack(header.namespace, location or PackLocation(pack, pack_key(pack)))
+    index.add_chunks(header.namespace, segment.addresses)
+    counter = known[header.device, segment.head].last
+    context.state.history.add_quarantined(header, segment.hash, counter)
+
+
+def _keep(context: Context, findings: tuple[Finding, ...]) -> None:
+    now = int(context.host.clock.now())
+    for finding in findings:
+        context.state.findings.add(
+            StoredFinding(
+                finding.namespace, finding.device, finding.seq, finding.problem, finding.reason, now
+            )
+        )

@@ -1,0 +1,100 @@
+"""Three-way merge of text, against the common ancestor found in history.
+
+The merge itself is ``merge3``'s (the algorithm of diff3: Khanna, Kunal and Pierce, *A Formal
+Investigation of Diff3*, 2007). It is refused, with the reason, unless it is clean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tcfs.model.event import Version
+from tcfs.model.ids import NamespaceId, VersionId
+from tcfs.sync.context import Context
+from tcfs.sync.download import read_content
+
+MAX_TEXT: Final = 4 << 20
+"""Bytes above which a file is not merged as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """The outcome: ``text`` if it is clean, else ``reason``."""
+
+    base: Version | None
+    text: bytes | None
+    reason: str
+
+
+def common_ancestor(
+    context: Context, namespace: NamespaceId, versions: Sequence[Version]
+) -> Version | None:
+    """The latest version that all of these descend from, or None if there is none."""
+    shared: set[VersionId] | None = None
+    known: dict[VersionId, Version] = {}
+    for version in versions:
+        reached: set[VersionId] = set()
+        waiting = [version]
+        while waiting:
+            current = waiting.pop()
+            if current.id in reached:
+                continue
+            reached.add(current.id)
+            known[current.id] = current
+            for parent in current.manifest.parents:
+                found = known.get(parent) or context.state.history.version(namespace, parent)
+                if found is not None:
+                    waiting.append(found)
+        shared = reached if shared is None else shared & reached
+    candidates = [known[i] for i in shared or ()]
+    return max(candidates, key=lambda v: v.order, default=None)
+
+
+def merge_versions(context: Context, namespace: NamespaceId, versions: Sequence[Version]) -> Merge:
+    """Merge two versions against their common ancestor; the same on every device."""
+    if len(versions) != 2:
+        return Merge(None, None, f"there are {len(versions)} versions; two can be merged")
+    one, other = sorted(versions, key=lambda v: v.id)
+    base = common_ancestor(context, namespace, (one, other))
+    reason = _not_text(one, other)
+    if reason:
+        return Merge(base, None, reason)
+    if one.manifest.mode != other.manifest.mode:
+        return Merge(base, None, "their modes differ")
+    if base is None or base.manifest.kind != "file":
+        return Merge(base, None, "they have no common ancestor")
+    if base.manifest.file_size > MAX_TEXT:
+        return Merge(base, None, "their common ancestor is too large to merge as text")
+    texts = [read_content(context, namespace, v) for v in (base, one, other)]
+    if any(b"\0" in text for text in texts):
+        return Merge(base, None, "it is not text")
+    merged = merge_text(*texts)
+    if merged is None:
+        return Merge(base, None, "both sides changed the same lines")
+    return Merge(base, merged, "")
+
+
+def merge_text(base: bytes, one: bytes, other: bytes) -> bytes | None:
+    """The clean three-way merge of these texts, or None if they change the same lines."""
+    # Loading the library is only worth it when there is something to merge.
+    from merge3 import Merge3
+
+    merge = Merge3(
+        base.splitlines(keepends=True),
+        one.splitlines(keepends=True),
+        other.splitlines(keepends=True),
+    )
+    if any(group[0] == "conflict" for group in merge.merge_groups()):
+        return None
+    return b"".join(merge.merge_lines())
+
+
+def _not_text(*versions: Version) -> str:
+    for version in versions:
+        if version.manifest.kind != "file":
+            return f"one side is a {version.manifest.kind}"
+        if version.manifest.file_size > MAX_TEXT:
+            return f"one side is larger than {MAX_TEXT} bytes"
+    return ""

@@ -1,0 +1,242 @@
+"""The content side of a push: files in, stored chunks out.
+
+Small files go to the executor in batches, large ones are read here with helper threads. Frames are
+sealed into packs in this thread alone, and packs are uploaded by a few threads while the next is
+filled. A pack that is in the store is recorded as pending at once, so that a push that is cut off
+goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Final, NamedTuple
+
+from tcfs.content.address import ChunkAddress
+from tcfs.content.ingest import (
+    Recipe,
+    RefusedFile,
+    SmallBatch,
+    SourceFile,
+    StoredFile,
+    ingest_small,
+)
+from tcfs.content.ingest_large import ingest_large
+from tcfs.content.known import KnownChunks, NothingKnown
+from tcfs.content.pack import Pack, PackBuilder, PackHeader
+from tcfs.content.packer import Packer
+from tcfs.content.seal import NO_EPOCH, SALT_SIZE, Cipher, preferred_cipher
+from tcfs.content.unpack import PackReader, addresses
+from tcfs.errors import AccessError
+from tcfs.host.base import Executor
+from tcfs.host.executor import SerialExecutor
+from tcfs.ledger.header import MAX_INLINE_PACK
+from tcfs.model.ids import ChunkId, NamespaceId, PackId, StoreKey
+from tcfs.state.index import PackLocation, StoredChunks
+from tcfs.store.base import ObjectMissing
+from tcfs.sync.context import Context
+
+BATCH_BYTES: Final = 4 << 20
+BATCH_FILES: Final = 512
+LARGE: Final = 8 << 20
+"""Bytes from which a file is read in pieces."""
+POOL_WORTH: Final = 24 << 20
+"""Bytes of small files from which worker processes pay for their start."""
+UPLOADS: Final = 2
+"""Packs on their way at a time; each holds its bytes in memory."""
+
+
+class Settled(NamedTuple):
+    """What a segment is to tell of: where new chunks are, and the pack that travels inside it."""
+
+    addresses: dict[ChunkId, ChunkAddress]
+    inline: Pack | None
+
+
+def pack_key(pack: PackId) -> StoreKey:
+    """The store key of a pack."""
+    return StoreKey(f"packs/{pack[:2]}/{pack}")
+
+
+class Upload:
+    """Stores content for the next segments of this device's chain. Use as a context manager."""
+
+    def __init__(self, context: Context, namespace: NamespaceId, seq: int) -> None:
+        self._context = context
+        self._namespace = namespace
+        self._seq = seq
+        self._keys = context.keys(namespace)
+        self._pool = ThreadPoolExecutor(UPLOADS, thread_name_prefix="tcfs-upload")
+        self._flying: dict[Future[None], Pack] = {}
+        self._executor: Executor | None = None
+        index = context.state.index
+        self._known: KnownChunks = (
+            NothingKnown()
+            if index.is_empty(namespace)
+            else StoredChunks(context.state.database.path, namespace)
+        )
+        self._packer = Packer(self._new_builder, self._send, known=self._known)
+        self._inline: Pack | None = None
+        self._settling = False
+        self.bytes_sent = 0
+        self.bytes_read = 0
+        self.packs = 0
+
+    def __enter__(self) -> Upload:
+        self._recover_pending()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._executor is not None:
+            self._executor.close()
+
+    def next_segment(self, seq: int) -> None:
+        """Packs from here on are for a later segment."""
+        self._seq = seq
+
+    def _recover_pending(self) -> None:
+        """Take up what an earlier push stored and could not commit."""
+        context = self._context
+        for location in context.state.index.pending_packs(self._namespace):
+            try:
+                data = context.store.get(location.key)
+            except ObjectMissing:
+                context.state.index.forget_pack(location.id)
+                continue
+            reader = PackReader(location.id, data, context.scope(self._namespace), self._keys)
+            frames = reader.read_trailer(data)
+            context.state.index.add_chunks(
+                self._namespace, addresses(location.id, frames), announced=False
+            )
+            self._known = StoredChunks(context.state.database.path, self._namespace)
+
+    # Packs
+
+    def _new_builder(self) -> PackBuilder:
+        context = self._context
+        if context.format.encryption:
+            epoch = context.control.current_epoch(self._namespace)
+            if epoch is None:
+                raise AccessError(f"the namespace {self._namespace} has no key")
+            cipher, epoch_id = preferred_cipher(), epoch.epoch
+            key = self._keys.epoch_key(epoch_id)
+        else:
+            cipher, epoch_id, key = Cipher.NONE, NO_EPOCH, b""
+        header = PackHeader(
+            cipher=cipher,
+            repo=context.repo,
+            device=context.identity.device_id,
+            seq=self._seq,
+            epoch=epoch_id,
+            salt=context.host.entropy.token(SALT_SIZE),
+            namespace=self._namespace,
+        )
+        return PackBuilder(header, key)
+
+    def _send(self, pack: Pack) -> None:
+        if self._settling and len(pack.data) <= MAX_INLINE_PACK:
+            self._inline = pack
+            return
+        while len(self._flying) >= UPLOADS:
+            self._land(FIRST_COMPLETED)
+        self._context.check_cancel()
+        self._flying[self._pool.submit(self._put, pack)] = pack
+
+    def _put(self, pack: Pack) -> None:
+        self._context.store.put(pack_key(pack.id), pack.data)
+
+    def _land(self, until: str) -> None:
+        """Wait for uploads and record those that are in the store."""
+        done, _ = wait(self._flying, return_when=until)
+        for future in done:
+            pack = self._flying.pop(future)
+            future.result()
+            self._context.state.index.add_pack(
+                self._namespace, PackLocation(pack.id, pack_key(pack.id)), pending=True
+            )
+            self.bytes_sent += len(pack.data)
+            self.packs += 1
+
+    def settle(self) -> Settled:
+        """Finish the open pack and wait until all are in the store.
+
+        A last pack that is small enough is handed over instead, to travel inside the segment: then
+        saving one file is one request.
+        """
+        self._settling, self._inline = True, None
+        self._packer.flush()
+        self._settling = False
+        while self._flying:
+            self._land(FIRST_COMPLETED)
+        return Settled(self._packer.take_addresses(), self._inline)
+
+    # Files
+
+    def store(self, sources: Sequence[SourceFile]) -> Iterator[StoredFile | RefusedFile]:
+        """Store these files' content; one answer for each, in any order.
+
+        The chunks of a file that was answered for are in packs, the last of which may still be
+        open: ``settle`` before a segment names them.
+        """
+        recipe = Recipe(
+            chunk_key=self._keys.chunk_key,
+            single_max=self._context.format.single_max,
+            level=self._context.config.sync.compression_level,
+        )
+        small = [s for s in sources if s.expected.size < LARGE]
+        yield from self._store_small(small, recipe)
+        for source in sources:
+            if source.expected.size >= LARGE:
+                yield from self._store_large(source, recipe)
+
+    def _store_small(
+        self, sources: list[SourceFile], recipe: Recipe
+    ) -> Iterator[StoredFile | RefusedFile]:
+        if not sources:
+            return
+        total = sum(source.expected.size for source in sources)
+        if total < POOL_WORTH:
+            executor: Executor = SerialExecutor()
+        else:
+            if self._executor is None:
+                self._executor = self._context.host.executor(self._context.config.sync.jobs)
+            executor = self._executor
+        files = self._context.host.files
+        batches = (
+            SmallBatch(files, batch, recipe, self._known)
+            for batch in _batches(sources, executor.workers)
+        )
+        for result in executor.map(ingest_small, batches):
+            for frame in result.frames:
+                self._packer.add(frame)
+            self.bytes_read += sum(file.size for file in result.stored)
+            yield from result.stored
+            yield from result.refused
+
+    def _store_large(
+        self, source: SourceFile, recipe: Recipe
+    ) -> Iterator[StoredFile | RefusedFile]:
+        for item in ingest_large(self._context.host.files, source, recipe, self._packer):
+            if isinstance(item, StoredFile | RefusedFile):
+                self.bytes_read += source.expected.size
+                yield item
+            else:
+                self._context.check_cancel()
+                self._packer.add(item)
+
+
+def _batches(sources: list[SourceFile], workers: int) -> Iterator[list[SourceFile]]:
+    """Batches in tree order, so that neighbours compress together, of about equal size."""
+    total = sum(source.expected.size for source in sources)
+    size = min(BATCH_BYTES, max(total // max(4 * workers, 1), 1 << 20))
+    batch: list[SourceFile] = []
+    room = size
+    for source in sources:
+        if batch and (source.expected.size > room or len(batch) >= BATCH_FILES):
+            yield batch
+            batch, room = [], size
+        batch.append(source)
+        room -= source.expected.size
+    if batch:
+        yield batch

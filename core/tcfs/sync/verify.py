@@ -1,0 +1,207 @@
+"""Checking everything again: chains, signatures, packs, and local files against the tree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tcfs.content.unpack import pack_problems
+from tcfs.errors import AccessError, IntegrityError, TcfsError
+from tcfs.ledger.chain import KnownSegment
+from tcfs.ledger.fetch import fetch
+from tcfs.model.event import ChainHead
+from tcfs.model.ids import ChunkId, DeviceId, NamespaceId, PackId
+from tcfs.model.paths import ROOT, join, show
+from tcfs.model.plan import LocalChange, LocalEntry, local_change
+from tcfs.state.roots import Root
+from tcfs.sync import places
+from tcfs.sync.context import Context
+from tcfs.sync.materialise import Materialiser, Wanted, hash_file
+from tcfs.sync.receive import opener, refresh_control
+from tcfs.sync.results import LIST_LIMIT, Problem, VerifyReport
+from tcfs.sync.scan import local_entry, unreadable
+
+
+class Verifier:
+    """One run of ``tcfs verify``. Problems are gathered; only a failing store ends it early."""
+
+    def __init__(self, context: Context, namespace: NamespaceId) -> None:
+        self._context = context
+        self._namespace = namespace
+        self._problems: list[Problem] = []
+        self._count = 0
+        self._repaired: list[str] = []
+        self._segments = self._packs = self._bytes = self._files = 0
+
+    def report(self) -> VerifyReport:
+        """What was found so far."""
+        return VerifyReport(
+            ok=not self._count,
+            segments=self._segments,
+            packs=self._packs,
+            bytes_read=self._bytes,
+            files=self._files,
+            problems=tuple(self._problems),
+            problem_count=self._count,
+            repaired=tuple(self._repaired[:LIST_LIMIT]),
+        )
+
+    def ledger(self) -> None:
+        """Every chain from its first segment, as if nothing were known.
+
+        Raises:
+            StoreError: a listing or download failed.
+        """
+        context = self._context
+        refresh_control(context)
+        for finding in context.view.findings:
+            if finding.severity != "info":
+                self._problem(f"ledger/_control/{finding.device}/{finding.seq}", finding.reason)
+        known: dict[tuple[DeviceId, ChainHead], KnownSegment] = {}
+        heads: dict[DeviceId, ChainHead] = {}
+        while True:
+            result = fetch(
+                context.store,
+                self._namespace,
+                heads,
+                opener(context, self._namespace),
+                known=lambda device, head: known.get((device, head)),
+                state=context.control,
+                control_known=context.view.knows,
+            )
+            known.update(result.known)
+            heads = dict(result.heads)
+            for segment in result.segments:
+                self._segments += 1
+                self._bytes += segment.size
+            context.report("verify", self._segments, 0, "segments")
+            if not result.more:
+                break
+        for finding in result.findings:
+            if finding.severity != "info":
+                self._problem(
+                    f"ledger/{self._namespace}/{finding.device}/{finding.seq}", finding.reason
+                )
+
+    def packs(self, *, read_data: bool) -> None:
+        """Every pack that a segment names: that it is there, and with ``read_data`` every byte.
+
+        Raises:
+            StoreError: the store failed; a pack that is missing is a problem instead.
+        """
+        context = self._context
+        keys = context.keys(self._namespace)
+        scope = context.scope(self._namespace)
+        locations = context.state.index.packs(self._namespace)
+        listed = {info.key: info.size for info in context.store.list("packs/")}
+        for done, location in enumerate(locations):
+            context.report("verify", done, len(locations), "packs")
+            self._packs += 1
+            if location.offset == 0 and location.key not in listed:
+                self._problem(f"pack {location.id}", "is not in the store", self._used(location.id))
+                continue
+            if not read_data:
+                continue
+            data = context.store.get(location.key)
+            if location.offset:
+                data = data[location.offset :]
+            self._bytes += len(data)
+            try:
+                for problem in pack_problems(location.id, data, scope, keys):
+                    self._problem(
+                        f"pack {location.id}", problem.message, self._used(location.id)
+                    )
+            except AccessError as error:
+                self._problem(f"pack {location.id}", error.message)
+
+    def references(self) -> None:
+        """Every live version's chunks are somewhere."""
+        index = self._context.state.index
+        for head in self._context.state.history.tree(self._namespace, ROOT):
+            for version in head.siblings:
+                missing: list[ChunkId] = [
+                    chunk
+                    for chunk in version.manifest.chunks
+                    if index.address(self._namespace, chunk) is None
+                ]
+                if missing:
+                    self._problem(
+                        show(head.path),
+                        f"{len(missing)} of its chunks are in no pack that is known",
+                    )
+
+    def _used(self, pack: PackId) -> str:
+        paths = self._context.state.history.paths_using(
+            self._namespace, self._context.state.index.chunks_of(pack), 5
+        )
+        return "Concerns " + ", ".join(show(path) for path in paths) if paths else ""
+
+    def local(self, *, repair: bool) -> None:
+        """Local files against the base, content and all; damaged ones come back from the store.
+
+        A file whose stat is what the base says and whose bytes are not was damaged on disk: with
+        ``repair`` it is replaced, its bytes kept beside it. One whose stat differs was edited; that
+        is for a push.
+        """
+        for root in self._context.state.roots.all():
+            try:
+                places.adopt(self._context, root)
+            except TcfsError as error:
+                self._problem(show(root.local), error.message, error.remedy)
+                continue
+            damaged = list(self._damaged(root))
+            if repair and damaged:
+                self._repair(root, damaged)
+
+    def _damaged(self, root: Root) -> Iterator[Wanted]:
+        context = self._context
+        base = context.state.roots.base(root)
+        for done, (path, known) in enumerate(sorted(base.items())):
+            context.report("verify", done, len(base), "files")
+            local = root.local + b"/" + path if path else root.local
+            try:
+                entry: LocalEntry | None = local_entry(context.host.files.lstat(local))
+                if entry is None or local_change(known, entry) is not LocalChange.NONE:
+                    continue
+                self._files += 1
+                if entry.kind != "file":
+                    continue
+                self._bytes += entry.size
+                if hash_file(context, local) == known.file_hash:
+                    continue
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                self._add(unreadable(join(root.remote, path), error))
+                continue
+            self._problem(
+                show(join(root.remote, path)),
+                "its bytes on this disk are not those that were synced, though its size and times "
+                "are",
+                "Bring it back from the store with: tcfs verify --local --repair",
+            )
+            head = context.state.history.head(root.namespace, join(root.remote, path))
+            if head.version is not None:
+                yield Wanted(path, head.ids, head.clock, head.version, entry)
+
+    def _repair(self, root: Root, damaged: list[Wanted]) -> None:
+        materialiser = Materialiser(self._context, root, keep_displaced=True)
+        try:
+            materialiser.run(damaged)
+        finally:
+            materialiser.close()
+        failed = {problem.path for problem in materialiser.result.problems}
+        for problem in materialiser.result.problems:
+            self._add(problem)
+        for wanted in damaged:
+            shown = show(join(root.remote, wanted.path))
+            if shown not in failed:
+                self._repaired.append(shown)
+
+    def _problem(self, path: str, message: str, remedy: str = "") -> None:
+        self._add(Problem(path, IntegrityError.code, message, remedy))
+
+    def _add(self, problem: Problem) -> None:
+        self._count += 1
+        if len(self._problems) < LIST_LIMIT:
+            self._problems.append(problem)
+

@@ -1,0 +1,87 @@
+"""Which calls are made on macOS, by a C library that only records them."""
+
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tcfs.host import native
+
+
+class _Function:
+    def __init__(self) -> None:
+        self.calls: list[tuple[object, ...]] = []
+        self.argtypes: tuple[object, ...] = ()
+        self.restype: object = None
+
+    def __call__(self, *arguments: object) -> int:
+        assert len(arguments) == len(self.argtypes)
+        self.calls.append(arguments)
+        return 0
+
+
+class _Library:
+    """Has whatever functions are asked for, and no renameat2."""
+
+    def __init__(self) -> None:
+        self.renamex_np = _Function()
+        self.fsync_volume_np = _Function()
+
+
+@pytest.fixture
+def library(monkeypatch):
+    library = _Library()
+    for call in (native._rename_call, native._sync_call):
+        call.cache_clear()
+    monkeypatch.setattr(native, "_library", lambda: library)
+    yield library
+    for call in (native._rename_call, native._sync_call):
+        call.cache_clear()
+
+
+def test_macos_renames_exclusively_and_swaps_with_renamex_np(library, monkeypatch):
+    monkeypatch.setattr(native, "PLATFORM", "darwin")
+    assert native.rename_exclusive(b"a", b"b")
+    assert native.rename_exchange(b"a", b"b")
+    assert library.renamex_np.calls == [(b"a", b"b", 4), (b"a", b"b", 2)]
+
+
+def test_macos_syncs_a_volume_fully_and_waits(library, monkeypatch):
+    monkeypatch.setattr(native, "PLATFORM", "darwin")
+    assert native.sync_volume(7)
+    assert library.fsync_volume_np.calls == [(7, 3)]
+
+
+def test_a_c_library_without_the_calls_is_told_from_a_failure(library):
+    assert not native.rename_exclusive(b"a", b"b")
+    assert not native.sync_volume(7)
+
+
+def test_fsync_empties_the_drives_cache_where_that_is_another_call(monkeypatch, tmp_path):
+    calls: list[object] = []
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", lambda fd, call: calls.append((fd, call)))
+    monkeypatch.setattr(os, "fsync", lambda fd: calls.append(fd))
+    native.full_fsync(9)
+    assert calls == [(9, 51)]
+
+    def refuse(fd, call):
+        raise OSError(errno.ENOTSUP, "a network volume")
+
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    native.full_fsync(9)
+    assert calls == [(9, 51), 9]
+
+
+def test_ctypes_is_not_loaded_before_a_call_needs_it():
+    script = (
+        "import sys, tcfs.host.system\n"
+        "tcfs.host.system.system_host()\n"
+        "late = {'ctypes', 'subprocess', 'concurrent.futures', 'multiprocessing', 'urllib.parse'}\n"
+        "assert not late & set(sys.modules), late & set(sys.modules)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
