@@ -45,13 +45,14 @@ def add_completions(server: MCPServer[None], door: Door) -> None:
 
 def _values(door: Door, name: str, begun: str) -> list[str]:
     """What may be meant; empty where nothing is known, since a completion is only a help."""
+    if name not in ("path", "device"):
+        return []
     try:
         with door.context(ACTOR).fleet() as fleet:
             if name == "path":
                 return [clean(path) for path in fleet.complete_paths(begun, MAX_VALUES + 1)]
-            if name == "device":
-                names = (clean(device.name) for device in fleet.devices())
-                return sorted(found for found in names if found.startswith(begun))
+            names = (clean(device.name) for device in fleet.devices())
+            return sorted(found for found in names if found.startswith(begun))
     except TcfsError as error:
         logger.info("no completion: %s", error.code)
     return []

@@ -5,13 +5,23 @@ import threading
 import pytest
 
 from tcfs.errors import BusyError, CancelledError, NotFoundError, StoreError
-from tcfs.sync.facade import Progress
+from tcfs.sync.facade import Cancel, Progress, ProgressFn
 from tcfs_mcp.answers import SyncAnswer
 from tcfs_mcp.context import Signal
-from tcfs_mcp.jobs import Jobs
+from tcfs_mcp.jobs import Jobs, Work
 from tests.tcfs_mcp.fake import FakeFleet, make_door, until_cancelled, until_released
 
 ANSWER = SyncAnswer("push: 1 add", "done")
+
+
+def when(go_on: threading.Event) -> Work:
+    """Work that ends when the test says so."""
+
+    def work(_progress: ProgressFn, _cancel: Cancel) -> SyncAnswer:
+        assert go_on.wait(10)
+        return ANSWER
+
+    return work
 
 
 def test_a_job_has_its_answer_once_it_ended(jobs: Jobs):
@@ -61,7 +71,7 @@ def test_progress_is_told_while_a_job_runs(jobs: Jobs):
 
 def test_a_second_job_that_changes_things_has_to_wait(jobs: Jobs):
     go_on = threading.Event()
-    first = jobs.start("push", lambda _p, _c: go_on.wait(10) and ANSWER, exclusive=True)
+    first = jobs.start("push", when(go_on), exclusive=True)
     with pytest.raises(BusyError, match=first.id):
         jobs.start("pull", lambda _p, _c: ANSWER, exclusive=True)
     planning = jobs.start("push", lambda _p, _c: ANSWER, exclusive=False)
@@ -73,7 +83,7 @@ def test_a_second_job_that_changes_things_has_to_wait(jobs: Jobs):
 
 def test_waiting_ends_when_the_caller_gives_up(jobs: Jobs):
     go_on, gave_up = threading.Event(), Signal()
-    job = jobs.start("push", lambda _p, _c: go_on.wait(10) and ANSWER, exclusive=True)
+    job = jobs.start("push", when(go_on), exclusive=True)
     gave_up.set()
     assert not job.wait(1000, gave_up)
     go_on.set()
@@ -87,7 +97,7 @@ def test_ended_jobs_are_forgotten_oldest_first():
         job = jobs.start("push", lambda _p, _c: ANSWER, exclusive=True)
         assert job.wait(10)
         ids.append(job.id)
-    assert jobs.get(ids[-1])
+    assert jobs.get(ids[-1]).answer == ANSWER
     with pytest.raises(NotFoundError):
         jobs.get(ids[0])
 
@@ -128,7 +138,7 @@ def test_work_that_takes_too_long_for_a_call_becomes_a_job(fleet: FakeFleet, job
 
 
 def test_a_call_that_became_a_job_gets_no_more_progress(fleet: FakeFleet, jobs: Jobs):
-    heard = []
+    heard: list[Progress] = []
     late = threading.Event()
 
     def work(fake: FakeFleet, asked) -> None:
@@ -163,7 +173,12 @@ def test_giving_up_a_call_stops_its_work(fleet: FakeFleet, jobs: Jobs):
     fleet.during_push = until_cancelled
     gave_up = Signal()
     context = door.context("test", cancelled=gave_up)
-    giving_up = threading.Thread(target=lambda: (fleet.entered.wait(10), gave_up.set()))
+
+    def give_up() -> None:
+        fleet.entered.wait(10)
+        gave_up.set()
+
+    giving_up = threading.Thread(target=give_up)
     giving_up.start()
     with pytest.raises(CancelledError):
         door.run("push", {"local_path": "/a"}, context)

@@ -16,6 +16,7 @@ from mcp.types import (
     PromptReference,
     ResourceTemplateReference,
     TextContent,
+    TextResourceContents,
 )
 
 from tcfs.errors import LimitError, StoreError
@@ -70,6 +71,12 @@ def text_of(result: Any) -> str:
 def error_of(result: Any) -> dict[str, Any]:
     assert result.is_error
     return json.loads(text_of(result))["error"]
+
+
+async def resource(client: Client, uri: str) -> tuple[str, str | None]:
+    [content] = (await client.read_resource(uri)).contents
+    assert isinstance(content, TextResourceContents)
+    return content.text, content.mime_type
 
 
 async def test_the_eras_are_really_two(fleet: FakeFleet):
@@ -320,8 +327,8 @@ async def test_resources_are_listed_with_descriptions_and_read(fleet: FakeFleet,
             assert found.description
             assert found.title
             assert found.mime_type == "application/json"
-            [content] = (await client.read_resource(str(found.uri))).contents
-            assert json.loads(content.text)["omitted"] == {}
+            text, _ = await resource(client, str(found.uri))
+            assert json.loads(text)["omitted"] == {}
         [template] = (await client.list_resource_templates()).resource_templates
         assert template.uri_template == "tcfs://file/{+path}"
         assert template.description
@@ -329,14 +336,14 @@ async def test_resources_are_listed_with_descriptions_and_read(fleet: FakeFleet,
 
 async def test_a_file_is_read_as_text_and_cut_where_it_is_long(fleet: FakeFleet, era: str):
     async with connected(make_door(fleet), era) as client:
-        [content] = (await client.read_resource("tcfs://file/docs/a%20b.txt")).contents
-        assert (content.text, content.mime_type) == ("hello\n", "text/plain")
+        text, mime_type = await resource(client, "tcfs://file/docs/a%20b.txt")
+        assert (text, mime_type) == ("hello\n", "text/plain")
         assert ("read", {"path": "docs/a b.txt"}) in fleet.calls
         fleet.file = r.Side(version(), "x\u202e" * 10_000, truncated=True)
-        [content] = (await client.read_resource("tcfs://file/docs/b.txt")).contents
-    assert "\u202e" not in content.text
-    assert len(content.text) < 16_200
-    assert content.text.endswith("[cut here: the file is longer]")
+        text, _ = await resource(client, "tcfs://file/docs/b.txt")
+    assert "\u202e" not in text
+    assert len(text) < 16_200
+    assert text.endswith("[cut here: the file is longer]")
 
 
 @pytest.mark.parametrize(

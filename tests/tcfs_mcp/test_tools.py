@@ -5,6 +5,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from tcfs.errors import AccessError, NotFoundError, ToolError, UsageError
@@ -400,8 +401,6 @@ def test_a_policy_limits_what_push_may_delete(fleet: FakeFleet):
 
 
 def test_an_answer_agrees_with_its_schema(door: Door, fleet: FakeFleet):
-    import jsonschema
-
     fleet.found_conflicts = [conflict()]
     fleet.outcome = replace(result(), conflicts=(conflict(),), problems=(r.Problem("a", "b", "c"),))
     fleet.detail = detail("text")
