@@ -44,7 +44,7 @@ def _local(options: argparse.Namespace) -> dict[str, Any]:
     spec = TOOLS.get(options.tool)
     door = Door(
         registry=TOOLS,
-        load=load_from(Path(options.config) if options.config else None),
+        load=load_from(Path(options.config) if options.config else None, _warn),
         policy=policy_of(options),
         budget=CALL_BUDGET,
         warn=_warn,

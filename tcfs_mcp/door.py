@@ -34,13 +34,22 @@ def open_engine(
     return open_fleet(loaded, actor=actor, create=create, notice=notice)
 
 
-def load_from(config_file: Path | None) -> LoadConfig:
-    """Reads the configuration anew each time, so that a changed one is noticed."""
+def load_from(config_file: Path | None, warn: Callable[[str], None]) -> LoadConfig:
+    """Reads the configuration anew each time, so that a changed one is noticed.
+
+    What looks wrong in it is told once.
+    """
+    told: set[str] = set()
 
     def load() -> LoadedConfig:
         from tcfs.config import load_config
 
-        return load_config(config_file=config_file)
+        loaded = load_config(config_file=config_file)
+        for warning in loaded.warnings:
+            if warning not in told:
+                told.add(warning)
+                warn(f"warning: {warning}")
+        return loaded
 
     return load
 

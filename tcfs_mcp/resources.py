@@ -26,8 +26,21 @@ ACTOR = "mcp"
 
 
 def add_resources(server: MCPServer[None], door: Door) -> None:
-    """Add ``tcfs://devices``, ``conflicts``, ``log`` and ``file/{+path}`` to a server."""
+    """Add ``tcfs://devices``, ``conflicts``, ``log`` and ``file/{+path}`` to a server.
 
+    Each goes with the tool that tells the same, and is left out where that one is.
+    """
+    for tool, add in {
+        "device_status": _add_devices,
+        "list_conflicts": _add_conflicts,
+        "log": _add_log,
+        "show_conflict": _add_file,
+    }.items():
+        if not door.policy.refusal(door.registry.get(tool)):
+            add(server, door)
+
+
+def _add_devices(server: MCPServer[None], door: Door) -> None:
     @server.resource(
         "tcfs://devices",
         name="devices",
@@ -38,6 +51,8 @@ def add_resources(server: MCPServer[None], door: Door) -> None:
     async def devices() -> str:
         return await _read(door, lambda ctx: {"devices": _devices(ctx)})
 
+
+def _add_conflicts(server: MCPServer[None], door: Door) -> None:
     @server.resource(
         "tcfs://conflicts",
         name="conflicts",
@@ -48,6 +63,8 @@ def add_resources(server: MCPServer[None], door: Door) -> None:
     async def conflicts() -> str:
         return await _read(door, list_conflicts)
 
+
+def _add_log(server: MCPServer[None], door: Door) -> None:
     @server.resource(
         "tcfs://log",
         name="log",
@@ -58,6 +75,8 @@ def add_resources(server: MCPServer[None], door: Door) -> None:
     async def history() -> str:
         return await _read(door, log)
 
+
+def _add_file(server: MCPServer[None], door: Door) -> None:
     @server.resource(
         "tcfs://file/{+path}",
         name="file",

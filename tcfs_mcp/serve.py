@@ -6,12 +6,15 @@ import argparse
 import hmac
 import ipaddress
 import logging
+import os
+import signal
 import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.to_thread
 
 from tcfs.errors import ConfigError, LocalFileError, UsageError
 from tcfs_mcp.bound import clean
@@ -36,22 +39,50 @@ def run_serve(options: argparse.Namespace) -> int:
     logging.getLogger("tcfs_mcp").setLevel(logging.INFO)
     door = Door(
         registry=TOOLS,
-        load=load_from(Path(options.config) if options.config else None),
+        load=load_from(Path(options.config) if options.config else None, _note),
         policy=policy_of(options),
         jobs=(jobs := Jobs()),
         job_after=max(0.0, options.job_after),
-        warn=lambda text: logger.info("%s", clean(text, multiline=False)),
+        warn=_note,
     )
     server = build_server(door, actor=options.actor)
     try:
         if options.http is None:
-            anyio.run(server.run_stdio_async)
+            anyio.run(_serve_stdio, server, jobs)
         else:
             token = _read_token(options.token_file, options.host)
+            # uvicorn raises the signal again when it has ended: so that the jobs end as well.
+            signal.signal(signal.SIGTERM, _exit)
             anyio.run(_serve_http, server, options.host, options.http, token)
     finally:
         jobs.shutdown()
     return 0
+
+
+def _note(text: str) -> None:
+    logger.info("%s", clean(text, multiline=False))
+
+
+def _exit(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+async def _serve_stdio(server: FleetServer, jobs: Jobs) -> None:
+    if sys.stdin.isatty():
+        print("tcfs-mcp: speaking MCP on stdin and stdout, for an MCP client", file=sys.stderr)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_end_on_signal, jobs)
+        await server.run_stdio_async()
+        tasks.cancel_scope.cancel()
+
+
+async def _end_on_signal(jobs: Jobs) -> None:
+    """End the process when told to. The thread that reads stdin can only be left behind."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            await anyio.to_thread.run_sync(jobs.shutdown)
+            logging.shutdown()
+            os._exit(128 + number)
 
 
 async def _serve_http(server: FleetServer, host: str, port: int, token: str) -> None:

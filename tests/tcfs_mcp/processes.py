@@ -58,6 +58,13 @@ def stdio(home: Path, *words: str) -> StdioServerParameters:
 @contextmanager
 def http(home: Path, *words: str) -> Iterator[str]:
     """A server over HTTP on a free port; gives its URL once it listens."""
+    with serving(home, *words) as (_server, url):
+        yield url
+
+
+@contextmanager
+def serving(home: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The same, with its process."""
     server = subprocess.Popen(
         [*MAIN, "serve", "--http", "0", *words],
         env=environment(home),
@@ -69,7 +76,7 @@ def http(home: Path, *words: str) -> Iterator[str]:
     try:
         for line in server.stderr:
             if "serving http" in line:
-                yield line.split()[-1]
+                yield server, line.split()[-1]
                 break
         else:
             raise AssertionError(f"the server ended with code {server.wait()}")

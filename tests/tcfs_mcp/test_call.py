@@ -190,6 +190,13 @@ def test_a_name_in_no_encoding_is_shown_and_can_be_given_back(tmp_path: Path, tr
     assert call(tmp_path, "sync_status", f"path={tree}/caf\\xe9")["state"] == "up_to_date"
 
 
+def test_a_setting_that_looks_wrong_is_told_on_stderr(tmp_path: Path):
+    done = run(tmp_path, "call", "daemon_status", env={"TCFS_REMOT": "file:///x"})
+    assert done.returncode == 0
+    assert "TCFS_REMOT" in done.stderr
+    assert json.loads(done.stdout)
+
+
 def test_tools_lists_what_may_be_used(tmp_path: Path):
     done = run(tmp_path, "tools", "--json", "--read-only")
     names = [tool["name"] for tool in json.loads(done.stdout)["tools"]]

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +53,14 @@ def inspector(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
+def home(tmp_path: Path) -> Path:
     """A device with a tree that was pushed twice."""
     tree = tmp_path / "docs"
     tree.mkdir()
     for text in ("one\n", "two\n"):
         (tree / "a.txt").write_text(text)
         processes.call(tmp_path, "push", f"local_path={tree}")
-    yield tmp_path
+    return tmp_path
 
 
 def inspect(inspector: Path, home: Path, *words: str) -> tuple[int, dict[str, Any], str]:

@@ -1,6 +1,7 @@
 """The real server as a process, over stdio and HTTP, in both protocol eras, on a real store."""
 
 import json
+import signal
 import subprocess
 import urllib.error
 import urllib.request
@@ -8,6 +9,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from mcp import Client
 
@@ -190,3 +192,34 @@ def test_a_server_over_stdio_ends_when_its_client_is_gone(tmp_path: Path):
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_server_over_stdio_ends_when_it_is_told_to(tmp_path: Path, number: signal.Signals):
+    command = [*processes.MAIN, "serve"]
+    env = processes.environment(tmp_path)
+    async with await anyio.open_process(command, env=env) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        hello = {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": "initialize",
+            "params": {
+                "protocolVersion": "2025-11-25",
+                "capabilities": {},
+                "clientInfo": {"name": "test", "version": "1"},
+            },
+        }
+        await server.stdin.send(json.dumps(hello).encode() + b"\n")
+        assert b"serverInfo" in await server.stdout.receive()
+        server.send_signal(number)
+        with anyio.fail_after(20):
+            assert await server.wait() == 128 + number
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_over_http_ends_when_it_is_told_to(tmp_path: Path, number: signal.Signals):
+    with processes.serving(tmp_path) as (server, _url):
+        server.send_signal(number)
+        assert server.wait(20) == 128 + number

@@ -334,6 +334,18 @@ async def test_resources_are_listed_with_descriptions_and_read(fleet: FakeFleet,
         assert template.description
 
 
+async def test_a_resource_goes_with_the_tool_that_tells_the_same(fleet: FakeFleet, era: str):
+    door = make_door(fleet, policy=make_policy(exclude=["conflicts", "log"], known=TOOLS.names))
+    async with connected(door, era) as client:
+        [found] = (await client.list_resources()).resources
+        assert str(found.uri) == "tcfs://devices"
+        assert (await client.list_resource_templates()).resource_templates == []
+        with pytest.raises(MCPError):
+            await client.read_resource("tcfs://log")
+        with pytest.raises(MCPError):
+            await client.read_resource("tcfs://file/docs/a.txt")
+
+
 async def test_a_file_is_read_as_text_and_cut_where_it_is_long(fleet: FakeFleet, era: str):
     async with connected(make_door(fleet), era) as client:
         text, mime_type = await resource(client, "tcfs://file/docs/a%20b.txt")
