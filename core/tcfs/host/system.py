@@ -24,6 +24,10 @@ class SystemClock:
         """Never goes back; its zero means nothing."""
         return time.monotonic()
 
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
 
 class SystemEntropy:
     """The system's random source, fit for keys."""
@@ -34,7 +38,8 @@ class SystemEntropy:
 
 
 def system_executor(workers: int) -> Executor:
-    """Processes for the CPU stage, or none where one worker is asked for."""
+    """Processes for the CPU stage, or none where one worker is asked for; 0 for one per core."""
+    workers = workers or os.cpu_count() or 1
     return ProcessExecutor(workers) if workers > 1 else SerialExecutor()
 
 

@@ -6,7 +6,8 @@ The fold is pure: signatures and chains were verified before an event gets here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, cast, get_args
 
@@ -20,14 +21,20 @@ from tcfs.model.ids import (
     NamespaceId,
     SegmentHash,
     check_device_name,
+    is_namespace,
     is_uuid,
 )
 
 Role = Literal["reader", "writer", "admin"]
-ROLES: Final = frozenset(get_args(Role))
+ROLE_ORDER: Final[tuple[Role, ...]] = get_args(Role)
+"""Each may do what those before it may."""
+ROLES: Final = frozenset(ROLE_ORDER)
 Strategy = Literal["device-name", "first-write", "last-write", "merge"]
 STRATEGIES: Final = frozenset(get_args(Strategy))
 DEFAULT_STRATEGY: Final[Strategy] = "device-name"
+
+_EPOCH = re.compile(r"[0-9a-f]{32}")
+_NO_HEAD = ChainHead(0, SegmentHash(""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +169,26 @@ class ControlState:
     """Oldest first; the last one is current."""
     policies: Mapping[NamespaceId, Strategy] = field(default_factory=dict)
     claimed: Mapping[str, DeviceId] = field(default_factory=dict)
+    void: Mapping[DeviceId, DeviceRecord] = field(default_factory=dict)
+    """Devices whose use of an invite did not count after all: no members, but others may have
+    built on what they wrote before that was known, so it must still verify."""
     refused: tuple[Refusal, ...] = ()
+
+    def sign_key(self, device: DeviceId) -> bytes | None:
+        """The key that a device's segments are signed with, members or not; None if unheard of."""
+        record = self.devices.get(device) or self.void.get(device)
+        return record.sign_key if record else None
+
+    def epochs_to_renew(self) -> tuple[NamespaceId, ...]:
+        """Namespaces whose current epoch a revoked device holds.
+
+        Two admins who revoke at once each make an epoch; the later one may be sealed to the device
+        that the other had revoked.
+        """
+        revoked = {device.device_id for device in self.devices.values() if device.revoked}
+        return tuple(
+            sorted(space for space, known in self.epochs.items() if known[-1].members & revoked)
+        )
 
     def current_epoch(self, namespace: NamespaceId) -> EpochRecord | None:
         """The epoch that new data of a namespace uses."""
@@ -190,12 +216,50 @@ def fold_control(entries: Iterable[ControlEntry], claims: Iterable[Claim]) -> Co
     Events are taken by (Lamport time, device, seq, index); an event counts if its author is the
     root, or an admin at that point and not past its cut. Claims are matched to their invites first,
     because a device that used an invite may itself be an admin.
+
+    A cut holds from the beginning, not from the revocation's place on: a revoked device chooses
+    the Lamport time of what it writes later. So revocations are settled first, one at a time and
+    for good: the root's, then those of whoever became an admin earlier. Of two admins who revoke
+    each other at once, the one who was there first stays, whatever times they claim.
     """
-    by_invite = {claim.invite_id: claim for claim in claims}
-    state = _Building()
-    for entry in sorted(set_of(entries), key=lambda e: (e.lamport, e.device, e.seq, e.index)):
-        state.apply(entry, by_invite)
-    return state.done()
+    by_invite: dict[str, Claim] = {}
+    for claim in sorted(claims, key=lambda c: (c.claimed_at, c.device.device_id)):
+        by_invite.setdefault(claim.invite_id, claim)
+    ordered = sorted(set_of(entries), key=lambda e: (e.lamport, e.device, e.seq, e.index))
+    cuts: dict[DeviceId, Mapping[NamespaceId, ChainHead]] = {}
+    settled: set[tuple[DeviceId, int, int]] = set()
+    while True:
+        state = _Building(cuts, settled)
+        for entry in ordered:
+            state.apply(entry, by_invite)
+        if not state.open:
+            return state.done()
+        # All of one author's at once, so that the passes are as many as there are such admins.
+        author = min(state.open, key=lambda revocation: revocation.rank).place[0]
+        for revocation in state.open:
+            if revocation.place[0] == author:
+                settled.add(revocation.place)
+                known = cuts.get(revocation.device)
+                cuts[revocation.device] = _earlier(revocation.cut, known)
+
+
+def _earlier(
+    cut: Mapping[NamespaceId, ChainHead], known: Mapping[NamespaceId, ChainHead] | None
+) -> Mapping[NamespaceId, ChainHead]:
+    """Of a device revoked twice, the earlier cut of each chain stands."""
+    if known is None:
+        return cut
+    return {space: min(head, known[space]) for space, head in cut.items() if space in known}
+
+
+@dataclass(frozen=True, slots=True)
+class _Revocation:
+    """One that is not settled yet. ``rank``: since when its author is an admin, then its place."""
+
+    device: DeviceId
+    cut: Mapping[NamespaceId, ChainHead]
+    place: tuple[DeviceId, int, int]
+    rank: tuple[int, int]
 
 
 def set_of(entries: Iterable[ControlEntry]) -> list[ControlEntry]:
@@ -204,7 +268,18 @@ def set_of(entries: Iterable[ControlEntry]) -> list[ControlEntry]:
 
 
 class _Building:
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        cuts: Mapping[DeviceId, Mapping[NamespaceId, ChainHead]],
+        settled: Set[tuple[DeviceId, int, int]],
+    ) -> None:
+        self.cuts = cuts
+        self.settled = settled
+        self.open: list[_Revocation] = []
+        self.gone: set[DeviceId] = set()
+        self.seniority: dict[DeviceId, int] = {ROOT_DEVICE: 0}
+        self.void: dict[DeviceId, DeviceRecord] = {}
+        self.step = 0
         self.devices: dict[DeviceId, DeviceRecord] = {}
         self.invites: dict[str, Invite] = {}
         self.epochs: dict[NamespaceId, tuple[EpochRecord, ...]] = {}
@@ -214,6 +289,7 @@ class _Building:
         self.refused: list[Refusal] = []
 
     def apply(self, entry: ControlEntry, claims: Mapping[str, Claim]) -> None:
+        self.step += 1
         try:
             if not self._may_speak(entry):
                 raise IntegrityError("its author was no admin at that point")
@@ -234,16 +310,24 @@ class _Building:
             self.refused.append(Refusal(entry.device, entry.seq, error.message))
 
     def _may_speak(self, entry: ControlEntry) -> bool:
-        if entry.device == ROOT_DEVICE:
+        if entry.device == ROOT_DEVICE or (entry.device, entry.seq, entry.index) in self.settled:
             return True
         author = self.devices.get(entry.device)
-        return author is not None and author.role == "admin" and author.accepts(CONTROL, entry.seq)
+        if author is None or author.role != "admin":
+            return False
+        cut = self.cuts.get(entry.device)
+        return cut is None or entry.seq <= cut.get(CONTROL, _NO_HEAD).seq
 
     def _admit(self, device: DeviceRecord) -> None:
         known = self.devices.get(device.device_id)
-        if known is not None and (known.sign_key != device.sign_key or known.revoked):
+        if device.device_id in self.gone or (known and known.sign_key != device.sign_key):
             raise IntegrityError("that device id is taken, or was revoked")
+        if known and ROLE_ORDER.index(device.role) < ROLE_ORDER.index(known.role):
+            raise IntegrityError("a role can rise only: what was written under it stays accepted")
         self.devices[device.device_id] = device
+        self.void.pop(device.device_id, None)
+        if device.role == "admin":
+            self.seniority.setdefault(device.device_id, self.step)
 
     def _invite(self, entry: ControlEntry, claims: Mapping[str, Claim]) -> None:
         event = entry.event
@@ -255,6 +339,7 @@ class _Building:
             or not is_uuid(invite_id)
             or type(expires) is not int
             or not isinstance(epochs, dict)
+            or not all(isinstance(epoch, str) for epoch in epochs.values())
             or invite_id in self.invites
         ):
             raise IntegrityError("an invite's fields are not as they must be")
@@ -269,7 +354,7 @@ class _Building:
             self.refused.append(Refusal(claim.device.device_id, 0, "its invite had expired"))
             return
         if any(self._current(ns) != epoch for ns, epoch in invite.epochs.items()):
-            self.refused.append(Refusal(claim.device.device_id, 0, "its invite was void"))
+            self._make_void(claim.device, "its invite was void")
             return
         try:
             self._admit(replace(claim.device, role=invite.role))
@@ -278,6 +363,11 @@ class _Building:
             return
         self.claimed[invite_id] = claim.device.device_id
         self.pending[invite_id] = claim
+
+    def _make_void(self, device: DeviceRecord, reason: str) -> None:
+        if device.device_id not in self.devices:
+            self.void[device.device_id] = device
+        self.refused.append(Refusal(device.device_id, 0, reason))
 
     def _current(self, namespace: NamespaceId) -> EpochId | None:
         known = self.epochs.get(namespace, ())
@@ -288,9 +378,11 @@ class _Building:
         namespace, epoch, members = event.get("namespace"), event.get("epoch"), event.get("members")
         if (
             not isinstance(namespace, str)
+            or not is_namespace(namespace)
             or not isinstance(epoch, str)
-            or len(epoch) != 32
+            or not _EPOCH.fullmatch(epoch)
             or not isinstance(members, list)
+            or not all(isinstance(member, str) for member in members)
         ):
             raise IntegrityError("an epoch's fields are not as they must be")
         space = NamespaceId(namespace)
@@ -308,13 +400,9 @@ class _Building:
             if invite.epochs.get(space) in {r.epoch for r in known}:
                 del self.pending[invite_id]
                 if claim.device.device_id not in record.members:
-                    self.devices.pop(claim.device.device_id, None)
+                    known_as = self.devices.pop(claim.device.device_id, claim.device)
                     self.claimed.pop(invite_id, None)
-                    self.refused.append(
-                        Refusal(
-                            claim.device.device_id, 0, "its invite was void: the key had changed"
-                        )
-                    )
+                    self._make_void(known_as, "its invite was void: the key had changed")
 
     def _revoke(self, entry: ControlEntry) -> None:
         device_id, cut = entry.event.get("device_id"), entry.event.get("cut")
@@ -331,25 +419,32 @@ class _Building:
             ):
                 raise IntegrityError("a revocation's cut is not as it must be")
             heads[NamespaceId(str(namespace))] = ChainHead(head[0], SegmentHash(head[1]))
-        if known.cut is not None:
-            # Two admins revoked at once: the earlier cut of each chain stands.
-            heads = {ns: min(head, known.cut[ns]) for ns, head in heads.items() if ns in known.cut}
-        self.devices[known.device_id] = replace(known, cut=heads)
+        place = (entry.device, entry.seq, entry.index)
+        if place in self.settled:
+            self.gone.add(known.device_id)
+        else:
+            rank = (self.seniority.get(entry.device, self.step), self.step)
+            self.open.append(_Revocation(known.device_id, heads, place, rank))
 
     def _policy(self, entry: ControlEntry) -> None:
         namespace, strategy = entry.event.get("namespace"), entry.event.get("strategy")
-        known: dict[object, Strategy] = {name: name for name in get_args(Strategy)}
-        if not isinstance(namespace, str) or strategy not in known:
+        known: dict[str, Strategy] = {name: name for name in get_args(Strategy)}
+        if not isinstance(namespace, str) or not isinstance(strategy, str) or strategy not in known:
             raise IntegrityError("a policy's fields are not as they must be")
         self.policies[NamespaceId(namespace)] = known[strategy]
 
     def done(self) -> ControlState:
+        devices = {
+            name: replace(device, cut=self.cuts[name]) if name in self.gone else device
+            for name, device in self.devices.items()
+        }
         return ControlState(
-            devices=self.devices,
+            devices=devices,
             invites=self.invites,
             epochs=self.epochs,
             policies=self.policies,
             claimed=self.claimed,
+            void=self.void,
             refused=tuple(self.refused),
         )
 

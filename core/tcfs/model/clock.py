@@ -73,7 +73,9 @@ class VectorClock:
                 raise IntegrityError("a vector clock's entry is not a count")
             if not is_uuid(device) and device != ROOT_DEVICE:
                 raise IntegrityError("a vector clock names no device")
-        return cls(clocks)
+        clock = cls.__new__(cls)
+        clock._clocks = clocks  # Not copied: the parsed JSON is nobody else's.
+        return clock
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, VectorClock) and self.compare(other) is Ordering.EQUAL

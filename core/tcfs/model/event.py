@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Any, Final, Literal, NamedTuple, cast, get_args
 
 from tcfs.errors import IntegrityError
 from tcfs.model.clock import MAX_COUNTER
@@ -44,21 +44,17 @@ class ContentEvent:
     @classmethod
     def from_json(cls, data: object) -> ContentEvent:
         """Read and check an event of a stranger. Raises IntegrityError."""
-        if not isinstance(data, dict) or data.get("op") not in OPS:
+        op = data.get("op") if isinstance(data, dict) else None
+        if not isinstance(data, dict) or not isinstance(op, str) or op not in OPS:
             raise IntegrityError("an event is of an unknown kind")
         counter = data.get("n")
         if type(counter) is not int or not 0 < counter <= MAX_COUNTER:
             raise IntegrityError("an event has no counter")
         manifest = SyncManifest.from_json(data.get("manifest"))
-        if (data["op"] == "delete") != (manifest.kind == "tombstone"):
+        if (op == "delete") != (manifest.kind == "tombstone"):
             raise IntegrityError("an event's manifest does not fit its kind")
         moved = from_json_field("moved_from", data)
-        return cls(
-            op=data["op"],
-            counter=counter,
-            manifest=manifest,
-            moved_from=None if moved is None else remote_path(moved),
-        )
+        return cls(cast(Op, op), counter, manifest, None if moved is None else remote_path(moved))
 
 
 class ChainHead(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple, NewType
 
 from tcfs.errors import UsageError
@@ -56,7 +57,7 @@ def parse_version_id(text: str) -> VersionId:
 
 def check_namespace(text: str) -> NamespaceId:
     """Validate a namespace's name. Raises UsageError."""
-    if not _NAMESPACE.fullmatch(text):
+    if not is_namespace(text):
         raise UsageError(
             f"not a namespace name: {text!r}",
             remedy="Use 1-63 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit.",
@@ -64,8 +65,15 @@ def check_namespace(text: str) -> NamespaceId:
     return NamespaceId(text)
 
 
+def is_namespace(text: str) -> bool:
+    """Whether this may be a namespace's name."""
+    return _NAMESPACE.fullmatch(text) is not None
+
+
+@lru_cache(maxsize=4096)
 def is_uuid(text: str) -> bool:
     """Whether this is a uuid in its lower-case text form."""
+    # Remembered: every clock of every manifest names the same few devices.
     return _UUID.fullmatch(text) is not None
 
 

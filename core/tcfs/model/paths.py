@@ -7,6 +7,7 @@ longer than file systems take. The empty path, a namespace's root, is ``ROOT``.
 from __future__ import annotations
 
 import base64
+import re
 import unicodedata
 from typing import Any, Final
 
@@ -21,10 +22,14 @@ METADATA_DIR: Final = b".tcfs"
 TEMP_PREFIX: Final = b".tcfs-tmp-"
 
 _FORBIDDEN = frozenset((b"", b".", b".."))
+_SUSPECT = re.compile(rb"(?:\A|/)(?:\.{0,2}(?:/|\Z)|\.tcfs(?:/|\Z)|\.tcfs-tmp-)|\0")
+"""What every path that ``path_problem`` refuses has, but for those that are too long."""
 
 
 def path_problem(path: bytes) -> str | None:
     """Why these bytes cannot be a path in a namespace, or None if they can."""
+    if len(path) <= MAX_NAME and not _SUSPECT.search(path):
+        return None
     if not path:
         return "it is empty"
     if len(path) > MAX_PATH:

@@ -169,7 +169,7 @@ class Outbox:
         """Keep a segment, durably, before it is sent."""
         with self._db.transaction() as run:
             run.execute(
-                "INSERT INTO outbox VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?, ?)",
                 (entry.namespace, entry.seq, entry.key, entry.data, entry.root),
             )
 

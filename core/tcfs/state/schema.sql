@@ -166,9 +166,9 @@ CREATE TABLE outbox (
     seq  INTEGER NOT NULL,
     key  TEXT NOT NULL,
     data BLOB NOT NULL,
-    root INTEGER,  -- whose base follows from the segment; NULL for none
-    PRIMARY KEY (ns, seq)
+    root INTEGER  -- whose base follows from the segment; NULL for none
 );
+CREATE UNIQUE INDEX outbox_key ON outbox (key);
 
 -- What was refused, frozen or held back, for status and audit.
 CREATE TABLE finding (

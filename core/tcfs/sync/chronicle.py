@@ -86,8 +86,12 @@ def why(context: Context, namespace: NamespaceId, path: RelPath) -> Why:
         live = version.id in head.ids
         info = version_info(context, namespace, version, live=live)
         if live and version.manifest.kind == "tombstone":
-            role, text = "deleted", "deleted the path" if head.absent else "deleted the path; a " \
-                "concurrent write outlived that"
+            role, text = (
+                "deleted",
+                "deleted the path"
+                if head.absent
+                else "deleted the path; a concurrent write outlived that",
+            )
         elif live and head.conflicted:
             role, text = "conflicting", "one of several concurrent versions that stand"
         elif live:

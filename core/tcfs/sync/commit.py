@@ -18,6 +18,7 @@ from tcfs.ledger.segment import Place, Segment, SegmentDraft, open_segment, seal
 from tcfs.model.clock import VectorClock
 from tcfs.model.event import ContentEvent, Op, SegmentHeader
 from tcfs.model.ids import (
+    CONTROL,
     ChunkId,
     NamespaceId,
     PackId,
@@ -173,7 +174,7 @@ class Committer:
 def _estimate(manifest: SyncManifest) -> int:
     """Bytes that an event takes in a body, at least."""
     path = manifest.rel_path
-    text = 6 * len(path) if not path.isascii() or b"\\" in path else len(path)
+    text = 6 * len(path) if not path.isascii() or path.find(b"\\") >= 0 else len(path)
     return (
         400
         + 2 * text
@@ -268,6 +269,9 @@ def flush_outbox(context: Context) -> int:
     entries = context.state.outbox.all()
     for entry in entries:
         context.store.put(entry.key, entry.data)
+        if entry.namespace == CONTROL:
+            context.state.outbox.remove(entry)
+            continue
         segment = open_segment(
             entry.key,
             entry.data,

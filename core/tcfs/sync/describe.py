@@ -34,7 +34,7 @@ def version_info(
         parents=tuple(str(parent) for parent in manifest.parents),
         moved_from=show(version.moved_from) if version.moved_from else "",
         live=context.state.history.is_live(namespace, version.id) if live is None else live,
-        vclock=dict(manifest.vclock.clocks),
+        vclock={str(d): n for d, n in manifest.vclock.clocks.items()},
     )
 
 

@@ -277,7 +277,7 @@ class _Work:
         total = sum(source.expected.size for source in sources)
         done = 0
         for answer in self._upload.store(sources):
-            c = candidates[answer.index]
+            c = candidates[answer.ref]
             if isinstance(answer, RefusedFile):
                 if answer.errno is None or answer.errno == errno.ENOENT:
                     changed.append(c)

@@ -107,9 +107,7 @@ class Verifier:
             self._bytes += len(data)
             try:
                 for problem in pack_problems(location.id, data, scope, keys):
-                    self._problem(
-                        f"pack {location.id}", problem.message, self._used(location.id)
-                    )
+                    self._problem(f"pack {location.id}", problem.message, self._used(location.id))
             except AccessError as error:
                 self._problem(f"pack {location.id}", error.message)
 
@@ -204,4 +202,3 @@ class Verifier:
         self._count += 1
         if len(self._problems) < LIST_LIMIT:
             self._problems.append(problem)
-

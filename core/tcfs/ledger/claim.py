@@ -1,0 +1,88 @@
+"""Claims: how a device that holds an invite says that it joins. Format: FORMAT.md, *Claim*."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from uuid import UUID
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from pyrage import RecipientError, x25519
+
+from tcfs.errors import IntegrityError
+from tcfs.ledger.segment import Signer
+from tcfs.ledger.strict import canonical, hex_bytes, integer, parse_object
+from tcfs.model.access import Claim, DeviceRecord
+from tcfs.model.clock import MAX_COUNTER
+from tcfs.model.ids import StoreKey
+
+CLAIMS_PREFIX: Final = "claims/"
+MAX_CLAIM: Final = 64 << 10
+"""Bytes of the largest claim."""
+
+_DOMAIN = b"tcfs claim v1\0"
+_SIGNATURES = ("invite_signature", "device_signature")
+
+
+def claim_key(invite_id: str) -> StoreKey:
+    """Where the use of an invite is written."""
+    return StoreKey(f"{CLAIMS_PREFIX}{invite_id}")
+
+
+def make_claim(
+    *, repo: UUID, invite_id: str, invite: Signer, device: DeviceRecord, signer: Signer, now: int
+) -> bytes:
+    """The claim's bytes. ``now`` in unix seconds; ``device``'s role is the invite's to say."""
+    record = device.to_json()
+    del record["role"]
+    data: dict[str, Any] = {
+        "format": 1,
+        "repo": str(repo),
+        "invite_id": invite_id,
+        "device": record,
+        "claimed_at": now,
+    }
+    message = _DOMAIN + canonical(data)
+    data["invite_signature"] = invite.sign(message).hex()
+    data["device_signature"] = signer.sign(message).hex()
+    return canonical(data)
+
+
+def parse_claim(key: StoreKey, data: bytes, repo: UUID, invite_key: bytes) -> Claim:
+    """Read a claim and verify both of its signatures.
+
+    The role of the device it returns is ``reader``; the fold gives it the invite's.
+
+    Raises:
+        IntegrityError: damaged, forged, moved, or of another repository; names the key.
+    """
+    try:
+        return _parse(key, data, repo, invite_key)
+    except IntegrityError as error:
+        raise IntegrityError(f"{key}: {error.message}", details={"key": key}) from None
+
+
+def _parse(key: StoreKey, data: bytes, repo: UUID, invite_key: bytes) -> Claim:
+    if len(data) > MAX_CLAIM:
+        raise IntegrityError("it is larger than any claim may be")
+    found = parse_object(data, "it")
+    if found.get("format") != 1 or found.get("repo") != str(repo):
+        raise IntegrityError("it is of another repository or format")
+    invite_id = found.get("invite_id")
+    if not isinstance(invite_id, str) or claim_key(invite_id) != key:
+        raise IntegrityError("it is of another invite")
+    device = DeviceRecord.from_json(found.get("device"), role="reader")
+    try:
+        x25519.Recipient.from_str(device.recipient)
+    except RecipientError:
+        # Later epochs are sealed to it: one that cannot be would stop every revocation.
+        raise IntegrityError("its recipient is not one of age") from None
+    claimed_at = integer(found.get("claimed_at"), 0, MAX_COUNTER, "its time")
+    signatures = [hex_bytes(found.pop(name, None), 64, name) for name in _SIGNATURES]
+    message = _DOMAIN + canonical(found)
+    for public_key, signature in zip((invite_key, device.sign_key), signatures, strict=True):
+        try:
+            Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+        except (InvalidSignature, ValueError):
+            raise IntegrityError("one of its signatures does not hold") from None
+    return Claim(invite_id, device, claimed_at)

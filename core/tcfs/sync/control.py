@@ -1,0 +1,152 @@
+"""Changing the fleet: invites and revocations, by way of the outbox."""
+
+from __future__ import annotations
+
+from tcfs.device.change import ControlChange, revoke
+from tcfs.device.epochs import NamespaceKeys
+from tcfs.device.invite import make_invite
+from tcfs.device.registry import update_registry
+from tcfs.errors import NotFoundError, UsageError
+from tcfs.ledger.control import load_control
+from tcfs.model.access import DeviceRecord, Role
+from tcfs.model.event import ChainHead
+from tcfs.model.ids import CONTROL, NamespaceId
+from tcfs.state.index import OutboxEntry
+from tcfs.sync.context import Context
+from tcfs.sync.receive import receive, refresh_control
+from tcfs.sync.results import DeviceInfo, InviteResult
+
+
+def publish_change(context: Context, change: ControlChange) -> None:
+    """Send a change of the control ledger: sealed keys, outbox, segment; then the registry.
+
+    Raises:
+        StoreError: it is in the outbox, and the next run sends it again.
+    """
+    for sealed in change.objects:
+        context.store.put(sealed.key, sealed.data)
+    segment = change.segment
+    entry = OutboxEntry(CONTROL, segment.header.seq, segment.key, segment.data, None)
+    context.state.outbox.add(entry)
+    context.store.put(segment.key, segment.data)
+    context.state.outbox.remove(entry)
+    refresh_control(context)
+    update_registry(
+        context.store,
+        lambda: (
+            load_control(
+                context.store,
+                repo=context.repo,
+                root_key=context.format.root_public_key,
+                cached=context.state.control.objects(),
+            ).state
+        ),
+    )
+
+
+def _all_keys(context: Context) -> dict[NamespaceId, NamespaceKeys]:
+    return {namespace: context.keys(namespace) for namespace in context.control.epochs}
+
+
+def invite(context: Context, *, expires_s: int, role: Role) -> InviteResult:
+    """Make an invite.
+
+    Raises:
+        AccessError: this device is no admin.
+        UsageError: it would never be valid.
+    """
+    if expires_s <= 0:
+        raise UsageError("an invite must be valid for some time", remedy="Say --expires 1h")
+    refresh_control(context)
+    now = context.host.clock.now()
+    made = make_invite(
+        context.view,
+        context.format,
+        context.identity,
+        _all_keys(context),
+        role=role,
+        expires_at=int(now) + expires_s,
+        endpoint=context.store.endpoint,
+        entropy=context.host.entropy,
+        now=now,
+    )
+    publish_change(context, made.change)
+    return InviteResult(
+        code=made.code.encode(),
+        invite_id=made.code.invite_id,
+        role=role,
+        expires_at=made.code.expires_at,
+    )
+
+
+def find_device(context: Context, name_or_id: str) -> DeviceRecord:
+    """The device that a user named.
+
+    Raises:
+        NotFoundError: there is none.
+        UsageError: several have that name.
+    """
+    found = context.control.by_name(name_or_id)
+    active = [device for device in found if not device.revoked]
+    if not found:
+        raise NotFoundError(
+            f"no device is called {name_or_id!r}", remedy="See them with: tcfs device list"
+        )
+    if len(active) > 1:
+        raise UsageError(
+            f"{len(active)} devices are called {name_or_id!r}",
+            remedy="Name it by its id; see: tcfs device list",
+        )
+    return active[0] if active else found[0]
+
+
+def revoke_device(context: Context, name_or_id: str, *, reason: str) -> DeviceInfo:
+    """Revoke a device at the last segments of it that are known here, and begin new epochs.
+
+    Raises:
+        AccessError: this device is no admin.
+        NotFoundError, UsageError: which device is not clear, or it is this one.
+    """
+    receive(context, context.namespace)
+    for namespace in context.control.epochs:
+        receive(context, namespace)
+    device = find_device(context, name_or_id)
+    if device.revoked:
+        return device_info(context, device)
+    cut: dict[NamespaceId, ChainHead] = {}
+    for namespace in context.control.epochs:
+        head = context.state.history.heads(namespace).get(device.device_id)
+        if head is not None:
+            cut[namespace] = head
+    control = context.control_heads.get(device.device_id)
+    if control is not None:
+        cut[CONTROL] = control
+    change = revoke(
+        context.view,
+        context.format,
+        context.identity,
+        device.device_id,
+        cut,
+        _all_keys(context),
+        entropy=context.host.entropy,
+        now=context.host.clock.now(),
+        reason=reason,
+    )
+    publish_change(context, change)
+    return device_info(context, context.control.devices[device.device_id])
+
+
+def device_info(context: Context, device: DeviceRecord) -> DeviceInfo:
+    """A device for people and programs."""
+    head = context.state.history.heads(context.namespace).get(device.device_id)
+    return DeviceInfo(
+        device_id=device.device_id,
+        name=device.name,
+        role=device.role,
+        revoked=device.revoked,
+        enrolled_at=device.enrolled_at,
+        this_device=device.device_id == context.identity.device_id,
+        description=device.description,
+        sign_key=device.sign_key.hex(),
+        head=head.seq if head else 0,
+    )

@@ -1,0 +1,526 @@
+"""``Fleet``: this device as front ends see it. Each method is one operation, start to end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, get_args
+
+from tcfs.errors import (
+    ConflictError,
+    LocalFileError,
+    NotFoundError,
+    StoreError,
+    TcfsError,
+    UsageError,
+)
+from tcfs.model.access import Role
+from tcfs.model.conflict import SyncOutcome, compare
+from tcfs.model.ids import NamespaceId, RelPath
+from tcfs.model.paths import ROOT, show, unshow
+from tcfs.sync import chronicle, control, operations, places, undo
+from tcfs.sync import results as r
+from tcfs.sync.conflicts import ConflictDesk
+from tcfs.sync.context import Context
+from tcfs.sync.describe import conflict_info, version_info
+from tcfs.sync.download import read_start
+from tcfs.sync.escape import text_of
+from tcfs.sync.facade import Cancel, Limits, ProgressFn
+from tcfs.sync.planning import check_plan
+from tcfs.sync.rebuild import rebuild
+from tcfs.sync.receive import receive, refresh_control
+from tcfs.sync.verify import Verifier
+
+if TYPE_CHECKING:
+    from tcfs.config.load import LoadedConfig
+
+NO_LIMITS = Limits()
+
+
+class Fleet:
+    """This device, opened on its repository. For one thread at a time."""
+
+    def __init__(self, context: Context, loaded: LoadedConfig) -> None:
+        self._context = context
+        self._loaded = loaded
+
+    # Moving files
+
+    def push(
+        self,
+        paths: list[bytes],
+        *,
+        as_remote: str = "",
+        dry_run: bool = False,
+        plan: str = "",
+        limits: Limits = NO_LIMITS,
+        progress: ProgressFn | None = None,
+        cancel: Cancel | None = None,
+    ) -> r.SyncResult:
+        """Send what changed at these local paths; without any, in the sync root."""
+        if as_remote and len(paths) != 1:
+            raise UsageError("a remote path can be given for one local path only")
+        with self._working(progress, cancel) as context:
+            found = [places.locate(context, path, as_remote) for path in paths] or [
+                places.Place(places.sync_root(context), ROOT)
+            ]
+            return operations.push(context, found, dry_run=dry_run, plan=plan, limits=limits)
+
+    def pull(
+        self,
+        remote: str = "",
+        local: bytes = b"",
+        *,
+        dry_run: bool = False,
+        plan: str = "",
+        limits: Limits = NO_LIMITS,
+        mode: str = "",
+        progress: ProgressFn | None = None,
+        cancel: Cancel | None = None,
+    ) -> r.SyncResult:
+        """Put on disk what the fleet has at a remote path; without one, at the sync root."""
+        with self._working(progress, cancel) as context:
+            namespace = places.parse(context, remote)[0] if remote else context.namespace
+            receive(context, namespace)
+            place = operations.pull_place(context, remote, local)
+            return operations.pull(
+                context,
+                place,
+                mode=mode or context.config.sync.conflict_mode,
+                dry_run=dry_run,
+                plan=plan,
+                limits=limits,
+            )
+
+    def sync(
+        self,
+        *,
+        dry_run: bool = False,
+        limits: Limits = NO_LIMITS,
+        mode: str = "",
+        progress: ProgressFn | None = None,
+        cancel: Cancel | None = None,
+    ) -> tuple[r.SyncResult, r.SyncResult]:
+        """Pull, then push, the sync root."""
+        pulled = self.pull(
+            dry_run=dry_run, limits=limits, mode=mode, progress=progress, cancel=cancel
+        )
+        pushed = self.push([], dry_run=dry_run, limits=limits, progress=progress, cancel=cancel)
+        return pulled, pushed
+
+    # Conflicts
+
+    def conflicts(self, *, prefix: str = "", after: str = "", limit: int = 100) -> r.ConflictPage:
+        """Conflicts that stand, in path order."""
+        context = self._fresh()
+        namespace, path = self._remote(prefix)
+        found = context.state.history.conflicted(namespace, path)
+        start = unshow(after)
+        rest = [p for p in found if not after or p > start]
+        page = rest[: max(1, min(limit, r.LIST_LIMIT))]
+        return r.ConflictPage(
+            conflicts=tuple(conflict_info(context, namespace, p) for p in page),
+            total=len(found),
+            next=show(page[-1]) if len(rest) > len(page) else "",
+        )
+
+    def show_conflict(self, path: str, *, max_bytes: int = 16384) -> r.ConflictDetail:
+        """A conflict as an object."""
+        namespace, remote = self._remote(path)
+        return ConflictDesk(self._fresh(), namespace).show(remote, max_bytes)
+
+    def resolve(
+        self, path: str, resolution: r.Resolution, *, dry_run: bool = False
+    ) -> r.ResolveResult:
+        """Settle one conflict."""
+        if resolution not in get_args(r.Resolution):
+            raise UsageError(
+                f"not a resolution: {resolution!r}",
+                remedy=f"Choose one of {', '.join(get_args(r.Resolution))}.",
+            )
+        with self._working() as context:
+            namespace, remote = self._remote(path)
+            receive(context, namespace)
+            return ConflictDesk(context, namespace).resolve(remote, resolution, dry_run=dry_run)
+
+    # History
+
+    def log(self, path: str = "", *, before: str = "", limit: int = 50) -> r.LogPage:
+        """Versions at and below a path, newest first."""
+        namespace, remote = self._remote(path)
+        return chronicle.log(self._fresh(), namespace, remote, before=before, limit=limit)
+
+    def why(self, path: str) -> r.Why:
+        """The entries that made a path what it is."""
+        namespace, remote = self._remote(path)
+        return chronicle.why(self._fresh(), namespace, remote)
+
+    def restore(self, path: str, version: str, *, dry_run: bool = False) -> r.SyncResult:
+        """Bring an earlier version of a path back, as a new one."""
+        with self._working() as context:
+            context.require_writer()
+            namespace, remote = self._remote(path)
+            receive(context, namespace)
+            found = chronicle.find_version(context, namespace, remote, version)
+            head = context.state.history.head(namespace, remote)
+            reversal = undo.restoration(head, found)
+            plan = undo.plan_of(namespace, [reversal])
+            result = r.SyncResult(
+                plan=plan,
+                dry_run=dry_run,
+                remote=places.remote_text(context, namespace, remote),
+            )
+            if dry_run:
+                return result
+            self._send_local(context, namespace, [remote])
+            head = context.state.history.head(namespace, remote)
+            segment = undo.commit(context, namespace, [undo.restoration(head, found)])
+            return self._materialise(context, namespace, remote, replace(result, segment=segment))
+
+    def undo(
+        self, *, actor: str = "", segment: str = "", dry_run: bool = False, plan: str = ""
+    ) -> r.UndoResult:
+        """Take back what an actor did from this device, or what one segment did."""
+        if bool(actor) == bool(segment):
+            raise UsageError("say whose changes to take back: an actor, or a segment")
+        with self._working() as context:
+            context.require_writer()
+            namespace = context.namespace
+            receive(context, namespace)
+            versions = self._versions_of(context, namespace, actor, segment)
+            self._send_local(context, namespace, [v.manifest.rel_path for v in versions])
+            found, skipped = undo.reversals(context, namespace, versions)
+            made = undo.plan_of(namespace, found)
+            check_plan(made, plan)
+            result = r.UndoResult(
+                reverted=tuple(show(x.head.path) for x in found)[: r.LIST_LIMIT],
+                skipped=tuple(skipped[: r.LIST_LIMIT]),
+                dry_run=dry_run,
+                plan=made,
+            )
+            if dry_run or not found:
+                return result
+            written = undo.commit(context, namespace, found)
+            base = r.SyncResult(plan=made, dry_run=False)
+            pulled = self._materialise(context, namespace, ROOT, base)
+            return replace(result, segment=written, skipped=(*result.skipped, *pulled.problems))
+
+    def _versions_of(self, context: Context, namespace: NamespaceId, actor: str, segment: str):  # type: ignore[no-untyped-def]
+        history = context.state.history
+        if actor:
+            found = history.by_actor(namespace, context.identity.device_id, actor)
+        else:
+            device, slash, seq = segment.rpartition("/")
+            if not slash or not seq.isdigit():
+                raise UsageError(
+                    f"not a segment: {segment!r}", remedy="Copy one from: tcfs log --json"
+                )
+            found = history.by_segment(namespace, control.DeviceId(device), int(seq))
+        if not found:
+            raise NotFoundError(
+                f"no change is by {actor!r}" if actor else f"segment {segment} has no changes",
+                remedy="See who did what with: tcfs log",
+            )
+        return found
+
+    def _send_local(self, context: Context, namespace: NamespaceId, paths: list[RelPath]) -> None:
+        """Local edits of paths that are about to change are committed first, or refuse it."""
+        for path in paths:
+            place = operations.place_of_path(context, path, namespace)
+            if place is not None and operations.local_changed(context, place):
+                raise ConflictError(
+                    f"{show(path)} has local changes that were not pushed",
+                    remedy="Push them first: tcfs push; history then keeps them.",
+                )
+
+    def _materialise(
+        self, context: Context, namespace: NamespaceId, path: RelPath, result: r.SyncResult
+    ) -> r.SyncResult:
+        """Put on disk what this device just wrote into history, wherever it has the paths."""
+        problems: list[r.Problem] = []
+        for root in context.state.roots.all():
+            if root.namespace != namespace:
+                continue
+            try:
+                done = operations.pull(
+                    context,
+                    places.Place(root, ROOT),
+                    mode="defer",
+                    dry_run=False,
+                    plan="",
+                    limits=Limits(confirmed=True),
+                )
+            except LocalFileError as error:
+                problems.append(
+                    r.Problem(show(root.local), error.code, error.message, error.remedy)
+                )
+                continue
+            problems += done.problems
+        return replace(result, problems=(*result.problems, *problems))
+
+    def read(self, path: str, *, max_bytes: int) -> r.Side:
+        """The content of a remote path."""
+        context = self._fresh()
+        namespace, remote = self._remote(path)
+        head = context.state.history.head(namespace, remote)
+        if head.absent:
+            raise NotFoundError(f"nothing is at {show(remote)}")
+        if head.version is None:
+            raise ConflictError(f"{show(remote)} is in conflict")
+        version = head.version
+        info = version_info(context, namespace, version, live=True)
+        if version.manifest.kind != "file":
+            return r.Side(info)
+        data = read_start(context, namespace, version, max_bytes)
+        text, binary = text_of(data)
+        return r.Side(info, text, binary, truncated=version.manifest.file_size > len(data))
+
+    # Checking
+
+    def verify(
+        self,
+        *,
+        read_data: bool = False,
+        local: bool = False,
+        repair: bool = False,
+        progress: ProgressFn | None = None,
+        cancel: Cancel | None = None,
+    ) -> r.VerifyReport:
+        """Check the ledger and the packs again; with ``local`` the files on this disk too."""
+        with self._working(progress, cancel) as context:
+            verifier = Verifier(context, context.namespace)
+            receive(context, context.namespace)
+            verifier.ledger()
+            verifier.packs(read_data=read_data)
+            verifier.references()
+            if local or repair:
+                verifier.local(repair=repair)
+            return verifier.report()
+
+    def rebuild_index(self, *, progress: ProgressFn | None = None) -> r.RebuildResult:
+        """Make the local state anew from the store alone."""
+        with self._working(progress) as context:
+            return rebuild(context)
+
+    # Looking
+
+    def status(self) -> r.Status:
+        """This device at a glance. An unreachable store is a warning here."""
+        context = self._context
+        warnings = list(self._loaded.warnings)
+        try:
+            refresh_control(context)
+        except StoreError as error:
+            warnings.append(f"the store cannot be reached: {error.message}")
+        if self.phrase_pending():
+            warnings.append(
+                "the recovery phrase was not confirmed: without it, losing this machine loses "
+                "everything. A person at a terminal should run: tcfs init --show-phrase"
+            )
+        device = context.device
+        if device is None:
+            warnings.append("this device is not a member of the repository")
+        elif device.revoked:
+            warnings.append("this device was revoked")
+        for finding in context.state.findings.all()[:20]:
+            if finding.kind not in ("revoked",):
+                warnings.append(
+                    f"{finding.namespace} chain {finding.device} at {finding.seq}: "
+                    f"{finding.kind}: {finding.reason}"
+                )
+        history = context.state.history
+        roots = tuple(
+            r.RootInfo(
+                local=show(root.local),
+                remote=places.remote_text(context, root.namespace, root.remote),
+                is_sync_root=self._is_sync_root(root.local),
+                tracked=context.state.roots.base_count(root),
+                waiting=context.state.roots.waiting(root),
+            )
+            for root in context.state.roots.all()[:100]
+        )
+        return r.Status(
+            device_id=context.identity.device_id,
+            device_name=context.identity.name,
+            endpoint=context.store.endpoint,
+            repo=str(context.repo),
+            encryption=context.format.encryption,
+            namespace=context.namespace,
+            role=device.role if device else "",
+            revoked=bool(device and device.revoked),
+            devices=len(context.control.active()),
+            conflicts=len(history.conflicted(context.namespace, ROOT)),
+            roots=roots,
+            outbox=context.state.outbox.count(),
+            warnings=tuple(warnings),
+        )
+
+    def _is_sync_root(self, local: bytes) -> bool:
+        configured = self._context.config.sync.sync_root
+        return configured is not None and os.path.realpath(os.fsencode(configured)) == local
+
+    def path_status(self, path: bytes) -> r.PathStatus:
+        """How a local path, or else a remote one, stands."""
+        with self._working() as context:
+            receive(context, context.namespace)
+            return self._path_status(context, path)
+
+    def _path_status(self, context: Context, path: bytes) -> r.PathStatus:
+        place = None
+        if path.startswith((b"/", b"./", b"../")) or os.path.lexists(path):
+            place = places.locate(context, path)
+            namespace, remote = place.root.namespace, place.remote
+        else:
+            namespace, remote = self._remote(os.fsdecode(path))
+            place = places.place_of(context, namespace, remote)
+        history = context.state.history
+        head = history.head(namespace, remote)
+        base = (
+            context.state.roots.base_of(place.root, place.prefix)
+            if place is not None and place.root.id
+            else None
+        )
+        changed = (
+            place is not None and place.root.id != 0 and operations.local_changed(context, place)
+        )
+        warnings = ("the recovery phrase was not confirmed",) if self.phrase_pending() else ()
+        state, message = self._compare(context, namespace, remote, head, base, changed)
+        version = head.siblings[0] if head.siblings else None
+        return r.PathStatus(
+            path=show(path),
+            remote=places.remote_text(context, namespace, remote),
+            state=state,
+            message=message,
+            size=version.manifest.file_size if version else 0,
+            file_hash=version.manifest.file_hash.hex() if version else "",
+            chunks=len(version.manifest.chunks) if version else 0,
+            device=show(version.manifest.written_by.encode()) if version else "",
+            vclock={str(d): n for d, n in head.clock.clocks.items()},
+            warnings=warnings,
+        )
+
+    def _compare(self, context, namespace, remote, head, base, changed):  # type: ignore[no-untyped-def]
+        below = context.state.history.conflicted(namespace, remote)
+        if below:
+            return "conflict", f"{len(below)} conflict(s); see: tcfs conflicts"
+        if (
+            head.absent
+            and base is None
+            and not context.state.history.has_live_below(namespace, remote)
+        ):
+            if head.ids:
+                return "not_present", "deleted"
+            return "not_tracked", "not in sync state: neither pushed nor pulled"
+        if base is None:
+            if remote and not head.absent:
+                return "not_present", "in the fleet, and not on this disk"
+            return (
+                ("local_newer", "local changes to push") if changed else ("up_to_date", "in sync")
+            )
+        outcome = compare(
+            b"" if changed else base.file_hash,
+            base.clock,
+            head.version.manifest.file_hash if head.version else b"\0",
+            head.clock,
+        )
+        behind = not set(head.ids) <= set(base.ids)
+        if changed and behind:
+            return "conflict", "changed here and in the fleet"
+        if changed:
+            return "local_newer", "local changes to push"
+        if behind and outcome is not SyncOutcome.UP_TO_DATE:
+            return "remote_newer", "changes to pull"
+        return "up_to_date", "in sync"
+
+    def complete_paths(self, prefix: str, limit: int = 50) -> list[str]:
+        """Remote paths that begin like this, from what is known here."""
+        found = self._context.state.history.names_below(
+            self._context.namespace, unshow(prefix), limit
+        )
+        return [show(path) for path in found]
+
+    # The fleet
+
+    def devices(self) -> list[r.DeviceInfo]:
+        """Every device, revoked ones last."""
+        context = self._context
+        refresh_control(context)
+        records = sorted(
+            context.control.devices.values(), key=lambda d: (d.revoked, d.name, d.device_id)
+        )
+        return [control.device_info(context, device) for device in records]
+
+    def invite(self, *, expires_s: int = 3600, role: str = "writer") -> r.InviteResult:
+        """Make an invite for one more device."""
+        if role not in get_args(Role):
+            raise UsageError(
+                f"not a role: {role!r}", remedy=f"Choose one of {', '.join(get_args(Role))}."
+            )
+        with self._working() as context:
+            return control.invite(context, expires_s=expires_s, role=role)  # type: ignore[arg-type]
+
+    def revoke(self, device: str, *, reason: str = "") -> r.DeviceInfo:
+        """Revoke a device."""
+        with self._working() as context:
+            return control.revoke_device(context, device, reason=reason)
+
+    def phrase_pending(self) -> bool:
+        """Whether nobody has confirmed the recovery phrase yet."""
+        from tcfs.sync.recovery import pending_phrase
+
+        return pending_phrase(self._loaded) is not None
+
+    def pending_phrase(self) -> str:
+        """The 24 words, while they are not confirmed."""
+        from tcfs.sync.recovery import pending_phrase
+
+        phrase = pending_phrase(self._loaded)
+        if phrase is None:
+            raise NotFoundError(
+                "the recovery phrase was confirmed, and is no longer on this machine",
+                remedy="It is where you wrote it down.",
+            )
+        return phrase
+
+    def confirm_phrase(self, phrase: str) -> None:
+        """A person has the words."""
+        from tcfs.sync.recovery import confirm_phrase
+
+        confirm_phrase(self._loaded, phrase)
+
+    def close(self) -> None:
+        """Give back the state and the store."""
+        self._context.state.close()
+        self._context.store.close()
+
+    # Helpers
+
+    def _remote(self, text: str) -> tuple[NamespaceId, RelPath]:
+        """A remote path as a user or assistant gives it back: as it was shown."""
+        return places.parse(self._context, os.fsdecode(unshow(text)))
+
+    def _fresh(self) -> Context:
+        """The context, with what others wrote, if the store can be reached and nobody works."""
+        try:
+            with self._working() as context:
+                receive(context, context.namespace)
+        except TcfsError as error:
+            if not error.retryable:
+                raise
+        return self._context
+
+    @contextmanager
+    def _working(
+        self, progress: ProgressFn | None = None, cancel: Cancel | None = None
+    ) -> Iterator[Context]:
+        """The context with the device's lock held: one process at a time changes its chain."""
+        context = self._context
+        lock = os.fsencode(self._loaded.state_db.parent / "lock")
+        with context.host.lock(lock, False):
+            context.progress, context.cancel = progress, cancel
+            try:
+                yield context
+            finally:
+                context.progress = context.cancel = None

@@ -1,0 +1,414 @@
+"""Opening this device: on its repository, on a new one, with an invite, or with the phrase."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import orjson
+
+from tcfs import __version__
+from tcfs.device.enroll import claim
+from tcfs.device.epochs import NamespaceKeys, load_keys
+from tcfs.device.format import RepositoryFormat, load_format
+from tcfs.device.identity import (
+    DeviceIdentity,
+    FileProtection,
+    generate,
+    load_identity,
+    save_identity,
+)
+from tcfs.device.invite import parse_code
+from tcfs.device.phrase import entropy_of, words_of
+from tcfs.device.repository import create_repository, recover
+from tcfs.errors import (
+    LocalFileError,
+    NotFoundError,
+    RepositoryError,
+    UsageError,
+)
+from tcfs.host.base import Host
+from tcfs.host.system import system_host
+from tcfs.ledger.control import load_control
+from tcfs.model.ids import NamespaceId, check_device_name
+from tcfs.state.state import State
+from tcfs.store.base import BlobStore
+from tcfs.store.open import open_store
+from tcfs.sync.context import Context
+from tcfs.sync.control import publish_change
+from tcfs.sync.fleet import Fleet
+from tcfs.sync.private_files import read_private, remove_private, write_private
+from tcfs.sync.results import InitResult
+
+if TYPE_CHECKING:
+    from tcfs.config.load import LoadedConfig
+
+IDENTITY: Final = "identity.json"
+BINDING: Final = "repository.json"
+PHRASE: Final = "recovery-phrase"
+"""Holds the phrase's entropy until a person has confirmed the words."""
+
+Notice = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Which repository this device belongs to, and where it was last."""
+
+    repo: str
+    format_hash: str
+    endpoint: str
+
+
+def open_fleet(
+    loaded: LoadedConfig,
+    *,
+    actor: str,
+    create: bool = False,
+    notice: Notice | None = None,
+    host: Host | None = None,
+    store: BlobStore | None = None,
+) -> Fleet:
+    """Open this device on its repository.
+
+    Args:
+        actor: who asks; recorded in every event.
+        create: set up the embedded store and an identity if there is nothing at all yet.
+        notice: told, in a sentence each, what was created.
+        host, store: instead of the machine's and the configured ones.
+
+    Raises:
+        RepositoryError: there is nothing here yet, or the store is another repository.
+        TcfsError: the identity, the state or the store cannot be used.
+    """
+    host = host or system_host()
+    binding = _binding(loaded)
+    if binding is None:
+        if not create:
+            raise RepositoryError(
+                "this device belongs to no repository yet",
+                remedy="Start one with: tcfs init; or join one with: tcfs device enroll "
+                "--name NAME --invite CODE",
+            )
+        if not loaded.embedded:
+            raise RepositoryError(
+                f"this device has not joined the repository at {loaded.endpoint}",
+                remedy="Start it with: tcfs init; or join it with: tcfs device enroll "
+                "--name NAME --invite CODE",
+            )
+        made = init_fleet(loaded, host=host, store=store, implicit=True)
+        if notice is not None:
+            for message in made.messages:
+                notice(message)
+        binding = _binding(loaded)
+        assert binding is not None
+    identity = load_identity(_protection(loaded, host))
+    opened = store or open_store(loaded.config.storage.endpoint or binding.endpoint)
+    fmt = load_format(opened, binding.format_hash)
+    return Fleet(_context(loaded, host, opened, identity, fmt, actor), loaded)
+
+
+def _context(
+    loaded: LoadedConfig,
+    host: Host,
+    store: BlobStore,
+    identity: DeviceIdentity,
+    fmt: RepositoryFormat,
+    actor: str,
+) -> Context:
+    state = State(loaded.state_db)
+    context: Context
+
+    def open_keys(namespace: NamespaceId) -> NamespaceKeys:
+        return load_keys(
+            store,
+            context.control,
+            namespace,
+            repo=fmt.repo,
+            encryption=fmt.encryption,
+            recipient_id=identity.device_id,
+            identity=identity.age,
+        )
+
+    view = load_control(
+        None, repo=fmt.repo, root_key=fmt.root_public_key, cached=state.control.objects()
+    )
+    context = Context(
+        host=host,
+        store=store,
+        state=state,
+        identity=identity,
+        format=fmt,
+        config=loaded.config,
+        view=view,
+        namespace=NamespaceId(loaded.config.sync.namespace),
+        actor=actor,
+        open_keys=open_keys,
+    )
+    return context
+
+
+def init_fleet(
+    loaded: LoadedConfig,
+    *,
+    name: str = "",
+    encryption: bool | None = None,
+    host: Host | None = None,
+    store: BlobStore | None = None,
+    implicit: bool = False,
+) -> InitResult:
+    """Make a repository, this device its first admin.
+
+    Identity and recovery phrase are on disk before anything is in the store, and a run that was cut
+    off is completed by the next one.
+
+    Raises:
+        RepositoryError: this device belongs to a repository, or the store holds something.
+        TcfsError: the identity or the store cannot be written.
+    """
+    host = host or system_host()
+    with _locked(loaded, host):
+        bound = _binding(loaded)
+        if bound is not None:
+            raise RepositoryError(
+                f"this device belongs to the repository {bound.repo} at {bound.endpoint} already",
+                remedy="See it with: tcfs status",
+            )
+        opened = store or open_store(loaded.endpoint, create=True)
+        entropy = _phrase(loaded)
+        if entropy is None:
+            entropy = host.entropy.token(32)
+            write_private(loaded.identity_dir / PHRASE, entropy.hex().encode())
+        identity = _identity(loaded, host, name)
+        encrypt = loaded.config.crypto.enabled if encryption is None else encryption
+        created = create_repository(
+            opened,
+            identity,
+            entropy,
+            encryption=encrypt,
+            created_by=f"tcfs {__version__}",
+        )
+        _bind(loaded, created.format, loaded.endpoint)
+    messages = [
+        f"created {'the embedded store' if loaded.embedded else 'a repository'} at "
+        f"{loaded.endpoint}",
+        f"created this device's identity and keys: {identity.name} ({identity.device_id})",
+    ]
+    if implicit:
+        messages.append("write the recovery phrase down soon: tcfs init --show-phrase")
+    return InitResult(
+        device_id=identity.device_id,
+        device_name=identity.name,
+        endpoint=loaded.endpoint,
+        repo=str(created.format.repo),
+        phrase="" if implicit else words_of(entropy),
+        messages=tuple(messages),
+    )
+
+
+def recover_fleet(
+    loaded: LoadedConfig,
+    *,
+    phrase: str,
+    name: str = "",
+    host: Host | None = None,
+    store: BlobStore | None = None,
+) -> InitResult:
+    """Get back into a repository with its 24 words, as a new admin device.
+
+    Raises:
+        AccessError: the phrase is another repository's.
+        UsageError: it is no phrase.
+        RepositoryError: this device belongs to another repository, or there is none.
+    """
+    host = host or system_host()
+    entropy = entropy_of(phrase)
+    with _locked(loaded, host):
+        _refuse_bound(loaded)
+        opened = store or open_store(loaded.endpoint)
+        fmt = load_format(opened)
+        identity = _identity(loaded, host, name)
+        context = _context(loaded, host, opened, identity, fmt, "recover")
+        try:
+            change = recover(
+                opened,
+                fmt,
+                entropy,
+                identity,
+                source=host.entropy,
+                now=host.clock.now(),
+            )
+            if change is not None:
+                publish_change(context, change)
+        finally:
+            context.state.close()
+        _bind(loaded, fmt, loaded.endpoint)
+    return InitResult(
+        device_id=identity.device_id,
+        device_name=identity.name,
+        endpoint=loaded.endpoint,
+        repo=str(fmt.repo),
+        messages=(
+            f"recovered: {identity.name} ({identity.device_id}) is an admin of this repository",
+            "revoke the devices that are lost: tcfs device revoke NAME",
+        ),
+    )
+
+
+def enroll_fleet(
+    loaded: LoadedConfig,
+    *,
+    name: str,
+    invite: str,
+    new_identity: bool = False,
+    host: Host | None = None,
+    store: BlobStore | None = None,
+) -> InitResult:
+    """Join a repository with an invite. Nobody needs to be online.
+
+    Args:
+        new_identity: lay the identity and state that this machine has aside, and join anew.
+
+    Raises:
+        AccessError: the invite expired, was used, or is void.
+        UsageError: the code is none, or was cut off.
+        RepositoryError: this device belongs to a repository already, or the store is another one.
+    """
+    host = host or system_host()
+    code = parse_code(invite)
+    with _locked(loaded, host):
+        if new_identity:
+            _lay_aside(loaded, host)
+        _refuse_bound(loaded)
+        endpoint = loaded.config.storage.endpoint or code.endpoint
+        opened = store or open_store(endpoint)
+        identity = _identity(loaded, host, name)
+        enrolled = claim(opened, code, identity, host.clock.now())
+        _bind(loaded, enrolled.format, endpoint)
+    return InitResult(
+        device_id=identity.device_id,
+        device_name=identity.name,
+        endpoint=endpoint,
+        repo=str(enrolled.format.repo),
+        messages=(f"enrolled: {identity.name} ({identity.device_id})",),
+    )
+
+
+# What a device keeps
+
+
+def pending_phrase(loaded: LoadedConfig) -> str | None:
+    """The 24 words, while nobody has confirmed them; None afterwards."""
+    entropy = _phrase(loaded)
+    return None if entropy is None else words_of(entropy)
+
+
+def confirm_phrase(loaded: LoadedConfig, phrase: str) -> None:
+    """A person has the words: they are removed from this machine.
+
+    Raises:
+        UsageError: these are not the words.
+    """
+    entropy = _phrase(loaded)
+    if entropy is None:
+        return
+    if entropy_of(phrase) != entropy:
+        raise UsageError(
+            "these are not the words of this repository", remedy="Compare them word by word."
+        )
+    remove_private(loaded.identity_dir / PHRASE)
+
+
+def _phrase(loaded: LoadedConfig) -> bytes | None:
+    data = read_private(loaded.identity_dir / PHRASE)
+    return None if data is None else bytes.fromhex(data.decode("ascii"))
+
+
+def _protection(loaded: LoadedConfig, host: Host) -> FileProtection:
+    return FileProtection(host.files, os.fsencode(loaded.identity_dir / IDENTITY), host.entropy)
+
+
+def _identity(loaded: LoadedConfig, host: Host, name: str) -> DeviceIdentity:
+    """This device's identity, made now if there is none."""
+    protection = _protection(loaded, host)
+    try:
+        known = load_identity(protection)
+    except NotFoundError:
+        chosen = name or loaded.config.sync.device_name or _host_name()
+        made = generate(check_device_name(chosen), host.entropy, host.clock.now())
+        save_identity(made, protection)
+        return made
+    if name and name != known.name:
+        raise UsageError(
+            f"this device has an identity already, named {known.name!r}",
+            remedy="Use that name, or a new identity: tcfs device enroll --new-identity ...",
+        )
+    return known
+
+
+def _host_name() -> str:
+    """The host's name without its domain, with what a device name does not take replaced."""
+    raw = socket.gethostname().partition(".")[0]
+    cleaned = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in raw)
+    return cleaned.lstrip("._-")[:63] or "device"
+
+
+def _binding(loaded: LoadedConfig) -> Binding | None:
+    data = read_private(loaded.identity_dir / BINDING)
+    if data is None:
+        return None
+    try:
+        return Binding(**orjson.loads(data))
+    except (orjson.JSONDecodeError, TypeError):
+        raise LocalFileError(
+            f"{loaded.identity_dir / BINDING} is damaged",
+            remedy="Restore it from a backup, or join again with a new identity.",
+        ) from None
+
+
+def _bind(loaded: LoadedConfig, fmt: RepositoryFormat, endpoint: str) -> None:
+    binding = Binding(str(fmt.repo), fmt.hash, endpoint)
+    write_private(loaded.identity_dir / BINDING, orjson.dumps(asdict(binding)))
+
+
+def _refuse_bound(loaded: LoadedConfig) -> None:
+    bound = _binding(loaded)
+    if bound is not None:
+        raise RepositoryError(
+            f"this device belongs to the repository {bound.repo} already",
+            remedy="To join another, or again: tcfs device enroll --new-identity --invite CODE",
+        )
+
+
+def _lay_aside(loaded: LoadedConfig, host: Host) -> None:
+    """Keep the old identity and state under other names: nothing of them is lost."""
+    mark = f".{int(host.clock.now())}-{host.entropy.token(4).hex()}.old"
+    targets: list[Path] = [loaded.identity_dir / n for n in (BINDING, IDENTITY, PHRASE)]
+    targets += [Path(f"{loaded.state_db}{suffix}") for suffix in ("", "-wal", "-shm")]
+    try:
+        for path in targets:
+            if path.exists():
+                path.rename(path.with_name(path.name + mark))
+    except OSError as error:
+        raise LocalFileError(f"cannot lay the old identity aside: {error}") from error
+
+
+@contextmanager
+def _locked(loaded: LoadedConfig, host: Host) -> Iterator[None]:
+    for directory in (loaded.identity_dir, loaded.state_db.parent):
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise LocalFileError(f"cannot make {directory}: {error.strerror}") from error
+    with host.lock(lock_path(loaded), False):
+        yield
+
+
+def lock_path(loaded: LoadedConfig) -> bytes:
+    """The device's lock, held from scan to commit by whoever changes its chain."""
+    return os.fsencode(loaded.state_db.parent / "lock")

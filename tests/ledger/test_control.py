@@ -1,0 +1,375 @@
+"""The control ledger: read from the root's key alone, the same whatever order it came in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.ledger.world import REPO, MemoryStore, device_id, record, signer
+
+from tcfs.device.phrase import SigningKey
+from tcfs.errors import IntegrityError
+from tcfs.ledger.claim import claim_key, make_claim, parse_claim
+from tcfs.ledger.control import (
+    admit_event,
+    control_segment,
+    epoch_event,
+    invite_event,
+    load_control,
+    policy_event,
+    revoke_event,
+)
+from tcfs.ledger.strict import canonical, parse_object
+from tcfs.model.access import ControlEntry, fold_control
+from tcfs.model.event import ChainHead
+from tcfs.model.ids import CONTROL, ROOT_DEVICE, DeviceId, NamespaceId, SegmentHash
+
+ROOT = SigningKey(ROOT_DEVICE, b"r" * 32)
+SPACE = NamespaceId("default")
+INVITE = SigningKey(DeviceId(device_id(99)), b"i" * 32)
+E1, E2, E3 = "1" * 32, "2" * 32, "3" * 32
+
+
+class Admin:
+    """Writes control segments with what it has read so far, or with what it read back then."""
+
+    def __init__(self, store, key):
+        self.store = store
+        self.key = key
+        self.view = None
+        self.salts = 0
+
+    def read(self, **options):
+        self.view = load_control(self.store, repo=REPO, root_key=ROOT.public_key, **options)
+        return self.view
+
+    def say(self, *events, put=True):
+        if self.view is None:
+            self.read()
+        self.salts += 1
+        sealed = control_segment(
+            self.view,
+            events,
+            repo=REPO,
+            signer=self.key,
+            salt=self.salts.to_bytes(32, "big"),
+            written_at=0,
+        )
+        if put:
+            self.store.put(sealed.key, sealed.data)
+        return sealed
+
+
+def repository(*roles):
+    """A store whose root admitted device 1.. with these roles, and one Admin for each."""
+    store = MemoryStore()
+    root = Admin(store, ROOT)
+    events = [admit_event(record(number, role)) for number, role in enumerate(roles, 1)]
+    ids = [device_id(number) for number in range(1, len(roles) + 1)]
+    root.say(*events, epoch_event(SPACE, E1, b"c" * 32, ids))
+    admins = [Admin(store, signer(number)) for number in range(1, len(roles) + 1)]
+    for admin in admins:
+        admin.read()
+    root.read()
+    return store, root, admins
+
+
+def claim_of(number, now=5, by=INVITE, **changes):
+    return make_claim(
+        repo=REPO,
+        invite_id=INVITE.device_id,
+        invite=by,
+        device=replace(record(number), **changes),
+        signer=signer(number),
+        now=now,
+    )
+
+
+def invite(role="writer", epochs=None):
+    return invite_event(INVITE.device_id, INVITE.public_key, role, 10, epochs or {SPACE: E1})
+
+
+def test_chains_are_verified_from_the_root_outwards():
+    store, _, (one,) = repository("admin")
+    one.say(admit_event(record(2, "admin")))
+    two = Admin(store, signer(2))
+    two.say(admit_event(record(3, "reader")), policy_event(SPACE, "merge"))
+    view = one.read()
+    assert {d: r.role for d, r in view.state.devices.items()} == {
+        device_id(1): "admin",
+        device_id(2): "admin",
+        device_id(3): "reader",
+    }
+    assert view.state.strategy(SPACE) == "merge"
+    assert not view.findings
+    assert set(view.heads) == {ROOT_DEVICE, device_id(1), device_id(2)}
+    assert all(view.knows(device, head) for device, head in view.heads.items())
+
+
+def test_cached_segments_are_not_read_again_and_need_no_store():
+    store, _, (one,) = repository("admin")
+    one.say(admit_event(record(2)))
+    first = one.read()
+    store.gets.clear()
+    again = one.read(cached=first.fresh)
+    assert store.gets == []
+    assert not again.fresh
+    assert again.state == first.state
+    offline = load_control(None, repo=REPO, root_key=ROOT.public_key, cached=first.fresh)
+    assert offline.state == first.state
+    one.say(admit_event(record(3)))
+    assert len(one.read(cached=first.fresh).fresh) == 1
+
+
+def test_a_store_that_lost_a_revocation_is_a_finding_and_the_revocation_stays():
+    store, _, (one, _) = repository("admin", "writer")
+    sealed = one.say(revoke_event(device_id(2), {}, "lost"))
+    cached = one.read().fresh
+    store.delete(sealed.key)
+    view = one.read(cached=cached)
+    assert [f.problem for f in view.findings] == ["rollback"]
+    assert view.state.devices[device_id(2)].revoked
+
+
+def test_a_device_that_was_never_admitted_says_nothing():
+    store, _, (one,) = repository("admin")
+    stranger = Admin(store, signer(7))
+    stranger.say(admit_event(record(8, "admin")))
+    view = one.read()
+    assert set(view.state.devices) == {device_id(1)}
+    assert [(f.problem, f.device) for f in view.findings] == [("refused", device_id(7))]
+
+
+def test_a_writer_may_not_change_who_belongs():
+    store, _, (_, two) = repository("admin", "writer")
+    two.say(admit_event(record(3, "admin")))
+    view = two.read()
+    assert device_id(3) not in view.state.devices
+    assert view.state.refused[0].device == device_id(2)
+
+
+def test_another_root_key_reads_nothing():
+    store, _, _ = repository("admin")
+    view = load_control(store, repo=REPO, root_key=signer(9).public_key)
+    assert not view.state.devices
+    assert [f.problem for f in view.findings] == ["damaged"]
+
+
+def test_a_forked_admin_chain_is_frozen_and_its_segments_stay_known():
+    store, _, (one, two) = repository("admin", "admin")
+    mine = one.say(admit_event(record(3)))
+    theirs = one.say(admit_event(record(4)))
+    view = two.read()
+    assert set(view.state.devices) == {device_id(1), device_id(2)}
+    assert [(f.problem, f.seq) for f in view.findings] == [("fork", 1)]
+    assert view.knows(device_id(1), mine.head)
+    assert view.knows(device_id(1), theirs.head)
+
+
+def test_a_revoked_admin_cannot_speak_from_the_past():
+    store, _, (one, two) = repository("admin", "admin")
+    # Device 2 keeps what it read before the revocation, so its Lamport time is below that.
+    one.say(policy_event(SPACE, "merge"))
+    one.read()
+    one.say(revoke_event(device_id(2), {}, "stolen"))
+    two.say(admit_event(record(3, "admin")), revoke_event(device_id(1), {}, "haha"))
+    state = one.read().state
+    assert state.devices[device_id(2)].revoked
+    assert not state.devices[device_id(1)].revoked
+    assert device_id(3) not in state.devices
+    assert {refusal.device for refusal in state.refused} == {device_id(2)}
+
+
+def test_of_two_admins_who_revoke_each_other_the_earlier_one_stays():
+    store, _, (one, two) = repository("admin", "admin")
+    two.say(revoke_event(device_id(1), {}, ""))
+    one.say(revoke_event(device_id(2), {}, ""))
+    state = one.read().state
+    assert [d.device_id for d in state.active()] == [device_id(1)]
+
+
+def test_the_root_outranks_every_admin():
+    store, root, (one, _) = repository("admin", "admin")
+    one.say(revoke_event(device_id(2), {}, ""))
+    root.say(revoke_event(device_id(1), {}, ""))
+    assert [d.device_id for d in root.read().state.active()] == [device_id(2)]
+
+
+def test_of_a_device_revoked_twice_at_once_the_earlier_cut_of_each_chain_stands():
+    store, _, (one, two, _) = repository("admin", "admin", "writer")
+    low, high = ChainHead(3, SegmentHash("a" * 64)), ChainHead(5, SegmentHash("b" * 64))
+    other = NamespaceId("other")
+    one.say(revoke_event(device_id(3), {SPACE: high, other: low}, ""))
+    two.say(revoke_event(device_id(3), {SPACE: low}, ""))
+    assert one.read().state.devices[device_id(3)].cut == {SPACE: low}
+
+
+def test_two_admins_who_revoke_others_at_once_leave_an_epoch_to_renew():
+    store, _, (one, two, *_) = repository("admin", "admin", "writer", "writer")
+    ids = [device_id(number) for number in (1, 2, 3, 4)]
+    one.say(revoke_event(ids[2], {}, ""), epoch_event(SPACE, E2, b"d" * 32, [*ids[:2], ids[3]]))
+    two.say(revoke_event(ids[3], {}, ""), epoch_event(SPACE, E3, b"e" * 32, ids[:3]))
+    state = one.read().state
+    assert [d.device_id for d in state.active()] == ids[:2]
+    assert state.epochs_to_renew() == (SPACE,)
+    one.say(epoch_event(SPACE, "4" * 32, b"f" * 32, ids[:2]))
+    assert one.read().state.epochs_to_renew() == ()
+
+
+def test_a_role_rises_and_does_not_sink():
+    store, root, (one, _) = repository("admin", "writer")
+    one.say(admit_event(record(2, "admin")))
+    one.read()
+    one.say(admit_event(record(2, "reader")))
+    state = one.read().state
+    assert state.devices[device_id(2)].role == "admin"
+    assert "rise" in state.refused[0].reason
+
+
+def test_a_device_id_is_taken_once_and_never_comes_back_after_a_revocation():
+    store, root, (one, _) = repository("admin", "writer")
+    one.say(admit_event(record(2, "admin", sign_key=b"x" * 32)))
+    one.read()
+    one.say(revoke_event(device_id(2), {}, ""))
+    one.read()
+    one.say(admit_event(record(2, "admin")))
+    state = one.read().state
+    assert state.devices[device_id(2)].revoked
+    assert state.devices[device_id(2)].sign_key == signer(2).public_key
+
+
+def test_a_claim_admits_a_device_with_the_role_of_its_invite():
+    store, _, (one,) = repository("admin")
+    one.say(invite("admin"))
+    store.put(claim_key(INVITE.device_id), claim_of(2))
+    two = Admin(store, signer(2))
+    two.say(admit_event(record(3)))
+    state = one.read().state
+    assert state.devices[device_id(2)].role == "admin"
+    assert state.claimed == {INVITE.device_id: device_id(2)}
+    assert device_id(3) in state.devices
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        claim_of(2, by=SigningKey(INVITE.device_id, b"x" * 32)),
+        claim_of(2, sign_key=signer(3).public_key),
+        claim_of(2, recipient="age1nonsense"),
+        claim_of(2).replace(b'"claimed_at":5', b'"claimed_at":4'),
+        claim_of(2).replace(b'"format":1', b'"format":1,"format":1'),
+        claim_of(2)[:-1],
+        b"",
+    ],
+)
+def test_a_claim_that_does_not_verify_admits_nobody_and_is_reported(data):
+    store, _, (one,) = repository("admin")
+    one.say(invite())
+    store.put(claim_key(INVITE.device_id), data)
+    view = one.read()
+    assert set(view.state.devices) == {device_id(1)}
+    assert [f.problem for f in view.findings] == ["refused"]
+
+
+def test_a_claim_of_another_repository_or_invite_is_refused():
+    good = claim_of(2)
+    key = claim_key(INVITE.device_id)
+    assert parse_claim(key, good, REPO, INVITE.public_key).device.name == "device-2"
+    with pytest.raises(IntegrityError, match="another repository"):
+        parse_claim(key, good, type(REPO)(int=1), INVITE.public_key)
+    with pytest.raises(IntegrityError, match="another invite"):
+        parse_claim(claim_key(device_id(98)), good, REPO, INVITE.public_key)
+
+
+def test_unknown_fields_of_a_claim_are_signed_too():
+    data = parse_object(claim_of(2), "it")
+    with pytest.raises(IntegrityError, match="signatures"):
+        parse_claim(
+            claim_key(INVITE.device_id),
+            canonical(data | {"later": 1}),
+            REPO,
+            INVITE.public_key,
+        )
+
+
+def test_an_expired_claim_admits_nobody():
+    store, _, (one,) = repository("admin")
+    one.say(invite())
+    store.put(claim_key(INVITE.device_id), claim_of(2, now=11))
+    state = one.read().state
+    assert set(state.devices) == {device_id(1)}
+    assert "expired" in state.refused[0].reason
+
+
+def test_a_claim_that_a_newer_epoch_did_not_know_is_void_and_its_device_still_verifies():
+    store, _, (one,) = repository("admin")
+    one.say(invite())
+    store.put(claim_key(INVITE.device_id), claim_of(2))
+    one.read()
+    one.say(epoch_event(SPACE, E2, b"d" * 32, [device_id(1)]))
+    state = one.read().state
+    assert set(state.devices) == {device_id(1)}
+    assert state.sign_key(device_id(2)) == signer(2).public_key
+    assert state.claimed == {}
+
+
+def test_a_claim_that_the_newer_epoch_lists_stays():
+    store, _, (one,) = repository("admin")
+    one.say(invite())
+    store.put(claim_key(INVITE.device_id), claim_of(2))
+    one.read()
+    one.say(epoch_event(SPACE, E2, b"d" * 32, [device_id(1), device_id(2)]))
+    one.read()
+    one.say(epoch_event(SPACE, E3, b"e" * 32, [device_id(1)]))
+    assert device_id(2) in one.read().state.devices
+
+
+EVENTS = st.one_of(
+    st.builds(
+        admit_event, st.builds(record, st.integers(1, 4), st.sampled_from(["admin", "writer"]))
+    ),
+    st.builds(
+        revoke_event,
+        st.integers(1, 4).map(device_id),
+        st.dictionaries(
+            st.just(CONTROL), st.integers(0, 3).map(lambda n: ChainHead(n, SegmentHash("a" * 64)))
+        ),
+        st.just(""),
+    ),
+    st.builds(
+        epoch_event,
+        st.just(SPACE),
+        st.sampled_from([E1, E2, E3]),
+        st.just(b"c" * 32),
+        st.lists(st.integers(1, 4).map(device_id), max_size=4),
+    ),
+    st.builds(policy_event, st.just(SPACE), st.sampled_from(["merge", "last-write"])),
+    st.just(invite()),
+    st.dictionaries(
+        st.sampled_from(["op", "device", "epochs", "members", "cut", "strategy", "namespace"]),
+        st.sampled_from([None, [], {}, [[]], "revoke", "invite", "epoch", "policy", "admit", 1]),
+    ),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_the_fold_is_the_same_in_any_order_and_survives_any_event(data):
+    authors = [ROOT_DEVICE, *map(device_id, range(1, 4))]
+    entries = [
+        ControlEntry(
+            data.draw(st.integers(1, 9)),
+            data.draw(st.sampled_from(authors)),
+            n // 3 + 1,
+            n % 3,
+            event,
+        )
+        for n, event in enumerate(data.draw(st.lists(EVENTS, max_size=10)))
+    ]
+    entries.append(ControlEntry(0, ROOT_DEVICE, 0, 0, admit_event(record(1, "admin"))))
+    claims = [parse_claim(claim_key(INVITE.device_id), claim_of(4), REPO, INVITE.public_key)]
+    expected = fold_control(entries, claims)
+    assert fold_control(data.draw(st.permutations(entries)), claims) == expected
+    assert fold_control(entries + entries, claims * 2) == expected

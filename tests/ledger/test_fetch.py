@@ -1,0 +1,505 @@
+"""Reading chains: complete and in causal order, and what is wrong with one stops that one alone."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.ledger.world import (
+    REPO,
+    SPACE,
+    Device,
+    MemoryStore,
+    Ring,
+    fleet,
+    members,
+    record,
+    signer,
+    version,
+)
+
+from tcfs.errors import IdentityError, IntegrityError, StoreError
+from tcfs.ledger.chain import check_own_chain, next_place
+from tcfs.ledger.keys import key_of
+from tcfs.ledger.segment import open_segment
+from tcfs.model.event import ChainHead
+from tcfs.model.ids import CONTROL, SegmentHash
+
+
+def problems(result):
+    return {(f.problem, f.device, f.seq) for f in result.findings}
+
+
+def told(result):
+    return [(s.header.device, s.header.seq) for s in result.segments]
+
+
+def test_a_new_reader_gets_all_chains_in_causal_order():
+    store, (one, two, three) = fleet()
+    one.write()
+    two.fetch()
+    two.write()
+    two.write()
+    one.fetch()
+    one.write()
+    result = three.fetch()
+    assert told(result) == [(one.id, 1), (two.id, 1), (two.id, 2), (one.id, 2)]
+    assert not result.findings
+    assert not result.more
+    assert result.heads == {**one.heads, two.id: two.heads[two.id]}
+
+
+def test_only_what_is_new_is_downloaded_and_repeating_brings_nothing():
+    store, (one, two, _) = fleet()
+    one.write()
+    two.fetch()
+    assert told(two.fetch()) == []
+    new = one.write()
+    store.gets.clear()
+    assert told(two.fetch()) == [(one.id, 2)]
+    assert store.gets == [new.key]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=12))
+def test_any_history_of_honest_devices_is_read_whole_and_in_causal_order(steps):
+    store, devices = fleet(4)
+    for who, reads in steps:
+        if reads:
+            devices[who].fetch()
+        else:
+            devices[who].write()
+    result = devices[3].fetch()
+    assert not result.findings
+    assert len(result.segments) == sum(not reads for _, reads in steps)
+    seen: dict = {}
+    for segment in result.segments:
+        assert all(
+            seen.get(d, ChainHead(0, "")).seq >= h.seq for d, h in segment.header.seen.items()
+        )
+        assert segment.header.seq == seen.get(segment.header.device, ChainHead(0, "")).seq + 1
+        seen[segment.header.device] = segment.head
+
+
+def test_a_budget_ends_a_fetch_early_and_the_next_one_goes_on():
+    store, (one, two, three) = fleet()
+    for _ in range(6):
+        one.write()
+        two.fetch()
+        two.write()
+        one.fetch()
+    seen = []
+    for turn in itertools.count():
+        result = three.fetch(budget=1)
+        seen += told(result)
+        if not result.more:
+            break
+        assert result.segments
+        assert turn < 20
+    assert len(seen) == len(set(seen)) == 12
+    assert not result.findings
+
+
+def test_a_fork_freezes_the_chain_before_it_and_no_other():
+    store, (one, two, three) = fleet()
+    one.write()
+    clone = one.clone()
+    one.write(b"mine")
+    clone.write(b"theirs")
+    two.write()
+    result = three.fetch()
+    assert set(told(result)) == {(one.id, 1), (two.id, 1)}
+    assert problems(result) == {("fork", one.id, 2)}
+
+
+def test_a_fork_that_appears_later_is_noticed_at_the_head():
+    store, (one, two, _) = fleet()
+    clone = one.clone()
+    one.write(b"mine")
+    two.fetch()
+    clone.write(b"theirs")
+    result = two.fetch()
+    assert problems(result) == {("fork", one.id, 1)}
+    assert two.heads[one.id] == one.heads[one.id]
+
+
+def test_junk_beside_a_segment_makes_no_fork():
+    store, (one, two, _) = fleet()
+    one.write()
+    store.put(key_of(SPACE, one.id, 1, SegmentHash("0" * 64)), b"junk")
+    store.put(f"ledger/{SPACE}/{one.id}/readme", b"junk")
+    store.put(f"ledger/{SPACE}/not-a-device/readme", b"junk")
+    one.write()
+    result = two.fetch()
+    assert told(result) == [(one.id, 1), (one.id, 2)]
+    assert {f.problem for f in result.findings} == {"stray"}
+
+
+def test_an_honest_device_that_built_on_a_branch_of_a_fork_is_not_blocked_by_it():
+    store, (one, two, three) = fleet()
+    clone = one.clone()
+    mine = one.write(b"mine")
+    two.fetch()
+    two.write()
+    clone.write(b"theirs")
+    result = three.fetch()
+    assert told(result) == [(two.id, 1)]
+    assert [s.key for s in result.quarantined] == [mine.key]
+    assert problems(result) == {("fork", one.id, 1)}
+    # What was remembered of it is enough the next time.
+    two.write()
+    result = three.fetch()
+    assert told(result) == [(two.id, 2)]
+    assert not result.quarantined
+
+
+def test_readers_who_followed_different_branches_still_read_each_other():
+    store, (one, two, three) = fleet()
+    clone = one.clone()
+    one.write(b"mine")
+    one.write(b"more")
+    two.fetch()
+    held = {k: v for k, v in store.objects.items() if f"/{one.id}/" in k}
+    for key in held:
+        store.delete(key)
+    clone.write(b"theirs")
+    three.fetch()
+    store.objects.update(held)
+    two.write()
+    result = three.fetch()
+    assert told(result) == [(two.id, 1)]
+    assert ("fork", one.id, 1) in problems(result)
+
+
+def test_a_revocation_names_the_branch_of_a_fork_that_stands():
+    store, (one, two, three) = fleet()
+    one.write()
+    clone = one.clone()
+    one.write(b"mine")
+    one.write(b"mine too")
+    clone.write(b"theirs")
+    clone.write(b"theirs too")
+    cut = one.heads[one.id]
+    three.state = members(record(1, cut={SPACE: cut}), record(2), record(3))
+    result = three.fetch()
+    assert told(result) == [(one.id, 1), (one.id, 2), (one.id, 3)]
+    assert result.heads[one.id] == cut
+
+
+def test_a_rolled_back_store_is_noticed_and_nothing_is_unlearned():
+    store, (one, two, _) = fleet()
+    one.write()
+    last = one.write()
+    two.fetch()
+    before = dict(two.heads)
+    store.delete(last.key)
+    result = two.fetch()
+    assert problems(result) == {("rollback", one.id, 2)}
+    assert two.heads == before
+    for key in list(store.objects):
+        store.delete(key)
+    assert problems(two.fetch()) == {("rollback", one.id, 2)}
+
+
+def test_a_rewritten_chain_is_noticed():
+    store, (one, two, _) = fleet()
+    clone = one.clone()
+    old = one.write(b"mine")
+    two.fetch()
+    store.delete(old.key)
+    clone.write(b"theirs")
+    clone.write(b"theirs too")
+    result = two.fetch()
+    assert {("rollback", one.id, 1), ("fork", one.id, 1)} >= problems(result) > set()
+    assert not result.segments
+
+
+def test_a_gap_stops_its_chain_and_is_reported():
+    store, (one, two, three) = fleet()
+    one.write()
+    missing = one.write()
+    one.write()
+    two.write()
+    store.delete(missing.key)
+    result = three.fetch()
+    assert set(told(result)) == {(one.id, 1), (two.id, 1)}
+    assert problems(result) == {("gap", one.id, 2)}
+
+
+def test_a_damaged_segment_stops_its_chain_alone():
+    store, (one, two, three) = fleet()
+    one.write()
+    bad = one.write()
+    one.write()
+    two.write()
+    store.objects[bad.key] = bad.data[:-1] + b"x"
+    result = three.fetch()
+    assert set(told(result)) == {(one.id, 1), (two.id, 1)}
+    assert problems(result) == {("damaged", one.id, 2)}
+    assert bad.key in result.findings[0].reason
+
+
+def test_a_segment_waits_for_what_its_writer_had_seen():
+    store, (one, two, three) = fleet()
+    late = one.write()
+    two.fetch()
+    two.write()
+    store.delete(late.key)
+    result = three.fetch()
+    assert told(result) == []
+    assert problems(result) == {("held", two.id, 1)}
+    assert late.key in result.findings[0].reason
+    store.put(late.key, late.data)
+    assert told(three.fetch()) == [(one.id, 1), (two.id, 1)]
+
+
+def test_what_was_written_after_the_listing_is_listed_again_when_another_had_seen_it():
+    store, (one, two, three) = fleet()
+    two.write()
+    late = one.write()
+    two.fetch()
+    two.write()
+    real = store.list
+    hidden = [late.key]
+
+    def list_without(prefix, after=""):
+        found = [info for info in real(prefix, after) if info.key not in hidden]
+        if str(one.id) in prefix:
+            hidden.clear()
+        return iter(found)
+
+    store.list = list_without
+    assert told(three.fetch()) == [(two.id, 1), (one.id, 1), (two.id, 2)]
+
+
+def test_a_segment_waits_for_the_control_history_its_writer_had_seen():
+    store, (one, two, _) = fleet()
+    head = ChainHead(4, SegmentHash("c" * 64))
+    one.write(control={one.id: head})
+    result = two.fetch(control_known=lambda device, found: False)
+    assert problems(result) == {("held", one.id, 1)}
+    assert key_of(CONTROL, one.id, *head) in result.findings[0].reason
+    assert told(two.fetch(control_known=lambda d, h: (d, h) == (one.id, head))) == [(one.id, 1)]
+
+
+def test_a_clock_that_reaches_past_what_its_writer_had_seen_is_refused():
+    store, (one, two, three) = fleet()
+    one.write()
+    two.fetch()
+    one.write()
+    for clock in ({one.id: 2}, {three.id: 1}):
+        liar = two.clone()
+        sealed = liar.seal([liar.event(clock=clock)])
+        store.put(sealed.key, sealed.data)
+        result = Device(store, 3, three.state).fetch()
+        assert problems(result) == {("refused", two.id, 1)}
+        assert {device for device, _ in told(result)} == {one.id}
+        store.delete(sealed.key)
+
+
+def test_a_parent_that_was_seen_is_accepted():
+    store, (one, two, three) = fleet()
+    one.write()
+    two.fetch()
+    sealed = two.seal([two.event(parents=(version(one, 1),))])
+    store.put(sealed.key, sealed.data)
+    assert told(three.fetch()) == [(one.id, 1), (two.id, 1)]
+
+
+@pytest.mark.parametrize("changes", [{"lamport": 1}, {"lamport": 2**60}, {"prev": "0" * 64}])
+def test_a_segment_that_does_not_follow_is_refused(changes):
+    store, (one, two, _) = fleet()
+    one.write()
+    one.write(**changes)
+    result = two.fetch()
+    assert told(result) == [(one.id, 1)]
+    assert problems(result) == {("refused", one.id, 2)}
+
+
+def test_a_counter_is_never_used_again():
+    store, (one, two, _) = fleet()
+    one.write()
+    one.counter -= 1
+    one.write()
+    assert problems(two.fetch()) == {("refused", one.id, 2)}
+
+
+def test_segments_of_readers_and_strangers_are_refused_while_others_go_on():
+    store, (one, two, three) = fleet()
+    one.write()
+    two.write()
+    three.state = members(record(1, "reader"), record(3))
+    result = three.fetch()
+    assert told(result) == []
+    assert problems(result) == {("refused", one.id, 1), ("refused", two.id, 1)}
+
+
+def test_a_revoked_device_counts_up_to_its_cut_and_is_listed_past_it():
+    store, (one, two, three) = fleet()
+    one.write()
+    cut = one.heads[one.id]
+    one.write()
+    past = one.write()
+    two.fetch()
+    two.write()
+    three.state = members(record(1, cut={SPACE: cut}), record(2), record(3))
+    result = three.fetch()
+    assert told(result) == [(one.id, 1), (two.id, 1)]
+    assert problems(result) == {("revoked", one.id, 2)}
+    # Another built on what lies past the cut: it is verified and kept aside.
+    assert [s.header.seq for s in result.quarantined] == [2, 3]
+    assert result.quarantined[-1].key == past.key
+    assert result.heads[one.id] == cut
+
+
+def test_a_chain_that_its_revocation_does_not_name_is_refused_whole():
+    store, (one, two, _) = fleet()
+    one.write()
+    two.state = members(record(1, cut={}), record(2))
+    assert told(two.fetch()) == []
+
+
+def test_a_segment_at_the_cut_with_another_hash_is_refused():
+    store, (one, two, _) = fleet()
+    one.write()
+    one.write()
+    two.state = members(record(1, cut={SPACE: ChainHead(2, SegmentHash("0" * 64))}), record(2))
+    result = two.fetch()
+    assert told(result) == [(one.id, 1)]
+    assert ("refused", one.id, 2) in problems(result)
+
+
+def test_a_key_that_was_not_given_stops_a_chain_with_a_warning():
+    store, (one, two, _) = fleet()
+    one.write()
+
+    class Empty(Ring):
+        def epoch_key(self, epoch):
+            from tcfs.errors import AccessError
+
+            raise AccessError("no key")
+
+    def opener(key, data):
+        return open_segment(
+            key,
+            data,
+            repo=REPO,
+            sign_key=signer(1).public_key,
+            encryption=True,
+            keyring=Empty(),
+        )
+
+    two.open = opener
+    result = two.fetch()
+    assert problems(result) == {("no-key", one.id, 1)}
+    assert result.findings[0].severity == "warning"
+
+
+def test_a_failing_store_is_an_error_and_never_an_empty_history():
+    store, (one, two, _) = fleet()
+    one.write()
+
+    def broken(*_):
+        raise StoreError("down")
+
+    for name in ("list", "list_dirs", "get"):
+        failing = MemoryStore()
+        failing.objects = store.objects
+        setattr(failing, name, broken)
+        two.store = failing
+        with pytest.raises(StoreError):
+            two.fetch()
+
+
+def test_downloads_run_at_once_and_bounded():
+    store, devices = fleet(6)
+    for device in devices[:5]:
+        device.write()
+    running, most, lock = 0, 0, threading.Lock()
+    gate = threading.Barrier(3)
+    real = store.get
+
+    def get(key):
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        try:
+            gate.wait(timeout=5)
+        except threading.BrokenBarrierError:
+            pass
+        with lock:
+            running -= 1
+        return real(key)
+
+    store.get = get
+    gate_breaker = threading.Timer(1, gate.abort)
+    gate_breaker.start()
+    assert len(devices[5].fetch(workers=3).segments) == 5
+    gate_breaker.cancel()
+    assert most == 3
+
+
+def test_the_next_place_follows_everything_that_is_known():
+    store, (one, two, _) = fleet()
+    one.write()
+    one.write()
+    two.fetch()
+    place = two.place()
+    assert (place.seq, place.prev, place.lamport) == (1, "", 3)
+    assert place.seen == {one.id: one.heads[one.id]}
+    with pytest.raises(ValueError, match="not known"):
+        next_place(SPACE, two.id, heads=two.heads, known=lambda d, h: None, control={})
+
+
+def test_unknown_segments_on_the_own_chain_mean_another_identity():
+    store, (one, *_) = fleet()
+    head = one.write().head
+    clone = one.clone()
+    check_own_chain(store, SPACE, one.id, head, one.open)
+    check_own_chain(store, SPACE, one.id, None, one.open, [one_key for one_key in store.objects])
+    unsent = one.seal([one.event()])
+    check_own_chain(store, SPACE, one.id, head, one.open, [unsent.key])
+    store.put(unsent.key, unsent.data)
+    check_own_chain(store, SPACE, one.id, head, one.open, [unsent.key])
+    clone.write(b"theirs")
+    with pytest.raises(IdentityError):
+        check_own_chain(store, SPACE, one.id, head, one.open, [unsent.key])
+
+
+def test_junk_under_the_own_name_is_no_other_identity_and_a_lost_head_is_an_error():
+    store, (one, *_) = fleet()
+    sealed = one.write()
+    store.put(key_of(SPACE, one.id, 2, SegmentHash("0" * 64)), b"junk")
+    check_own_chain(store, SPACE, one.id, sealed.head, one.open)
+    store.delete(sealed.key)
+    with pytest.raises(IntegrityError, match="no longer has"):
+        check_own_chain(store, SPACE, one.id, sealed.head, one.open)
+
+
+def test_the_order_of_listings_and_of_chains_changes_nothing():
+    store, (one, two, three) = fleet()
+    one.write()
+    two.fetch()
+    two.write()
+    one.fetch()
+    one.write()
+    expected = told(three.fetch())
+    for order in itertools.permutations(store.objects.items()):
+        other = MemoryStore()
+        other.objects = dict(order)
+        assert told(Device(other, 3, three.state).fetch()) == expected
+
+
+def test_a_broken_segment_of_the_root_in_a_namespace_is_no_history():
+    store, (one, two, _) = fleet()
+    sealed = one.write()
+    store.put(sealed.key.replace(str(one.id), "root"), sealed.data)
+    result = two.fetch()
+    assert told(result) == [(one.id, 1)]
+    assert [f.problem for f in result.findings] == ["stray"]
+    assert replace(result.findings[0], reason="").device == "root"
