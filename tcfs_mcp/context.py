@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from tcfs.errors import BusyError
 from tcfs_mcp.bound import BUDGET
 from tcfs_mcp.policy import Policy
 
 if TYPE_CHECKING:
     from tcfs.config import LoadedConfig
-    from tcfs.sync.facade import FleetApi, ProgressFn
+    from tcfs.sync.facade import Cancel, FleetApi, ProgressFn
     from tcfs_mcp.jobs import Jobs
 
 JOB_AFTER_S = 20.0
+PATIENCE_S = 3.0
+"""How long to wait for another process, or another call, that holds this device's lock."""
+_TRY_AGAIN_S = 0.05
+
+T = TypeVar("T")
 
 
 class Signal:
@@ -75,6 +82,7 @@ class ToolContext:
         approved_deletes: deletions that a person agreed to during this call; -1 for none.
         job_after: seconds after which a running push or pull becomes a job.
         notices: what happened by the way, such as a store that was created.
+        patience: seconds to wait for another call or process that holds this device's lock.
     """
 
     load: Callable[[], LoadedConfig]
@@ -87,6 +95,7 @@ class ToolContext:
     approved_deletes: int = -1
     job_after: float = JOB_AFTER_S
     notices: list[str] = field(default_factory=list)
+    patience: float = PATIENCE_S
 
     @contextmanager
     def fleet(self, *, create: bool = False) -> Iterator[FleetApi]:
@@ -96,3 +105,22 @@ class ToolContext:
             yield fleet
         finally:
             fleet.close()
+
+    def patiently(self, work: Callable[[], T], cancelled: Cancel | None = None) -> T:
+        """Do ``work``; where something else holds the lock for a moment, try again.
+
+        Assistants call several tools at once. The lock is taken before anything is done, so that
+        trying again repeats nothing.
+
+        Raises:
+            BusyError: it is still held after ``patience``, or by a job, which may take long.
+        """
+        stop = cancelled or self.cancelled
+        deadline = time.monotonic() + self.patience
+        while True:
+            try:
+                return work()
+            except BusyError as error:
+                if "job_id" in error.details or stop() or time.monotonic() >= deadline:
+                    raise
+            time.sleep(_TRY_AGAIN_S)

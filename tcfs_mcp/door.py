@@ -117,7 +117,8 @@ class Door:
 
         spec = self.registry.get(name)
         self.policy.check_tool(spec)
-        answer = spec.function(context, **validate(spec, arguments))
+        given = validate(spec, arguments)
+        answer = context.patiently(lambda: spec.function(context, **given))
         return render(answer, self.budget)
 
 

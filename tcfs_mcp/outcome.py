@@ -57,7 +57,7 @@ def error_json(error: BaseException, where: str) -> dict[str, Any]:
     return {
         "code": TcfsError.code,
         "exit_code": TcfsError.exit_code,
-        "message": f"{where} failed unexpectedly; the server's log has the details as {number}",
+        "message": f"{where} failed unexpectedly; the log (stderr) has the details as {number}",
         "remedy": "Report it with that part of the log.",
         "retryable": False,
         "details": {"log_id": number},

@@ -75,7 +75,7 @@ class Policy:
             raise UsageError(
                 "a local path is empty or contains a NUL byte", remedy="Give a path on this device."
             )
-        path = os.path.join(os.getcwdb(), os.path.expanduser(raw))
+        path = os.path.join(os.getcwdb(), expand(raw))
         if b".." in path.split(b"/"):
             # What `..` means behind a symlink is for the file system to say.
             head, tail = os.path.split(path.rstrip(b"/"))
@@ -137,6 +137,11 @@ def _least(*values: int) -> int | None:
     return min((value for value in values if value >= 0), default=None)
 
 
+def expand(path: bytes) -> bytes:
+    """``~`` and ``~/...`` in the home directory; ``~name`` is a file like any other."""
+    return os.path.expanduser(path) if path == b"~" or path.startswith(b"~/") else path
+
+
 def _inside(path: bytes, root: bytes) -> bool:
     return path == root or path.startswith(root.rstrip(b"/") + b"/")
 
@@ -159,7 +164,7 @@ def make_policy(
     chosen, left_out = _names(tools, known), _names(exclude, known)
     resolved = []
     for root in roots:
-        path = os.path.realpath(os.path.expanduser(os.fsencode(root)))
+        path = os.path.realpath(expand(os.fsencode(root)))
         if not os.path.isdir(path):
             raise UsageError(
                 f"--root {show(os.fsencode(root))} is not a directory",

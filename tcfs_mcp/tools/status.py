@@ -34,6 +34,8 @@ CREDENTIAL_VARIABLES = (
     "AWS_SHARED_CREDENTIALS_FILE",
 )
 
+LOCAL = (b"/", b"./", b"../", b"~/")
+
 
 def device_status(ctx: ToolContext) -> DeviceAnswer:
     """Tell how this device and its fleet stand.
@@ -58,7 +60,8 @@ def sync_status(
 ) -> r.PathStatus:
     """Tell how one file stands: up to date, newer here, newer in the fleet, or in conflict."""
     raw = unshow(path)
-    if raw.startswith((b"/", b"~")):
+    # The engine takes what exists here for a local path, wherever it is.
+    if raw == b"~" or raw.startswith(LOCAL) or (b"\0" not in raw and os.path.lexists(raw)):
         raw = ctx.policy.local_path(path)
     with ctx.fleet() as fleet:
         return fleet.path_status(raw)

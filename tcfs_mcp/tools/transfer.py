@@ -150,6 +150,9 @@ def _run(
     """Do the work: here if there are no jobs, else as a job that this call waits for a while."""
 
     def work(progress: ProgressFn | None, cancel: Cancel) -> SyncAnswer:
+        return ctx.patiently(lambda: once(progress, cancel), cancel)
+
+    def once(progress: ProgressFn | None, cancel: Cancel) -> SyncAnswer:
         with ctx.fleet(create=create) as fleet:
             try:
                 return sync_answer(tool, step(fleet, progress, cancel), ctx.notices)

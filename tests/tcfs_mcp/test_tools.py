@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
-from tcfs.errors import AccessError, NotFoundError, ToolError, UsageError
+from tcfs.errors import AccessError, BusyError, NotFoundError, ToolError, UsageError
 from tcfs.sync import results as r
 from tcfs_mcp import schema
 from tcfs_mcp.bound import BUDGET, size
@@ -200,6 +200,49 @@ def test_a_link_that_appears_after_the_first_check_is_still_refused(
     with pytest.raises(AccessError):
         door.run("push", {"local_path": str(allowed / "in" / "x")}, context)
     assert [name for name, _ in fleet.calls] == ["close"]
+
+
+def test_a_lock_that_another_call_holds_for_a_moment_is_waited_for(fleet: FakeFleet):
+    door = make_door(fleet)
+    attempts: list[int] = []
+
+    def busy_twice(_fleet: FakeFleet, _asked: object) -> None:
+        attempts.append(1)
+        if len(attempts) < 3:
+            raise BusyError("another command of this device is running")
+
+    fleet.during_push = busy_twice
+    assert run(door, "push", local_path="/a")["status"] == "done"
+    assert len(attempts) == 3
+
+
+def test_a_lock_that_stays_held_is_told(fleet: FakeFleet):
+    def busy(_fleet: FakeFleet, _asked: object) -> None:
+        raise BusyError("another command of this device is running")
+
+    fleet.during_push = busy
+    door = make_door(fleet)
+    context = door.context("test")
+    context.patience = 0.0
+    with pytest.raises(BusyError):
+        door.run("push", {"local_path": "/a"}, context)
+
+
+def test_a_path_that_exists_here_needs_to_be_allowed_however_it_is_written(
+    fleet: FakeFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    allowed = tmp_path / "allowed"
+    allowed.mkdir()
+    (tmp_path / "secret").write_text("x")
+    monkeypatch.chdir(tmp_path)
+    door = make_door(fleet, policy=make_policy(roots=[str(allowed)]))
+    for path in ("secret", "./secret", "allowed/../secret", "~/x"):
+        with pytest.raises(AccessError):
+            run(door, "sync_status", path=path)
+    run(door, "sync_status", path="~not-a-home/notes.txt")
+    assert [asked for name, asked in fleet.calls if name == "path_status"] == [
+        {"path": b"~not-a-home/notes.txt"}
+    ]
 
 
 def test_a_notice_is_told_to_the_person_and_in_the_answer(fleet: FakeFleet):
