@@ -32,10 +32,15 @@ _COUNT = struct.Struct(">I")
 
 
 class Body(NamedTuple):
-    """A content segment's body: its events, and the addresses of chunks that are new in it."""
+    """A content segment's body.
+
+    ``addresses`` are those of chunks that are new in it; ``packs`` all that it names, which may be
+    more than the addresses lie in.
+    """
 
     events: tuple[ContentEvent, ...]
     addresses: list[tuple[ChunkId, ChunkAddress]]
+    packs: tuple[PackId, ...]
 
 
 def encode_event(event: ContentEvent) -> bytes:
@@ -43,11 +48,15 @@ def encode_event(event: ContentEvent) -> bytes:
     return orjson.dumps(event.to_json(), option=orjson.OPT_APPEND_NEWLINE)
 
 
-def encode_body(events: Sequence[ContentEvent], addresses: Mapping[ChunkId, ChunkAddress]) -> bytes:
+def encode_body(
+    events: Sequence[ContentEvent],
+    addresses: Mapping[ChunkId, ChunkAddress],
+    named: Sequence[PackId] = (),
+) -> bytes:
     """The plaintext of a content segment's body.
 
     Only the addresses of chunks that the events name are taken; a chunk without one is known to
-    readers from an earlier segment.
+    readers from an earlier segment. ``named`` are packs to name besides those of the addresses.
 
     Raises:
         ValueError: an address lies in no possible pack, or there are more than 65,535 packs.
@@ -56,7 +65,10 @@ def encode_body(events: Sequence[ContentEvent], addresses: Mapping[ChunkId, Chun
     distinct = _distinct(events)
     found = [addresses.get(chunk) for chunk in distinct]
     rows = [address for address in found if address is not None]
-    packs = {pack: number for number, pack in enumerate(dict.fromkeys(row[0] for row in rows))}
+    packs = {
+        pack: number
+        for number, pack in enumerate(dict.fromkeys([*(row[0] for row in rows), *named]))
+    }
     if len(packs) > MAX_PACKS:
         raise ValueError("the addresses of a segment name too many packs")
     columns = [tuple(column) for column in zip(*rows, strict=True)][1:] if rows else [()] * 4
@@ -112,7 +124,9 @@ def decode_body(data: bytes | bytearray | memoryview) -> Body:
         raise IntegrityError("a segment's table has an address that no pack can hold")
     rows = zip([pack_ids[number] for number in numbers], *columns, strict=True)
     addresses = starmap(ChunkAddress, rows)
-    return Body(events, list(zip(compress(distinct, mask), addresses, strict=True)))
+    return Body(
+        events, list(zip(compress(distinct, mask), addresses, strict=True)), tuple(pack_ids)
+    )
 
 
 def decode_control_body(data: bytes | bytearray | memoryview) -> tuple[dict[str, Any], ...]:

@@ -87,6 +87,8 @@ class SegmentDraft:
         events: content events; empty in a control segment.
         control_events: JSON values of control events; empty elsewhere.
         addresses: where the events' chunks lie, as far as readers do not know it yet.
+        packs: packs to name beside those that the addresses lie in: written for this segment, so
+            that they are no orphans once it exists.
         inline_pack: a whole pack of at most 256 KiB that travels inside.
         written_at: unix seconds, for people.
     """
@@ -96,6 +98,7 @@ class SegmentDraft:
     events: Sequence[ContentEvent] = ()
     control_events: Sequence[Mapping[str, Any]] = ()
     addresses: Mapping[ChunkId, ChunkAddress] = field(default_factory=dict, repr=False)
+    packs: Sequence[PackId] = ()
     inline_pack: bytes | None = field(default=None, repr=False)
 
 
@@ -121,6 +124,7 @@ class Segment:
     Attributes:
         size: bytes of the object.
         addresses: where chunks lie that are new in it.
+        packs: all packs that it names.
         inline_pack: the bytes of the pack that travels inside; its id is verified.
     """
 
@@ -131,6 +135,7 @@ class Segment:
     events: tuple[ContentEvent, ...] = field(repr=False)
     control_events: tuple[dict[str, Any], ...] = field(repr=False)
     addresses: list[tuple[ChunkId, ChunkAddress]] = field(repr=False)
+    packs: tuple[PackId, ...] = field(repr=False)
     inline_pack: bytes | None = field(repr=False)
 
     @property
@@ -172,7 +177,7 @@ def seal_segment(
     plain = (
         encode_control_body(draft.control_events)
         if control
-        else encode_body(draft.events, draft.addresses)
+        else encode_body(draft.events, draft.addresses, draft.packs)
     )
     if len(plain) > MAX_SINGLE_BODY:
         raise LimitError("one change is larger than a segment of history may be")
@@ -292,10 +297,11 @@ def _open(
     control: tuple[dict[str, Any], ...] = ()
     events: tuple[ContentEvent, ...] = ()
     addresses: list[tuple[ChunkId, ChunkAddress]] = []
+    packs: tuple[PackId, ...] = ()
     if ref.namespace == CONTROL:
         control = decode_control_body(plain)
     else:
-        events, addresses = decode_body(plain)
+        events, addresses, packs = decode_body(plain)
     if len(plain) > MAX_BODY and len(events) + len(control) > 1:
         raise IntegrityError("its body is larger than that of many events may be")
     _check_counters(header, events)
@@ -307,6 +313,7 @@ def _open(
         events=events,
         control_events=control,
         addresses=addresses,
+        packs=packs,
         inline_pack=bytes(inline) if header.pack else None,
     )
 

@@ -87,7 +87,8 @@ def local_change(base: BaseEntry | None, local: LocalEntry | None) -> LocalChang
         and base.mtime_ns == local.mtime_ns
         and base.size == local.size
         and base.inode == local.inode
-        and base.mode == local.mode
+        # What mode a symlink has is the system's choice.
+        and (base.mode == local.mode or local.kind == "symlink")
         and base.ctime_ns != 0
     )
     return LocalChange.NONE if same else LocalChange.MAYBE

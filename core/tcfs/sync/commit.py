@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from tcfs.content.address import ChunkAddress
+from tcfs.content.keys import KeyRing
 from tcfs.content.seal import NO_EPOCH, SALT_SIZE, Cipher, preferred_cipher
 from tcfs.errors import AccessError
 from tcfs.ledger.segment import Place, Segment, SegmentDraft, open_segment, seal_segment
@@ -20,6 +21,7 @@ from tcfs.model.event import ContentEvent, Op, SegmentHeader
 from tcfs.model.ids import (
     CONTROL,
     ChunkId,
+    EpochId,
     NamespaceId,
     PackId,
     RelPath,
@@ -129,6 +131,7 @@ class Committer:
         index = context.state.index
         new |= index.unannounced(namespace, (c for c in distinct if c not in settled.addresses))
         place = next_place(context, namespace)
+        sealed_as = sealing(context, namespace)
         sealed = seal_segment(
             SegmentDraft(
                 place=place,
@@ -141,7 +144,9 @@ class Committer:
             repo=context.repo,
             signer=context.identity,
             salt=context.host.entropy.token(SALT_SIZE),
-            **sealing(context, namespace),
+            keyring=sealed_as.keyring,
+            epoch=sealed_as.epoch,
+            cipher=sealed_as.cipher,
         )
         entry = OutboxEntry(
             namespace, place.seq, sealed.key, sealed.data, self._root.id if self._root else None
@@ -198,22 +203,22 @@ def next_place(context: Context, namespace: NamespaceId) -> Place:
     )
 
 
-def sealing(context: Context, namespace: NamespaceId) -> dict[str, object]:
-    """The keyword arguments of ``seal_segment`` that say how a namespace is sealed.
+class Sealing(NamedTuple):
+    """How the segments of a namespace are sealed now."""
 
-    Raises:
-        AccessError: the namespace has no key yet.
-    """
+    keyring: KeyRing | None
+    epoch: EpochId
+    cipher: Cipher
+
+
+def sealing(context: Context, namespace: NamespaceId) -> Sealing:
+    """How a namespace is sealed now. Raises AccessError if it has no key yet."""
     if not context.format.encryption:
-        return {"keyring": None, "epoch": NO_EPOCH, "cipher": Cipher.NONE}
+        return Sealing(None, NO_EPOCH, Cipher.NONE)
     epoch = context.control.current_epoch(namespace)
     if epoch is None:
         raise AccessError(f"the namespace {namespace} has no key")
-    return {
-        "keyring": context.keys(namespace),
-        "epoch": epoch.epoch,
-        "cipher": preferred_cipher(),
-    }
+    return Sealing(context.keys(namespace), epoch.epoch, preferred_cipher())
 
 
 def take_up(
@@ -278,7 +283,7 @@ def flush_outbox(context: Context) -> int:
             repo=context.repo,
             sign_key=context.identity.public_key,
             encryption=context.format.encryption,
-            keyring=lambda: context.keys(entry.namespace),  # noqa: B023 - called before the next
+            keyring=context.keys(entry.namespace) if context.format.encryption else None,
         )
         roots = {root.id: root for root in context.state.roots.all()}
         with context.state.transaction():

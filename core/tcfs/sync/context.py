@@ -21,8 +21,8 @@ from tcfs.sync.facade import Cancel, Progress, ProgressFn
 if TYPE_CHECKING:
     from tcfs.config.schema import Config
     from tcfs.device.epochs import NamespaceKeys
+    from tcfs.device.format import RepositoryFormat
     from tcfs.device.identity import DeviceIdentity
-    from tcfs.device.repository import RepositoryFormat
     from tcfs.ledger.control import ControlView
 
 

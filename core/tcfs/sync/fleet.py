@@ -18,8 +18,10 @@ from tcfs.errors import (
 )
 from tcfs.model.access import Role
 from tcfs.model.conflict import SyncOutcome, compare
-from tcfs.model.ids import NamespaceId, RelPath
+from tcfs.model.ids import DeviceId, NamespaceId, RelPath
 from tcfs.model.paths import ROOT, show, unshow
+from tcfs.model.plan import BaseEntry
+from tcfs.model.tree import Head
 from tcfs.sync import chronicle, control, operations, places, undo
 from tcfs.sync import results as r
 from tcfs.sync.conflicts import ConflictDesk
@@ -31,6 +33,7 @@ from tcfs.sync.facade import Cancel, Limits, ProgressFn
 from tcfs.sync.planning import check_plan
 from tcfs.sync.rebuild import rebuild
 from tcfs.sync.receive import receive, refresh_control
+from tcfs.sync.recovery import confirm_phrase, pending_phrase, phrase_entropy
 from tcfs.sync.verify import Verifier
 
 if TYPE_CHECKING:
@@ -217,7 +220,7 @@ class Fleet:
                 raise UsageError(
                     f"not a segment: {segment!r}", remedy="Copy one from: tcfs log --json"
                 )
-            found = history.by_segment(namespace, control.DeviceId(device), int(seq))
+            found = history.by_segment(namespace, DeviceId(device), int(seq))
         if not found:
             raise NotFoundError(
                 f"no change is by {actor!r}" if actor else f"segment {segment} has no changes",
@@ -401,7 +404,15 @@ class Fleet:
             warnings=warnings,
         )
 
-    def _compare(self, context, namespace, remote, head, base, changed):  # type: ignore[no-untyped-def]
+    def _compare(
+        self,
+        context: Context,
+        namespace: NamespaceId,
+        remote: RelPath,
+        head: Head,
+        base: BaseEntry | None,
+        changed: bool,
+    ) -> tuple[r.SyncState, str]:
         below = context.state.history.conflicted(namespace, remote)
         if below:
             return "conflict", f"{len(below)} conflict(s); see: tcfs conflicts"
@@ -468,14 +479,10 @@ class Fleet:
 
     def phrase_pending(self) -> bool:
         """Whether nobody has confirmed the recovery phrase yet."""
-        from tcfs.sync.recovery import pending_phrase
-
-        return pending_phrase(self._loaded) is not None
+        return phrase_entropy(self._loaded) is not None
 
     def pending_phrase(self) -> str:
         """The 24 words, while they are not confirmed."""
-        from tcfs.sync.recovery import pending_phrase
-
         phrase = pending_phrase(self._loaded)
         if phrase is None:
             raise NotFoundError(
@@ -486,8 +493,6 @@ class Fleet:
 
     def confirm_phrase(self, phrase: str) -> None:
         """A person has the words."""
-        from tcfs.sync.recovery import confirm_phrase
-
         confirm_phrase(self._loaded, phrase)
 
     def close(self) -> None:

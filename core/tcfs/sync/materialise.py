@@ -437,7 +437,7 @@ class Materialiser:
         self._disposable.remove(temp)
         try:
             self._files.exchange(temp, local)
-            displaced, back = temp, lambda: self._files.exchange(temp, local)
+            displaced, back = temp, partial(self._files.exchange, temp, local)
         except FileNotFoundError:
             self._files.rename_new(temp, local)
             return True

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tcfs.content.keys import KeyRing
 from tcfs.errors import IntegrityError
 from tcfs.ledger.chain import Finding, KnownSegment, check_own_chain
 from tcfs.ledger.control import load_control
@@ -85,9 +84,6 @@ def receive(context: Context, namespace: NamespaceId, *, rebuild: bool = False) 
 def opener(context: Context, namespace: NamespaceId) -> Opener:
     """What opens and verifies a segment of a namespace by its key."""
 
-    def keyring() -> KeyRing:
-        return context.keys(namespace)
-
     def open_one(key: StoreKey, data: bytes) -> Segment:
         device = parse_key(key).device
         sign_key = context.control.sign_key(device)
@@ -99,7 +95,7 @@ def opener(context: Context, namespace: NamespaceId) -> Opener:
             repo=context.repo,
             sign_key=sign_key,
             encryption=context.format.encryption,
-            keyring=keyring if context.format.encryption else None,
+            keyring=context.keys(namespace) if context.format.encryption else None,
         )
 
     return open_one

@@ -42,7 +42,8 @@ from tcfs.store.open import open_store
 from tcfs.sync.context import Context
 from tcfs.sync.control import publish_change
 from tcfs.sync.fleet import Fleet
-from tcfs.sync.private_files import read_private, remove_private, write_private
+from tcfs.sync.private_files import read_private, write_private
+from tcfs.sync.recovery import PHRASE, keep_phrase, phrase_entropy
 from tcfs.sync.results import InitResult
 
 if TYPE_CHECKING:
@@ -50,8 +51,6 @@ if TYPE_CHECKING:
 
 IDENTITY: Final = "identity.json"
 BINDING: Final = "repository.json"
-PHRASE: Final = "recovery-phrase"
-"""Holds the phrase's entropy until a person has confirmed the words."""
 
 Notice = Callable[[str], None]
 
@@ -180,10 +179,10 @@ def init_fleet(
                 remedy="See it with: tcfs status",
             )
         opened = store or open_store(loaded.endpoint, create=True)
-        entropy = _phrase(loaded)
+        entropy = phrase_entropy(loaded)
         if entropy is None:
             entropy = host.entropy.token(32)
-            write_private(loaded.identity_dir / PHRASE, entropy.hex().encode())
+            keep_phrase(loaded, entropy)
         identity = _identity(loaded, host, name)
         encrypt = loaded.config.crypto.enabled if encryption is None else encryption
         created = create_repository(
@@ -300,33 +299,6 @@ def enroll_fleet(
 
 
 # What a device keeps
-
-
-def pending_phrase(loaded: LoadedConfig) -> str | None:
-    """The 24 words, while nobody has confirmed them; None afterwards."""
-    entropy = _phrase(loaded)
-    return None if entropy is None else words_of(entropy)
-
-
-def confirm_phrase(loaded: LoadedConfig, phrase: str) -> None:
-    """A person has the words: they are removed from this machine.
-
-    Raises:
-        UsageError: these are not the words.
-    """
-    entropy = _phrase(loaded)
-    if entropy is None:
-        return
-    if entropy_of(phrase) != entropy:
-        raise UsageError(
-            "these are not the words of this repository", remedy="Compare them word by word."
-        )
-    remove_private(loaded.identity_dir / PHRASE)
-
-
-def _phrase(loaded: LoadedConfig) -> bytes | None:
-    data = read_private(loaded.identity_dir / PHRASE)
-    return None if data is None else bytes.fromhex(data.decode("ascii"))
 
 
 def _protection(loaded: LoadedConfig, host: Host) -> FileProtection:

@@ -1,0 +1,62 @@
+"""Making the local state anew from the store alone: the ledger says what is, packs hold the rest.
+
+What belongs to this machine is remembered across: which directories are roots, and the outbox. The
+base is not: files on disk are compared with the fleet by content, and equal ones are adopted.
+"""
+
+from __future__ import annotations
+
+from tcfs.content.unpack import PackReader, addresses
+from tcfs.errors import IntegrityError
+from tcfs.model.ids import NamespaceId
+from tcfs.sync.context import Context
+from tcfs.sync.receive import receive, refresh_control
+from tcfs.sync.results import RebuildResult
+
+
+def rebuild(context: Context) -> RebuildResult:
+    """Read everything anew.
+
+    Raises:
+        StoreError: the store failed; run it again.
+    """
+    state = context.state
+    with state.transaction() as run:
+        for table in ("intent", "todo", "base", "chunk", "pack", "superseded", "version"):
+            run.execute(f"DELETE FROM {table}")
+        for table in ("segment", "chain", "finding", "control_object"):
+            run.execute(f"DELETE FROM {table}")
+        run.execute("UPDATE root SET pulled = 0")
+    context.forget_keys()
+    refresh_control(context)
+    segments = 0
+    messages: list[str] = []
+    for namespace in context.control.epochs:
+        segments += receive(context, namespace, rebuild=True)
+        messages += _chunks_from_packs(context, namespace)
+    (versions,) = state.database.connection.execute("SELECT count(*) FROM version").fetchone()
+    (packs,) = state.database.connection.execute("SELECT count(*) FROM pack").fetchone()
+    return RebuildResult(
+        segments=segments,
+        versions=versions,
+        chunks=sum(state.index.count(namespace) for namespace in context.control.epochs),
+        packs=packs,
+        messages=tuple(messages),
+    )
+
+
+def _chunks_from_packs(context: Context, namespace: NamespaceId) -> list[str]:
+    """Chunks that are in a named pack, and that no segment told of."""
+    messages = []
+    scope, keys = context.scope(namespace), context.keys(namespace)
+    for location in context.state.index.packs(namespace):
+        if location.offset:
+            continue
+        try:
+            data = context.store.get(location.key)
+            frames = PackReader(location.id, data, scope, keys).read_trailer(data)
+        except IntegrityError as error:
+            messages.append(error.message)
+            continue
+        context.state.index.add_chunks(namespace, addresses(location.id, frames), announced=False)
+    return messages
