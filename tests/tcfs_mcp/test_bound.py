@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcfs.model.paths import show, unshow
@@ -15,7 +15,7 @@ JSON = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=30) | st.dictionaries(st.text(max_size=9), inner, max_size=9)
     ),
-    max_leaves=200,
+    max_leaves=60,
 )
 
 
@@ -61,6 +61,7 @@ def test_a_shown_path_can_still_be_given_back_after_cleaning(path: bytes):
     assert unshow(clean(show(path), multiline=False)) == path
 
 
+@settings(max_examples=60, deadline=None)
 @given(JSON, st.integers(600, 3000))
 def test_any_answer_with_small_keys_fits_its_budget_and_is_json(value, budget):
     data = render({"value": value}, budget)
