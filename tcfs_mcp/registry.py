@@ -1,0 +1,64 @@
+"""What a tool is, apart from any protocol."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tcfs.errors import ToolError
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """One tool: a typed Python function and what a caller should know before using it.
+
+    The function takes a ``ToolContext`` and then its arguments; its docstring is the description
+    that assistants read, and the return type gives the schema of the answer.
+
+    Attributes:
+        toolset: group that ``--tools`` and ``--exclude-tools`` know it by.
+        read_only: it changes nothing.
+        destructive: it may replace or remove something (whatever it is stays in the history).
+        idempotent: doing it twice is doing it once.
+    """
+
+    name: str
+    title: str
+    function: Callable[..., Any]
+    toolset: str
+    read_only: bool = False
+    destructive: bool = False
+    idempotent: bool = False
+
+    @property
+    def description(self) -> str:
+        """What the tool does, for whoever chooses one."""
+        text = inspect.getdoc(self.function) or self.title
+        return "\n\n".join(part.replace("\n", " ") for part in text.split("\n\n"))
+
+
+class Registry:
+    """All tools, in the order in which they are listed."""
+
+    def __init__(self, specs: Iterable[ToolSpec]) -> None:
+        self._specs = {spec.name: spec for spec in specs}
+
+    def __iter__(self) -> Iterator[ToolSpec]:
+        return iter(self._specs.values())
+
+    def get(self, name: str) -> ToolSpec:
+        """The tool of that name. Raises ToolError with the nearest name."""
+        spec = self._specs.get(name)
+        if spec is not None:
+            return spec
+        near = difflib.get_close_matches(name.replace("-", "_"), self._specs, n=1, cutoff=0.5)
+        hint = f"Did you mean {near[0]}?" if near else "List the tools with: tcfs-mcp tools"
+        raise ToolError(f"unknown tool: {name[:100]!r}", remedy=hint)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names that select tools: their own and those of their groups."""
+        return frozenset(self._specs) | {spec.toolset for spec in self}
