@@ -256,7 +256,7 @@ class World:
         self._devices.append(device)
         return device
 
-    def devices(self, *names: str, **settings: str) -> list[Device]:
+    def devices(self, *names: str, **settings: Any) -> list[Device]:
         """Several devices with the same settings."""
         return [self.device(name, **settings) for name in names]
 
@@ -266,9 +266,7 @@ class World:
 
     def objects(self, prefix: str = "") -> list[Path]:
         """The files of the store's objects below a prefix."""
-        return sorted(
-            path for path in (self.store_dir / prefix).rglob("*") if path.is_file()
-        )
+        return sorted(path for path in (self.store_dir / prefix).rglob("*") if path.is_file())
 
     def close(self) -> None:
         """Close every device."""
