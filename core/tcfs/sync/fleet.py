@@ -163,9 +163,9 @@ class Fleet:
     def restore(self, path: str, version: str, *, dry_run: bool = False) -> r.SyncResult:
         """Bring an earlier version of a path back, as a new one."""
         with self._working() as context:
-            context.require_writer()
             namespace, remote = self._remote(path)
             receive(context, namespace)
+            context.require_writer()
             found = chronicle.find_version(context, namespace, remote, version)
             head = context.state.history.head(namespace, remote)
             reversal = undo.restoration(head, found)
@@ -189,9 +189,9 @@ class Fleet:
         if bool(actor) == bool(segment):
             raise UsageError("say whose changes to take back: an actor, or a segment")
         with self._working() as context:
-            context.require_writer()
             namespace = context.namespace
             receive(context, namespace)
+            context.require_writer()
             versions = self._versions_of(context, namespace, actor, segment)
             self._send_local(context, namespace, [v.manifest.rel_path for v in versions])
             found, skipped = undo.reversals(context, namespace, versions)

@@ -66,9 +66,9 @@ def push(
         TcfsError: nothing was sent, or not all; what was committed stays.
     """
     started = context.host.clock.monotonic()
-    context.require_writer()
     for namespace in dict.fromkeys(place.root.namespace for place in found):
         receive(context, namespace)
+    context.require_writer()
     pushes: list[Push] = []
     problems: list[Problem] = []
     for place in found:
