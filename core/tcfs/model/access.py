@@ -395,11 +395,13 @@ class _Building:
         self.epochs[space] = (*known, record)
         # An invite ends with the epoch it was made for. A claim the author of the new epoch had not
         # seen came too late: its device is not among the members and holds no key of this epoch.
+        # One that was revoked is no member either, and is well known.
+        revoked = self.gone | {revocation.device for revocation in self.open}
         for invite_id, claim in list(self.pending.items()):
             invite = self.invites[invite_id]
             if invite.epochs.get(space) in {r.epoch for r in known}:
                 del self.pending[invite_id]
-                if claim.device.device_id not in record.members:
+                if claim.device.device_id not in record.members | revoked:
                     known_as = self.devices.pop(claim.device.device_id, claim.device)
                     self.claimed.pop(invite_id, None)
                     self._make_void(known_as, "its invite was void: the key had changed")

@@ -23,6 +23,7 @@ from tcfs.model.ids import (
     VersionId,
 )
 from tcfs.model.manifest import HASH_SIZE, SyncManifest
+from tcfs.model.paths import MAX_NAME
 from tcfs.model.tree import Head, settle
 from tcfs.state.database import Database
 
@@ -31,6 +32,8 @@ _COLUMNS: Final = (
     " target, size_class, written_at, written_by, actor, moved_from, parents, clock, chunks, extra"
 )
 _BATCH: Final = 500
+_ABOVE_ALL: Final = b"\xff" * (MAX_NAME + 1)
+"""Greater than every path: no component is that long, and a slash is less."""
 
 
 class History:
@@ -395,14 +398,14 @@ class History:
         rows = self._db.connection.execute(
             "SELECT DISTINCT path FROM version WHERE ns = ? AND live = 1 AND kind != 'tombstone'"
             " AND path >= ? AND path < ? ORDER BY path LIMIT ?",
-            (namespace, start, start + b"\xff" * 4, limit),
+            (namespace, start, start + _ABOVE_ALL, limit),
         ).fetchall()
         return [RelPath(path) for (path,) in rows]
 
 
 def below(prefix: RelPath) -> tuple[bytes, bytes]:
     """The range of paths strictly below a prefix; everything for the root."""
-    return (prefix + b"/", prefix + b"0") if prefix else (b"", b"\xff" * 8)
+    return (prefix + b"/", prefix + b"0") if prefix else (b"", _ABOVE_ALL)
 
 
 def parse_ids(text: str) -> tuple[VersionId, ...]:
