@@ -102,20 +102,14 @@ class Push:
         """How many paths the base has here."""
         return len(self._base)
 
-    @property
-    def deletions(self) -> int:
-        """How many paths this push would delete."""
-        return sum(c.change is LocalChange.DELETED for c in self.candidates)
-
     def plan(self) -> Plan:
         """What this push would do, by stat alone: content is read when it is done."""
         builder = PlanBuilder("push", self._namespace, self._root.remote)
-        inodes = {
-            (c.base.inode, c.base.size): c.path
-            for c in self.candidates
-            if c.change is LocalChange.DELETED and c.base is not None and c.base.kind == "file"
-        }
+        moves = self._moves()
+        old_paths = set(moves.values())
         for c in self.candidates:
+            if c.path in old_paths:
+                continue
             action: Action = {
                 LocalChange.NEW: "add",
                 LocalChange.MAYBE: "change",
@@ -123,10 +117,8 @@ class Push:
                 LocalChange.DELETED: "delete",
             }[c.change]  # type: ignore[assignment]
             moved = ""
-            if c.change is LocalChange.NEW and c.entry is not None and c.entry.size:
-                old = inodes.get((c.entry.inode, c.entry.size))
-                if old is not None:
-                    action, moved = "move", show(join(self._root.remote, old))
+            if c.path in moves:
+                action, moved = "move", show(join(self._root.remote, moves[c.path]))
             builder.add(
                 action,
                 show(join(self._root.remote, c.path)),
@@ -141,6 +133,21 @@ class Push:
         return builder.done(
             [f"skipped, neither file, directory nor symlink: {p}" for p in self._scan.skipped[:20]]
         )
+
+    def _moves(self) -> dict[RelPath, RelPath]:
+        """New paths that were renamed, by what a rename leaves as it was, to their old paths."""
+        gone = {
+            (c.base.inode, c.base.size, c.base.mtime_ns): c.path
+            for c in self.candidates
+            if c.change is LocalChange.DELETED and c.base is not None and c.base.kind == "file"
+        }
+        moves: dict[RelPath, RelPath] = {}
+        for c in self.candidates:
+            if gone and c.change is LocalChange.NEW and c.entry is not None and c.entry.size:
+                old = gone.pop((c.entry.inode, c.entry.size, c.entry.mtime_ns), None)
+                if old is not None:
+                    moves[c.path] = old
+        return moves
 
     def adopt(self) -> None:
         """Record the root, if it is new, or check that it is still what it was."""
