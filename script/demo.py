@@ -21,6 +21,7 @@ import textwrap
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -380,8 +381,7 @@ class Demo:
 
     def _prepare(self) -> Copied:
         tell = self._tell
-        version = self._run(self.anna, "tcfs", "--version", quiet=True).split()[-1]
-        tell.title(f"tcfs {version}: two devices, one store")
+        tell.title(f"tcfs {version('tcfs')}: two devices, one store")
         needed = 5 * tree_size(os.fsencode(self._source))
         free = shutil.disk_usage(self._place).free
         if needed > free:
@@ -416,7 +416,7 @@ class Demo:
         )
         self._run(self.anna, "tcfs", "push", "tree", "--as", "tree")
         stored = tree_size(os.fsencode(self._store))
-        ratio = f", {100 * stored / copied.size:.0f} % of the tree" if copied.size else ""
+        ratio = f", {100 * stored / copied.size:.0f}\u00a0% of the tree" if copied.size else ""
         tell.say(
             f"Cut into chunks, compressed, encrypted and signed here; the store holds "
             f"{size_text(stored)}{ratio}."
@@ -523,13 +523,17 @@ class Demo:
         tell = self._tell
         tell.step("Everything is checked")
         self._run(self.ben, "tcfs", "verify", "--read-data", "--local")
-        tell.say("Every signature, every hash chain, every chunk in the store, every file of Ben's.")
+        tell.say(
+            "Every signature, every hash chain, every chunk in the store, every file of Ben's."
+        )
         if tree_size(os.fsencode(self._store)) <= SEARCHABLE:
             word = ANNA_MOTTO.encode()
             objects, found = objects_with(os.fsencode(self._store), word)
             if found:
                 raise Failed(f"{found} objects of the store hold the plaintext {word!r}")
-            tell.good(f"in none of the store's {objects} objects stands Anna's motto: all is sealed")
+            tell.good(
+                f"in none of the store's {objects} objects stands Anna's motto: all is sealed"
+            )
         resolved = {f"{self._notes}/{name}".encode() for name in ("plan.txt", "motto.txt")}
         self._compare(any_time=resolved | {f"{self._notes}/motto.conflict-ben.txt".encode()})
         tell.good("Anna's tree, Ben's, and what they must be now are the same, byte for byte")
