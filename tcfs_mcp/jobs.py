@@ -7,7 +7,7 @@ engine, and the same push or pull goes on from there.
 from __future__ import annotations
 
 import logging
-import secrets
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -125,7 +125,7 @@ class Jobs:
             BusyError: it is exclusive, and so is a job that is running.
         """
         job = Job(
-            id=secrets.token_hex(6),
+            id=os.urandom(6).hex(),
             tool=tool,
             exclusive=exclusive,
             started_at=time.time(),
