@@ -173,10 +173,14 @@ class Jobs:
             )
         return job
 
+    def all(self) -> list[Job]:
+        """Jobs that can be asked for, the oldest first."""
+        with self._lock:
+            return list(self._jobs.values())
+
     def running(self) -> list[Job]:
         """Jobs that have not ended."""
-        with self._lock:
-            return [job for job in self._jobs.values() if not job.done()]
+        return [job for job in self.all() if not job.done()]
 
     def shutdown(self, seconds: float = 30.0) -> None:
         """Stop every job at its next step, and wait for that."""

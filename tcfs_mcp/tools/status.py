@@ -100,6 +100,8 @@ def sync_status(
     # The engine takes what exists here for a local path, wherever it is.
     if raw == b"~" or raw.startswith(LOCAL) or (b"\0" not in raw and os.path.lexists(raw)):
         raw = ctx.policy.local_path(path)
+    else:
+        raw = path.encode("utf-8", "surrogateescape")
     with ctx.fleet() as fleet:
         return fleet.path_status(raw)
 
