@@ -245,12 +245,18 @@ def take_up(
 
 
 def base_entry(
-    ids: Iterable[VersionId], manifest: SyncManifest, entry: LocalEntry | None
+    ids: Iterable[VersionId],
+    manifest: SyncManifest,
+    entry: LocalEntry | None,
+    clock: VectorClock | None = None,
 ) -> BaseEntry:
-    """The base for a path that holds these versions; without an entry its stat is not trusted."""
+    """The base for a path that holds these versions; without an entry its stat is not trusted.
+
+    ``clock`` is the merge of the versions' clocks, where they are not one version alone.
+    """
     return BaseEntry(
         ids=tuple(ids),
-        clock=manifest.vclock,
+        clock=clock if clock is not None else manifest.vclock,
         kind=manifest.kind,  # type: ignore[arg-type]
         size=entry.size if entry else manifest.file_size,
         mode=manifest.mode,
