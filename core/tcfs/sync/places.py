@@ -21,6 +21,7 @@ from tcfs.model.paths import (
     parse_remote,
     relative_to,
     show,
+    unshow,
     user_path,
 )
 from tcfs.state.roots import Root
@@ -61,9 +62,13 @@ def remote_text(context: Context, namespace: NamespaceId, path: RelPath) -> str:
 
 
 def parse(context: Context, remote: str) -> tuple[NamespaceId, RelPath]:
-    """What a user wrote for a place in the fleet. Raises UsageError."""
+    """What a user wrote for a place in the fleet, or gives back as it was shown.
+
+    Raises:
+        UsageError: it is not allowed.
+    """
     return parse_remote(
-        remote, remote_name=context.config.storage.remote_name, namespace=context.namespace
+        unshow(remote), remote_name=context.config.storage.remote_name, namespace=context.namespace
     )
 
 
