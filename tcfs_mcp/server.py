@@ -6,7 +6,8 @@ import functools
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -56,7 +57,8 @@ _QUESTION = "confirm_deletions"
 ToolAnswer = CallToolResult | InputRequiredResult
 
 
-class Deletions(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Deletions:
     """What a person is asked about: how many deletions, by which plan."""
 
     count: int
@@ -252,7 +254,7 @@ def _ask_in_answer(question: str, wanted: Deletions) -> InputRequiredResult:
     )
     # The SDK seals the state and binds it to this very call.
     return InputRequiredResult(
-        input_requests={_QUESTION: request}, request_state=json.dumps(wanted._asdict())
+        input_requests={_QUESTION: request}, request_state=json.dumps(asdict(wanted))
     )
 
 
