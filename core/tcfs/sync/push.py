@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from tcfs.content.ingest import RefusedFile, SourceFile, StoredFile
@@ -218,7 +218,7 @@ class _Work:
                         rel_path=self._remote(c.path),
                         kind="dir",
                         vclock=VectorClock(),
-                        parents=(),
+                        parents=c.base.ids if c.base else (),
                         written_by="",
                         written_at=0,
                         mode=c.entry.mode,
@@ -242,7 +242,7 @@ class _Work:
                 rel_path=self._remote(c.path),
                 kind="symlink",
                 vclock=VectorClock(),
-                parents=(),
+                parents=c.base.ids if c.base else (),
                 written_by="",
                 written_at=0,
                 mtime_ns=entry.mtime_ns,
@@ -307,7 +307,7 @@ class _Work:
                 rel_path=self._remote(c.path),
                 kind="file",
                 vclock=VectorClock(),
-                parents=(),
+                parents=c.base.ids if c.base else (),
                 written_by="",
                 written_at=0,
                 file_hash=stored.file_hash,
@@ -390,7 +390,7 @@ class _Work:
                 rel_path=self._remote(path),
                 kind="tombstone",
                 vclock=VectorClock(),
-                parents=(),
+                parents=base.ids,
                 written_by="",
                 written_at=0,
             ),
@@ -458,10 +458,9 @@ def _draft_of(
     manifest: SyncManifest,
     local: tuple[RelPath, LocalEntry | None],
 ) -> Draft:
-    parents = base.ids if base else ()
     return Draft(
         op,  # type: ignore[arg-type]
-        replace(manifest, parents=parents),
+        manifest,
         base.clock if base else VectorClock(),
         local=local,
     )
