@@ -63,6 +63,24 @@ class Decision:
     dirty: bool
 
 
+def _holds_all_but_time(
+    action: PullAction,
+    head: Head,
+    base: BaseEntry | None,
+    entry: LocalEntry | None,
+    content: Content | None,
+) -> bool:
+    """Whether disk and fleet agree in all but the mtime, and the fleet's is to be taken."""
+    if entry is None or entry.kind == "dir" or head.version is None:
+        return False
+    manifest = head.version.manifest
+    if content != manifest.content or entry.mtime_ns == manifest.mtime_ns:
+        return False
+    # A push may have found the fleet's bytes on disk; a time that was set since is its user's.
+    adopted = base is not None and base.mtime_ns == entry.mtime_ns
+    return action is PullAction.ADOPT or (action is PullAction.NOTHING and adopted)
+
+
 @dataclass(slots=True)
 class Pulled:
     """What a pull did."""
@@ -135,10 +153,8 @@ class Pull:
         if base is not None and change is LocalChange.MAYBE and content == base.content:
             dirty = False
         action = pull_action(head, base, content, dirty)
-        if action is PullAction.ADOPT and content is not None and head.version is not None:
-            wanted = head.version.manifest.mtime_ns
-            if entry is not None and entry.kind != "dir" and entry.mtime_ns != wanted:
-                action = PullAction.ATTRIBUTES
+        if _holds_all_but_time(action, head, base, entry, content):
+            action = PullAction.ATTRIBUTES
         return Decision(path, action, head, base, entry, content, dirty)
 
     def _look(self, path: RelPath) -> LocalEntry | None:

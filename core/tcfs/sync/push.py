@@ -92,7 +92,7 @@ class Push:
                 found.append(Candidate(path, change, entry, known))
         if only is None:
             for path, known in base.items():
-                if path not in entries and self._scan.sees(path):
+                if path not in entries and self._scan.sees(path, known.kind == "dir"):
                     found.append(Candidate(path, LocalChange.DELETED, None, known))
         found.sort(key=lambda candidate: candidate.path)
         return found
