@@ -28,6 +28,15 @@ from tcfs.ledger.control import ControlView, admit_event, epoch_event, load_cont
 from tcfs.model.ids import DEFAULT_NAMESPACE, RECOVERY, ROOT_DEVICE, NamespaceId
 from tcfs.store.base import IF_ABSENT, BlobStore, PreconditionFailed
 
+__all__ = [
+    "Created",
+    "RepositoryFormat",
+    "create_repository",
+    "load_format",
+    "recover",
+    "recovery_keys",
+]
+
 _CREATION_INFO: Final = b"tcfs creation v1"
 
 

@@ -42,6 +42,9 @@ DEFAULT_BUDGET: Final = 64 << 20
 """Bytes of segment objects that one ``fetch`` releases before it returns."""
 DEFAULT_WORKERS: Final = 8
 
+MAX_LEAP: Final = 1 << 32
+"""How far a Lamport time may lie above all that its segment had seen: with no bound, one device
+could leave no higher time for any other."""
 NO_HEAD: Final = ChainHead(0, SegmentHash(""))
 """The head of a chain without segments."""
 
@@ -445,7 +448,8 @@ def _problem(
 ) -> str | None:
     """The rule that a segment breaks, given what it follows and what it had seen."""
     header = segment.header
-    if header.lamport != 1 + max(lamport, *(found.lamport for found in seen.values()), 0):
+    highest = max(lamport, *(found.lamport for found in seen.values()), 0)
+    if not highest < header.lamport <= highest + MAX_LEAP:
         return "its Lamport time does not follow from what it had seen"
     if 0 < header.first <= last:
         return "its counters were used before"

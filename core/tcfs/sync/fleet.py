@@ -504,7 +504,7 @@ class Fleet:
 
     def _remote(self, text: str) -> tuple[NamespaceId, RelPath]:
         """A remote path as a user or assistant gives it back: as it was shown."""
-        return places.parse(self._context, os.fsdecode(unshow(text)))
+        return places.parse(self._context, text)
 
     def _fresh(self) -> Context:
         """The context, with what others wrote, if the store can be reached and nobody works."""
