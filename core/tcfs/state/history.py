@@ -23,6 +23,7 @@ from tcfs.model.ids import (
     VersionId,
 )
 from tcfs.model.manifest import HASH_SIZE, SyncManifest
+from tcfs.model.paths import MAX_NAME
 from tcfs.model.tree import Head, settle
 from tcfs.state.database import Database
 
@@ -32,6 +33,8 @@ _COLUMNS: Final = (
 )
 _MANY: Final = 500
 """Paths from which one walk over the tree is cheaper than a question for each."""
+_ABOVE_ALL: Final = b"\xff" * (MAX_NAME + 1)
+"""Greater than every path: no component is that long, and a slash is less."""
 
 
 class History:
@@ -409,14 +412,14 @@ class History:
         rows = self._db.connection.execute(
             "SELECT DISTINCT path FROM version WHERE ns = ? AND live = 1 AND kind != 'tombstone'"
             " AND path >= ? AND path < ? ORDER BY path LIMIT ?",
-            (namespace, start, start + b"\xff" * 4, limit),
+            (namespace, start, start + _ABOVE_ALL, limit),
         ).fetchall()
         return [RelPath(path) for (path,) in rows]
 
 
 def below(prefix: RelPath) -> tuple[bytes, bytes]:
     """The range of paths strictly below a prefix; everything for the root."""
-    return (prefix + b"/", prefix + b"0") if prefix else (b"", b"\xff" * 8)
+    return (prefix + b"/", prefix + b"0") if prefix else (b"", _ABOVE_ALL)
 
 
 def parse_ids(text: str) -> tuple[VersionId, ...]:

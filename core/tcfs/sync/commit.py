@@ -8,7 +8,7 @@ state takes it up.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from tcfs.content.address import ChunkAddress
@@ -96,12 +96,11 @@ class Committer:
         for draft in drafts:
             self._counter += 1
             version = VersionId(self._context.identity.device_id, self._counter)
-            manifest = replace(
-                draft.manifest,
-                vclock=draft.parents_clock.with_version(version),
-                written_by=self._writer.name,
-                written_at=self._now,
-                actor=self._context.actor,
+            manifest = draft.manifest.authored(
+                draft.parents_clock.with_version(version),
+                self._writer.name,
+                self._now,
+                self._context.actor,
             )
             self._events.append(ContentEvent(draft.op, self._counter, manifest, draft.moved_from))
             self._size += _estimate(manifest)

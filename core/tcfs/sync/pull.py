@@ -181,15 +181,21 @@ class Pull:
     def plan(self) -> Plan:
         """The decisions as a plan."""
         builder = PlanBuilder("pull", self._root.namespace, self._root.remote)
+        moves = self._moves()
+        old_paths = set(moves.values())
         for d in self.decisions:
             if d.action is PullAction.NOTHING or (d.action is PullAction.ADOPT and not d.content):
                 continue
+            if d.head.path in old_paths:
+                continue
             version = d.head.version
             fetched = d.action is PullAction.MATERIALISE and version is not None
+            moved = moves.get(d.head.path)
             builder.add(
-                _ACTIONS[d.action],
-                show(join(self._root.remote, d.path)),
+                _ACTIONS[d.action] if moved is None else "move",
+                show(d.head.path),
                 size=version.manifest.file_size if fetched and version else 0,
+                moved_from=show(moved) if moved is not None else "",
                 note="both sides changed" if d.action is PullAction.SEND_FIRST else "",
                 identity=(
                     d.path,
@@ -199,6 +205,23 @@ class Pull:
                 ),
             )
         return builder.done()
+
+    def _moves(self) -> dict[RelPath, RelPath]:
+        """Files that are fetched to a new path while their old one is removed: nothing is lost."""
+        removed = {
+            d.head.path: d.base.file_hash
+            for d in self.decisions
+            if d.action is PullAction.REMOVE and d.base is not None and d.base.kind == "file"
+        }
+        moves: dict[RelPath, RelPath] = {}
+        for d in self.decisions:
+            version = d.head.version
+            if removed and d.action is PullAction.MATERIALISE and version is not None:
+                old = version.moved_from
+                if old is not None and removed.get(old) == version.manifest.file_hash:
+                    del removed[old]
+                    moves[d.head.path] = old
+        return moves
 
     def dirty_conflicts(self) -> frozenset[RelPath]:
         """Paths whose local bytes must be in the store before anything else happens to them."""
