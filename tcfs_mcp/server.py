@@ -61,7 +61,7 @@ ToolAnswer = CallToolResult | InputRequiredResult
 class Deletions:
     """What a person is asked about: how many deletions, by which plan."""
 
-    count: int
+    number: int
     plan: str
 
 
@@ -116,7 +116,7 @@ class FleetServer(MCPServer[None]):
             wanted = self._may_ask(error, arguments, context, approved)
             if wanted is None:
                 raise
-            question = f"{clean(error.message)}. Delete {wanted.count} of them?"
+            question = f"{clean(error.message)}. Delete {wanted.number} of them?"
             if is_version_at_least(context.protocol_version or "", _ASKS_IN_ANSWER):
                 return _ask_in_answer(question, wanted)
             answer = await context.elicit(question, Confirmation)
@@ -141,7 +141,7 @@ class FleetServer(MCPServer[None]):
             self._actor or client_actor(context),
             progress=relay.tell,
             cancelled=cancelled,
-            approved_deletes=approved.count if approved is not None else NOT_GIVEN,
+            approved_deletes=approved.number if approved is not None else NOT_GIVEN,
         )
         answer: dict[str, Any] = {}
         failure: Exception | None = None
