@@ -13,7 +13,7 @@ from tcfs.model.event import ChainHead
 from tcfs.model.ids import CONTROL, NamespaceId
 from tcfs.state.index import OutboxEntry
 from tcfs.sync.context import Context
-from tcfs.sync.receive import receive, refresh_control
+from tcfs.sync.receive import receive, refresh_control, settle_outbox
 from tcfs.sync.results import DeviceInfo, InviteResult
 
 
@@ -58,6 +58,7 @@ def invite(context: Context, *, expires_s: int, role: Role) -> InviteResult:
     if expires_s <= 0:
         raise UsageError("an invite must be valid for some time", remedy="Say --expires 1h")
     refresh_control(context)
+    settle_outbox(context)
     now = context.host.clock.now()
     made = make_invite(
         context.view,
