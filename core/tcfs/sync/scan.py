@@ -65,7 +65,7 @@ def scan(files: FileSystem, root: bytes, exclude: Exclusion, prefix: RelPath = R
     top = root + b"/" + prefix if prefix else root
     try:
         stat = files.lstat(top)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return found
     except OSError as error:
         raise LocalFileError(f"cannot look at {show(top)}: {error.strerror}") from error
