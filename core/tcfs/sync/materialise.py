@@ -112,14 +112,30 @@ class Materialiser:
             gone: list[RelPath] = []
             again: list[RelPath] = []
             for intent in intents:
-                content = self._content(intent.path)
-                if intent.entry is None:
-                    (gone if content is None else again).append(intent.path)
-                elif content == (intent.kind, intent.entry.file_hash, intent.entry.target):
-                    done.append((intent.path, replace(intent.entry, ctime_ns=0)))
+                path, entry = intent.path, intent.entry
+                stat = self._lstat(path)
+                content = self._content(path, stat)
+                if entry is None:
+                    (gone if content is None else again).append(path)
+                elif (
+                    stat is None
+                    or content != (intent.kind, entry.file_hash, entry.target)
+                    or (self._only_attributes(path, entry) and not _has_attributes(stat, entry))
+                ):
+                    again.append(path)
                 else:
-                    again.append(intent.path)
-            if intents:
+                    if stat.kind == "dir":
+                        # It may have been made, and not been given its rights.
+                        self._files.set_attributes(
+                            self._local(path), mode=entry.mode, mtime_ns=None
+                        )
+                        stat = self._lstat(path) or stat
+                    done.append((path, _with_stat(entry, stat)))
+            if done:
+                self._barrier()
+            # Temporary files are whole before their intents are written, and gone after them. The
+            # intents of directories, which stay for the whole pull, say nothing of files.
+            if any(intent.kind != "dir" for intent in intents):
                 self._keep_displaced(leftovers)
             # What a swap displaced is the old file: where neither is there, it was between names.
             lost = [p for p in again if self._lstat(p) is None]
@@ -127,7 +143,8 @@ class Materialiser:
                 roots.set_base(self._root, done)
                 roots.drop_base(self._root, gone)
                 roots.drop_base(self._root, lost)
-                roots.take_up(self._root, again, self._root.pulled)
+                # Something else may be meant to stand where a path was removed.
+                roots.take_up(self._root, again + gone, self._root.pulled)
                 roots.clear_intents(self._root)
             for name in leftovers:
                 self._files.unlink(name)
@@ -136,6 +153,15 @@ class Materialiser:
                 f"cannot clean up after an earlier pull in {show(self._root.local)}: "
                 f"{error.strerror or error}"
             ) from error
+
+    def _only_attributes(self, path: RelPath, entry: BaseEntry) -> bool:
+        """Whether the disk held the intended content already, so that it proves nothing."""
+        known = self._context.state.roots.base_of(self._root, path)
+        return known is None or (known.kind, known.file_hash, known.target) == (
+            entry.kind,
+            entry.file_hash,
+            entry.target,
+        )
 
     def _leftovers(self) -> list[bytes]:
         try:
@@ -164,8 +190,7 @@ class Materialiser:
                 )
             )
 
-    def _content(self, path: RelPath) -> tuple[str, bytes, bytes] | None:
-        stat = self._lstat(path)
+    def _content(self, path: RelPath, stat: Stat | None) -> tuple[str, bytes, bytes] | None:
         if stat is None:
             return None
         local = self._local(path)
@@ -218,14 +243,17 @@ class Materialiser:
         roots = self._context.state.roots
         roots.intend(self._root, [Intent(w.path, "tombstone", None) for w in removals])
         gone: list[RelPath] = []
+        replaced: list[RelPath] = []
         kept: list[tuple[RelPath, BaseEntry]] = []
         for w in removals:
             outcome = self._remove_one(w)
             if outcome is None:
                 self._blocked.add(w.path)
-            elif w.version is None and outcome:
+            elif w.version is not None:
+                replaced.append(w.path)
+            elif outcome:
                 gone.append(w.path)
-            elif w.version is None:
+            else:
                 base = roots.base_of(self._root, w.path)
                 if base is not None:
                     # As far as the fleet goes this directory is no more; what lives in it is not
@@ -233,9 +261,11 @@ class Materialiser:
                     kept.append((w.path, replace(base, ids=w.ids, clock=w.clock)))
         self._barrier()
         with self._context.state.transaction():
-            roots.drop_base(self._root, gone)
+            roots.drop_base(self._root, gone + replaced)
+            # What is to stand there instead is pulled later, if not now.
+            roots.take_up(self._root, replaced, self._root.pulled)
             roots.set_base(self._root, kept)
-            roots.clear_intents(self._root)
+            roots.drop_intents(self._root, [w.path for w in removals])
         self._clear_temp()
 
     def _remove_one(self, w: Wanted) -> bool | None:
@@ -275,6 +305,8 @@ class Materialiser:
     # Directories
 
     def _make_directories(self, directories: list[Wanted]) -> None:
+        if directories:
+            self._intend(directories)
         for w in directories:
             try:
                 self._parents(w.path)
@@ -310,11 +342,16 @@ class Materialiser:
                 self._problem(w, f"its rights cannot be set: {error.strerror or error}")
                 continue
             bases.append((w.path, self._base(w, stat)))
-        if bases:
+        if directories:
             self._barrier()
-            self._context.state.roots.set_base(self._root, bases)
+            with self._context.state.transaction():
+                self._context.state.roots.set_base(self._root, bases)
+                self._context.state.roots.drop_intents(self._root, [w.path for w in directories])
 
     def _set_attributes(self, wanted: list[Wanted]) -> None:
+        if not wanted:
+            return
+        self._intend(wanted)
         bases = []
         for w in wanted:
             assert w.version is not None
@@ -334,8 +371,10 @@ class Materialiser:
                 self._problem(w, f"its attributes cannot be set: {error.strerror or error}")
                 continue
             bases.append((w.path, self._base(w, stat)))
-        if bases:
+        self._barrier()
+        with self._context.state.transaction():
             self._context.state.roots.set_base(self._root, bases)
+            self._context.state.roots.drop_intents(self._root, [w.path for w in wanted])
 
     # Files and links
 
@@ -358,19 +397,13 @@ class Materialiser:
             ready = self._write(batch)
             self._barrier()
             roots = self._context.state.roots
-            roots.intend(
-                self._root,
-                [
-                    Intent(w.path, _kind(w), self._base(w, None))  # type: ignore[arg-type]
-                    for w, _ in ready
-                ],
-            )
+            self._intend([w for w, _ in ready])
             placed = [w for w, temp in ready if self._place(w, temp)]
             bases = self._stat_placed(placed)
             self._barrier()
             with self._context.state.transaction():
                 roots.set_base(self._root, bases)
-                roots.clear_intents(self._root)
+                roots.drop_intents(self._root, [w.path for w, _ in ready])
             self.result.files += len(bases)
         finally:
             self._clear_temp()
@@ -465,6 +498,15 @@ class Materialiser:
         self._disposable.append(temp)
         self._problem(w, "changed meanwhile; it was left alone")
         return False
+
+    def _intend(self, wanted: list[Wanted]) -> None:
+        self._context.state.roots.intend(
+            self._root,
+            [
+                Intent(w.path, _kind(w), self._base(w, None))  # type: ignore[arg-type]
+                for w in wanted
+            ],
+        )
 
     def _stat_placed(self, placed: list[Wanted]) -> list[tuple[RelPath, BaseEntry]]:
         bases = []
@@ -579,6 +621,29 @@ def _version(w: Wanted) -> Version:
 
 def _kind(w: Wanted) -> str:
     return _version(w).manifest.kind
+
+
+def _has_attributes(stat: Stat, entry: BaseEntry) -> bool:
+    if entry.kind == "file":
+        return (stat.mtime_ns, stat.mode) == (entry.mtime_ns, entry.mode)
+    return entry.kind == "dir" or stat.mtime_ns == entry.mtime_ns
+
+
+def _with_stat(entry: BaseEntry, stat: Stat) -> BaseEntry:
+    """A base whose content was just compared with the disk; its stat counts if it is what we set.
+
+    Otherwise it belongs to a later edit, and the next scan looks at it.
+    """
+    ours = entry.kind != "file" or (stat.size, stat.mtime_ns) == (entry.size, entry.mtime_ns)
+    if not ours:
+        return replace(entry, ctime_ns=0)
+    return replace(
+        entry,
+        size=stat.size,
+        mtime_ns=stat.mtime_ns,
+        ctime_ns=stat.ctime_ns,
+        inode=stat.inode,
+    )
 
 
 def _same(stat: Stat, found: LocalEntry) -> bool:

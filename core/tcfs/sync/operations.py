@@ -49,6 +49,18 @@ def recover_root(context: Context, root: Root) -> list[Problem]:
     return materialiser.result.problems
 
 
+def recover_roots(context: Context, namespace: NamespaceId) -> None:
+    """The same for every root of a namespace that can be used now."""
+    for root in context.state.roots.all():
+        if root.namespace != namespace:
+            continue
+        try:
+            places.adopt(context, root)
+        except LocalFileError:
+            continue
+        recover_root(context, root)
+
+
 # Push
 
 
