@@ -232,6 +232,13 @@ class Roots:
             for row in rows
         ]
 
+    def drop_intents(self, root: Root, paths: Iterable[RelPath]) -> None:
+        """Forget the intents of these paths."""
+        with self._db.transaction() as run:
+            run.executemany(
+                "DELETE FROM intent WHERE root = ? AND path = ?", [(root.id, p) for p in paths]
+            )
+
     def clear_intents(self, root: Root) -> None:
         """Forget the intents of a root."""
         with self._db.transaction() as run:

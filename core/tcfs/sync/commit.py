@@ -270,10 +270,10 @@ def base_entry(
     )
 
 
-def flush_outbox(context: Context) -> int:
+def flush_outbox(context: Context) -> set[NamespaceId]:
     """Send finished segments again that an earlier run may not have sent, and take them up.
 
-    Returns how many there were.
+    Returns the namespaces that they belong to.
 
     Raises:
         StoreError: the store cannot take them; they stay.
@@ -299,7 +299,7 @@ def flush_outbox(context: Context) -> int:
             if root is not None:
                 _base_from(context, root, segment.events)
             context.state.outbox.remove(entry)
-    return len(entries)
+    return {entry.namespace for entry in entries}
 
 
 def take_up_segment(context: Context, segment: Segment) -> None:

@@ -20,7 +20,6 @@ from tcfs.model.conflict import conflict_path
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import parents, show
 from tcfs.model.plan import BaseEntry
-from tcfs.state.roots import Intent
 from tcfs.sync.download import Download, Fetched, check_content, have
 from tcfs.sync.wanted import Wanted, same_inode, unchanged
 from tcfs.sync.workbench import Workbench
@@ -93,10 +92,7 @@ class Placer:
         staged, single = self._write(batch)
         bench.barrier()
         ready = [written for stage in staged for written in stage.files] + single
-        roots.intend(
-            bench.root,
-            [Intent(x.wanted.path, x.wanted.kind, x.wanted.base(None)) for x in ready],  # type: ignore[arg-type]
-        )
+        bench.intend([x.wanted for x in ready])
         placed: list[Written] = []
         for stage in staged:
             placed += self._place_directory(stage)
@@ -107,7 +103,7 @@ class Placer:
         ]
         with bench.context.state.transaction():
             roots.set_base(bench.root, bases)
-            roots.clear_intents(bench.root)
+            roots.drop_intents(bench.root, [x.wanted.path for x in ready])
         self.placed += len(placed)
 
     # Writing

@@ -12,10 +12,11 @@ from tcfs.errors import LocalFileError, TcfsError
 from tcfs.host.base import Stat
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import METADATA_DIR, TEMP_PREFIX, join, show
-from tcfs.state.roots import Root
+from tcfs.state.roots import Intent, Root
 from tcfs.sync.context import Context
 from tcfs.sync.places import make_directory
 from tcfs.sync.results import Problem
+from tcfs.sync.wanted import Wanted
 
 
 class Workbench:
@@ -54,6 +55,13 @@ class Workbench:
     def barrier(self) -> None:
         """Return when everything written so far is durable. Raises OSError."""
         self.files.barrier(self.top)
+
+    def intend(self, wanted: list[Wanted]) -> None:
+        """Record, durably, what is about to be put on disk."""
+        self.context.state.roots.intend(
+            self.root,
+            [Intent(w.path, w.kind, w.base(None)) for w in wanted],  # type: ignore[arg-type]
+        )
 
     # Temporary names
 
