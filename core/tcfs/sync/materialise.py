@@ -30,6 +30,7 @@ from tcfs.sync.context import Context
 from tcfs.sync.download import Download, check_content, have
 from tcfs.sync.places import TEMP, make_directory
 from tcfs.sync.results import Problem
+from tcfs.sync.scan import look
 
 BATCH_FILES: Final = 2000
 BATCH_BYTES: Final = 48 << 20
@@ -45,6 +46,7 @@ class Wanted:
         ids, clock: the versions that the base will record, and their clocks' merge.
         version: what to put there; None to remove what is there.
         found: what the disk held when that was decided; None for nothing.
+        standing: a conflict still stands there, for a later pull to settle.
     """
 
     path: RelPath
@@ -53,6 +55,7 @@ class Wanted:
     version: Version | None
     found: LocalEntry | None
     attributes_only: bool = False
+    standing: bool = False
 
     @property
     def size(self) -> int:
@@ -124,7 +127,8 @@ class Materialiser:
             # What a swap displaced is the old file: where neither is there, it was between names.
             lost = [p for p in again if self._lstat(p) is None]
             with self._context.state.transaction():
-                roots.set_base(self._root, done)
+                # They stay to do: a conflict may stand there that this run would have remembered.
+                roots.refresh_base(self._root, done)
                 roots.drop_base(self._root, gone)
                 roots.drop_base(self._root, lost)
                 roots.take_up(self._root, again, self._root.pulled)
@@ -312,7 +316,7 @@ class Materialiser:
             bases.append((w.path, self._base(w, stat)))
         if bases:
             self._barrier()
-            self._context.state.roots.set_base(self._root, bases)
+            self._set_base(bases, done_for=directories)
 
     def _set_attributes(self, wanted: list[Wanted]) -> None:
         bases = []
@@ -335,7 +339,13 @@ class Materialiser:
                 continue
             bases.append((w.path, self._base(w, stat)))
         if bases:
-            self._context.state.roots.set_base(self._root, bases)
+            self._set_base(bases, done_for=wanted)
+
+    def _set_base(self, bases: list[tuple[RelPath, BaseEntry]], done_for: list[Wanted]) -> None:
+        roots = self._context.state.roots
+        with self._context.state.transaction():
+            roots.set_base(self._root, bases)
+            roots.wait(self._root, [w.path for w in done_for if w.standing])
 
     # Files and links
 
@@ -369,7 +379,7 @@ class Materialiser:
             bases = self._stat_placed(placed)
             self._barrier()
             with self._context.state.transaction():
-                roots.set_base(self._root, bases)
+                self._set_base(bases, done_for=batch)
                 roots.clear_intents(self._root)
             self.result.files += len(bases)
         finally:
@@ -546,8 +556,8 @@ class Materialiser:
 
     def _lstat(self, path: RelPath) -> Stat | None:
         try:
-            return self._files.lstat(self._local(path))
-        except (FileNotFoundError, NotADirectoryError):
+            return look(self._files, self._root.local, path)
+        except FileNotFoundError:
             return None
 
     def _local(self, path: RelPath) -> bytes:

@@ -32,7 +32,7 @@ from tcfs.sync.context import Context
 from tcfs.sync.materialise import Materialiser, Wanted, hash_file
 from tcfs.sync.planning import PlanBuilder
 from tcfs.sync.results import Action, Plan, Problem
-from tcfs.sync.scan import Scan, local_entry, unreadable
+from tcfs.sync.scan import Scan, local_entry, look, unreadable
 
 _ACTIONS: dict[PullAction, Action] = {
     PullAction.ADOPT: "adopt",
@@ -81,12 +81,14 @@ class Pull:
         self._files = context.host.files
         self.problems: list[Problem] = []
         self.decisions: list[Decision] = []
+        self._directories: set[RelPath] = set()
 
     # Deciding
 
     def decide(self) -> list[Decision]:
         """Look at every path that the fleet changed, and decide. Changes nothing."""
         history, root = self._context.state.history, self._root
+        self._directories.clear()
         touched, newest = history.touched(root.namespace, root.remote, root.pulled)
         changed = [relative_to(path, root.remote) for path in touched]
         paths = {path for path in changed if path is not None}
@@ -122,7 +124,11 @@ class Pull:
         if base is not None and change is LocalChange.MAYBE and content == base.content:
             dirty = False
         action = pull_action(head, base, content, dirty)
-        if action is PullAction.ADOPT and content is not None and head.version is not None:
+        # A push that found the fleet's bytes here remembered them with the time they had here.
+        same = action is PullAction.ADOPT or (
+            action is PullAction.NOTHING and change is LocalChange.NONE
+        )
+        if same and content is not None and head.version is not None:
             wanted = head.version.manifest.mtime_ns
             if entry is not None and entry.kind != "dir" and entry.mtime_ns != wanted:
                 action = PullAction.ATTRIBUTES
@@ -130,8 +136,8 @@ class Pull:
 
     def _look(self, path: RelPath) -> LocalEntry | None:
         try:
-            stat = self._files.lstat(self._local(path))
-        except (FileNotFoundError, NotADirectoryError):
+            stat = look(self._files, self._root.local, path, self._directories)
+        except FileNotFoundError:
             return None
         entry = local_entry(stat)
         if entry is None:
@@ -241,10 +247,9 @@ class Pull:
                     adopted.append((d.path, self._adopted(d)))
             elif d.action is PullAction.CONFLICT:
                 stale = d.base is None or set(d.base.ids).isdisjoint(d.head.ids)
+                # It stays to do until somebody settles it, so that a pull in mode auto finds it.
                 if not d.dirty and stale:
                     wanted.append(self._representative(d))
-                else:
-                    nothing.append(d.path)
             elif d.action is PullAction.SEND_FIRST:
                 self._set_aside(d, wanted, pulled)
             else:
@@ -296,6 +301,7 @@ class Pull:
             merge(v.manifest.vclock for v in group),
             version,
             d.entry,
+            standing=True,
         )
 
     def _set_aside(self, d: Decision, wanted: list[Wanted], pulled: Pulled) -> None:
