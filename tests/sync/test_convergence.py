@@ -11,7 +11,13 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tcfs.sync.results import Resolution
 from tests.sync.naive import NAMES, Device, NaiveFleet
@@ -174,8 +180,4 @@ class TwoDevicesAndAReader(Convergence):
 @pytest.mark.parametrize("machine", [Convergence, ThreeDevices, TwoDevicesAndAReader])
 @pytest.mark.timeout(0 if DEEP else 120)
 def test_devices_converge_and_lose_nothing(machine: type[Convergence]) -> None:
-    from hypothesis.stateful import run_state_machine_as_test
-
     run_state_machine_as_test(machine, settings=BOUNDED)
-
-
