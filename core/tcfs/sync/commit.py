@@ -164,8 +164,8 @@ class Committer:
             )
             take_up(context, sealed.header, sealed.hash, events, new.items())
             if self._root is not None:
-                context.state.roots.set_base(self._root, self._based)
-                context.state.roots.drop_base(self._root, self._unbased)
+                context.state.roots.refresh_base(self._root, self._based)
+                context.state.roots.forget_base(self._root, self._unbased)
             context.state.outbox.remove(entry)
         self._based, self._unbased = [], []
         self.segments.append(sealed.hash)
@@ -334,5 +334,5 @@ def _base_from(context: Context, root: Root, events: Sequence[ContentEvent]) -> 
         else:
             version = VersionId(device, event.counter)
             based.append((path, base_entry((version,), event.manifest, None)))
-    context.state.roots.set_base(root, based)
-    context.state.roots.drop_base(root, unbased)
+    context.state.roots.refresh_base(root, based)
+    context.state.roots.forget_base(root, unbased)

@@ -64,7 +64,8 @@ def recover(context: Context, root: Root) -> list[Problem]:
         # Neither old nor new is there: the crash came between the two names of a replaced file.
         lost = [path for path in again if bench.lstat(path) is None]
         with context.state.transaction():
-            roots.set_base(root, done)
+            # They stay to do: a conflict may stand there that this run would have remembered.
+            roots.refresh_base(root, done)
             roots.drop_base(root, [*gone, *lost])
             # Something else may be meant to stand where a path was removed.
             roots.take_up(root, again + gone, root.pulled)

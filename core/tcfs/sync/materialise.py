@@ -195,9 +195,7 @@ class _Run:
             bases.append((w.path, w.base(stat)))
         if directories:
             self._bench.barrier()
-            with self._bench.context.state.transaction():
-                self._roots.set_base(self._bench.root, bases)
-                self._roots.drop_intents(self._bench.root, [w.path for w in directories])
+            self._bench.done(bases, directories)
 
     def _set_attributes(self, wanted: list[Wanted]) -> None:
         if not wanted:
@@ -221,6 +219,4 @@ class _Run:
                 continue
             bases.append((w.path, w.base(stat)))
         self._bench.barrier()
-        with self._bench.context.state.transaction():
-            self._roots.set_base(self._bench.root, bases)
-            self._roots.drop_intents(self._bench.root, [w.path for w in wanted])
+        self._bench.done(bases, wanted)
