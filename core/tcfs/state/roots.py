@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 
 from tcfs.model.clock import VectorClock
-from tcfs.model.ids import NamespaceId, RelPath
+from tcfs.model.ids import DeviceId, NamespaceId, RelPath
 from tcfs.model.manifest import Kind
 from tcfs.model.paths import ROOT
 from tcfs.model.plan import BaseEntry
@@ -136,6 +136,16 @@ class Roots:
             run.executemany("DELETE FROM base WHERE root = ? AND path = ?", keys)
             run.executemany("DELETE FROM todo WHERE root = ? AND path = ?", keys)
             run.executemany("DELETE FROM intent WHERE root = ? AND path = ?", keys)
+
+    def forget_versions(self, root: Root, device: DeviceId, counter: int) -> None:
+        """Forget the base of paths that rest on what a device wrote after a counter."""
+        stale = [
+            path for path, entry in self.base(root).items() if entry.clock.get(device) > counter
+        ]
+        with self._db.transaction() as run:
+            run.executemany(
+                "DELETE FROM base WHERE root = ? AND path = ?", [(root.id, p) for p in stale]
+            )
 
     def _entry(self, row: tuple[Any, ...]) -> BaseEntry:
         # A tree pushed in one go has a clock per file; a tree pulled twice shares most of them.

@@ -191,13 +191,15 @@ def _estimate(manifest: SyncManifest) -> int:
 def next_place(context: Context, namespace: NamespaceId) -> Place:
     """Where this device's next segment stands."""
     heads = context.state.history.heads(namespace)
-    own = heads.pop(context.identity.device_id, None)
+    own = heads.get(context.identity.device_id)
+    seen = context.state.history.seen(namespace)
+    seen.pop(context.identity.device_id, None)
     return Place(
         namespace=namespace,
         seq=own.seq + 1 if own else 1,
         prev=own.hash if own else "",
         lamport=context.state.history.lamport(namespace) + 1,
-        seen=heads,
+        seen=seen,
         control=context.control_heads,
     )
 

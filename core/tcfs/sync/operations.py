@@ -61,6 +61,10 @@ def push(
     for namespace in dict.fromkeys(place.root.namespace for place in found):
         receive(context, namespace)
     context.require_writer()
+    if context.control.epochs_to_renew():
+        from tcfs.sync.control import renew
+
+        renew(context)
     pushes: list[Push] = []
     problems: list[Problem] = []
     for place in found:
