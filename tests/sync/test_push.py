@@ -161,7 +161,7 @@ def test_more_deletions_than_allowed_need_a_yes(world: World) -> None:
         anna.push(limits=Limits(max_delete=29, confirmed=True))
     assert len(anna.fleet.log(limit=1000).versions) == 40
 
-    assert anna.push(limits=Limits(max_delete=30)).plan.counts == {"delete": 30}
+    assert anna.push(limits=Limits(max_delete=30, confirmed=True)).plan.counts == {"delete": 30}
     with pytest.raises(LimitError):
         ben.pull()
     assert len(ben.contents()) == 40
