@@ -6,7 +6,7 @@ As in ``tcfs.sync.results``: paths are escaped text, sizes are bytes, times are 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from tcfs.sync import results as r
 
@@ -143,46 +143,3 @@ class JobAnswer:
     progress: JobProgress = field(default_factory=JobProgress)
     error: JobError = field(default_factory=JobError)
     result: SyncAnswer = field(default_factory=lambda: SyncAnswer("", "running"))
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceAnswer:
-    """This device, and the fleet it belongs to."""
-
-    device: r.Status
-    fleet: tuple[r.DeviceInfo, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class DaemonAnswer:
-    """Whether a background service runs."""
-
-    state: Literal["not running"]
-    message: str
-    socket: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class CredentialSource:
-    """One place that credentials may come from: that it exists, never what it holds."""
-
-    name: str
-    kind: Literal["identity", "store", "environment", "file"]
-    present: bool
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class CredentialAnswer:
-    """Where credentials come from, without any value."""
-
-    endpoint: str
-    sources: tuple[CredentialSource, ...]
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigAnswer:
-    """The settings in effect, without secrets, and where each came from."""
-
-    settings: dict[str, Any]

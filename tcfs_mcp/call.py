@@ -38,9 +38,6 @@ def run_call(options: argparse.Namespace) -> int:
 
 
 def _local(options: argparse.Namespace) -> dict[str, Any]:
-    from tcfs_mcp.schema import kinds
-    from tcfs_mcp.words import from_words
-
     spec = TOOLS.get(options.tool)
     door = Door(
         registry=TOOLS,
@@ -50,7 +47,12 @@ def _local(options: argparse.Namespace) -> dict[str, Any]:
         warn=_warn,
     )
     door.policy.check_tool(spec)
-    arguments = from_words(spec.name, kinds(spec), options.words, options.args)
+    arguments: dict[str, Any] = {}
+    if options.words or options.args:
+        from tcfs_mcp.schema import kinds
+        from tcfs_mcp.words import from_words
+
+        arguments = from_words(spec.name, kinds(spec), options.words, options.args)
     context = door.context(options.actor or os.environ.get("TCFS_ACTOR") or "call")
     with _interruptible(context.cancelled):
         return door.run(spec.name, arguments, context)

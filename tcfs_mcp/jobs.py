@@ -7,7 +7,7 @@ engine, and the same push or pull goes on from there.
 from __future__ import annotations
 
 import logging
-import secrets
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -125,7 +125,7 @@ class Jobs:
             BusyError: it is exclusive, and so is a job that is running.
         """
         job = Job(
-            id=secrets.token_hex(6),
+            id=os.urandom(6).hex(),
             tool=tool,
             exclusive=exclusive,
             started_at=time.time(),
@@ -173,10 +173,14 @@ class Jobs:
             )
         return job
 
+    def all(self) -> list[Job]:
+        """Jobs that can be asked for, the oldest first."""
+        with self._lock:
+            return list(self._jobs.values())
+
     def running(self) -> list[Job]:
         """Jobs that have not ended."""
-        with self._lock:
-            return [job for job in self._jobs.values() if not job.done()]
+        return [job for job in self.all() if not job.done()]
 
     def shutdown(self, seconds: float = 30.0) -> None:
         """Stop every job at its next step, and wait for that."""

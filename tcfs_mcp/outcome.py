@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import secrets
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,7 +52,7 @@ def error_json(error: BaseException, where: str) -> dict[str, Any]:
         data = render(error.to_json(), ERROR_BUDGET)
         data.pop("omitted")
         return data
-    number = secrets.token_hex(4)
+    number = os.urandom(4).hex()
     logger.error("unexpected error %s in %s", number, where, exc_info=error)
     return {
         "code": TcfsError.code,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from tcfs.errors import ToolError
@@ -16,9 +15,11 @@ class ToolSpec:
     """One tool: a typed Python function and what a caller should know before using it.
 
     The function takes a ``ToolContext`` and then its arguments; its docstring is the description
-    that assistants read, and the return type gives the schema of the answer.
+    that assistants read, and the return type gives the schema of the answer. It has the tool's
+    name, and is imported on first use: ``call`` pays for one tool only.
 
     Attributes:
+        module: where the function is.
         toolset: group that ``--tools`` and ``--exclude-tools`` know it by.
         read_only: it changes nothing.
         destructive: it may replace or remove something (whatever it is stays in the history).
@@ -27,15 +28,28 @@ class ToolSpec:
 
     name: str
     title: str
-    function: Callable[..., Any]
+    module: str
     toolset: str
     read_only: bool = False
     destructive: bool = False
     idempotent: bool = False
 
     @property
+    def function(self) -> Callable[..., Any]:
+        """The tool itself."""
+        found: Callable[..., Any] = getattr(import_module(self.module), self.name)
+        return found
+
+    @property
+    def takes_nothing(self) -> bool:
+        """Whether the tool has no arguments."""
+        return self.function.__code__.co_argcount == 1
+
+    @property
     def description(self) -> str:
         """What the tool does, for whoever chooses one."""
+        import inspect
+
         text = inspect.getdoc(self.function) or self.title
         return "\n\n".join(part.replace("\n", " ") for part in text.split("\n\n"))
 
@@ -54,6 +68,8 @@ class Registry:
         spec = self._specs.get(name)
         if spec is not None:
             return spec
+        import difflib
+
         near = difflib.get_close_matches(name.replace("-", "_"), self._specs, n=1, cutoff=0.5)
         hint = f"Did you mean {near[0]}?" if near else "List the tools with: tcfs-mcp tools"
         raise ToolError(f"unknown tool: {name[:100]!r}", remedy=hint)

@@ -118,7 +118,22 @@ def validate(spec: ToolSpec, arguments: Mapping[str, Any]) -> dict[str, Any]:
             remedy=usage(spec.name, model.model_fields),
             details={"problems": problems},
         ) from None
-    return {name: getattr(found, name) for name in model.model_fields}
+    values = {name: getattr(found, name) for name in model.model_fields}
+    for name, value in values.items():
+        if isinstance(value, str) and not _is_text(value):
+            raise UsageError(
+                f"{spec.name}: {name} holds half of a surrogate pair, which is no character",
+                remedy="Give the name as it was shown: bytes that are no text are written \\xNN.",
+            )
+    return values
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def kinds(spec: ToolSpec) -> dict[str, str]:

@@ -6,6 +6,7 @@ import functools
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import anyio
@@ -56,6 +57,14 @@ _QUESTION = "confirm_deletions"
 ToolAnswer = CallToolResult | InputRequiredResult
 
 
+@dataclass(frozen=True, slots=True)
+class Deletions:
+    """What a person is asked about: how many deletions, by which plan."""
+
+    number: int
+    plan: str
+
+
 class Confirmation(BaseModel):
     """What a person is asked when more files than usual would be deleted."""
 
@@ -104,28 +113,35 @@ class FleetServer(MCPServer[None]):
         try:
             return _succeeded(await self._run(name, arguments, context, approved))
         except LimitError as error:
-            count = self._may_ask(error, arguments, context, approved)
-            if not count:
+            wanted = self._may_ask(error, arguments, context, approved)
+            if wanted is None:
                 raise
-            question = f"{clean(error.message)} Delete {count} files?"
+            question = f"{clean(error.message)}. Delete {wanted.number} of them?"
             if is_version_at_least(context.protocol_version or "", _ASKS_IN_ANSWER):
-                return _ask_in_answer(question, count)
+                return _ask_in_answer(question, wanted)
             answer = await context.elicit(question, Confirmation)
             if answer.action != "accept" or not answer.data.go_on:
                 raise
-            return _succeeded(await self._run(name, arguments, context, count))
+            return _succeeded(await self._run(name, arguments, context, wanted))
 
     async def _run(
-        self, name: str, arguments: Mapping[str, Any], context: Context[None, Any], approved: int
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        context: Context[None, Any],
+        approved: Deletions | None,
     ) -> dict[str, Any]:
         """Run the tool in a thread, with progress on the way and the client's cancelling."""
         cancelled = Signal()
         relay = ProgressRelay(context.report_progress)
+        if approved is not None and approved.plan:
+            # The yes is to what was planned, not to what has become of it since.
+            arguments = {**arguments, "plan": arguments.get("plan") or approved.plan}
         call = self.door.context(
             self._actor or client_actor(context),
             progress=relay.tell,
             cancelled=cancelled,
-            approved_deletes=approved,
+            approved_deletes=approved.number if approved is not None else NOT_GIVEN,
         )
         answer: dict[str, Any] = {}
         failure: Exception | None = None
@@ -149,9 +165,9 @@ class FleetServer(MCPServer[None]):
         error: LimitError,
         arguments: Mapping[str, Any],
         context: Context[None, Any],
-        approved: int,
-    ) -> int:
-        """How many deletions a person may be asked about; 0 if that is not the way.
+        approved: Deletions | None,
+    ) -> Deletions | None:
+        """The deletions that a person may be asked about; None if that is not the way.
 
         An explicit ``max_delete`` was meant, and the operator's limit is not for a client to lift.
         """
@@ -162,12 +178,12 @@ class FleetServer(MCPServer[None]):
             not isinstance(count, int)
             or elicitation is None
             or (elicitation.form is None and elicitation.url is not None)
-            or approved != NOT_GIVEN
+            or approved is not None
             or arguments.get("max_delete", NOT_GIVEN) != NOT_GIVEN
             or 0 <= self.door.policy.max_delete < count
         ):
-            return 0
-        return count
+            return None
+        return Deletions(count, str(error.details.get("plan", "")))
 
 
 @asynccontextmanager
@@ -230,7 +246,7 @@ def _failed(error: BaseException, name: str) -> CallToolResult:
     return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
 
 
-def _ask_in_answer(question: str, count: int) -> InputRequiredResult:
+def _ask_in_answer(question: str, wanted: Deletions) -> InputRequiredResult:
     request = ElicitRequest(
         params=ElicitRequestFormParams(
             message=question, requested_schema=Confirmation.model_json_schema()
@@ -238,17 +254,17 @@ def _ask_in_answer(question: str, count: int) -> InputRequiredResult:
     )
     # The SDK seals the state and binds it to this very call.
     return InputRequiredResult(
-        input_requests={_QUESTION: request}, request_state=json.dumps({"deletions": count})
+        input_requests={_QUESTION: request}, request_state=json.dumps(asdict(wanted))
     )
 
 
-def _approved(context: Context[None, Any]) -> int:
-    """The number of deletions that a person agreed to in the round before; -1 for none."""
+def _approved(context: Context[None, Any]) -> Deletions | None:
+    """The deletions that a person agreed to in the round before. Raises LimitError."""
     if not context.request_state:
-        return NOT_GIVEN
+        return None
     answer = (context.input_responses or {}).get(_QUESTION)
-    if not isinstance(answer, ElicitResult) or answer.action != "accept":
+    accepted = isinstance(answer, ElicitResult) and answer.action == "accept"
+    content = answer.content if isinstance(answer, ElicitResult) else None
+    if not accepted or not content or content.get("go_on") is not True:
         raise LimitError("the person who was asked did not agree to the deletions")
-    if not (answer.content or {}).get("go_on"):
-        raise LimitError("the person who was asked did not agree to the deletions")
-    return int(json.loads(context.request_state)["deletions"])
+    return Deletions(**json.loads(context.request_state))

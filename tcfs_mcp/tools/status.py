@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from tcfs.model.paths import show, unshow
 from tcfs.sync import results as r
-from tcfs_mcp.answers import (
-    ConfigAnswer,
-    CredentialAnswer,
-    CredentialSource,
-    DaemonAnswer,
-    DeviceAnswer,
-)
 from tcfs_mcp.context import ToolContext
 
 if TYPE_CHECKING:
@@ -35,6 +29,49 @@ CREDENTIAL_VARIABLES = (
 )
 
 LOCAL = (b"/", b"./", b"../", b"~/")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceAnswer:
+    """This device, and the fleet it belongs to."""
+
+    device: r.Status
+    fleet: tuple[r.DeviceInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonAnswer:
+    """Whether a background service runs."""
+
+    state: Literal["not running"]
+    message: str
+    socket: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialSource:
+    """One place that credentials may come from: that it exists, never what it holds."""
+
+    name: str
+    kind: Literal["identity", "store", "environment", "file"]
+    present: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialAnswer:
+    """Where credentials come from, without any value."""
+
+    endpoint: str
+    sources: tuple[CredentialSource, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigAnswer:
+    """The settings in effect, without secrets, and where each came from."""
+
+    settings: dict[str, Any]
 
 
 def device_status(ctx: ToolContext) -> DeviceAnswer:
@@ -63,6 +100,8 @@ def sync_status(
     # The engine takes what exists here for a local path, wherever it is.
     if raw == b"~" or raw.startswith(LOCAL) or (b"\0" not in raw and os.path.lexists(raw)):
         raw = ctx.policy.local_path(path)
+    else:
+        raw = path.encode("utf-8", "surrogateescape")
     with ctx.fleet() as fleet:
         return fleet.path_status(raw)
 

@@ -7,12 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.sync.kit import World
+from tcfs.host import native
+from tests.sync.kit import Templates, World
+
+
+@pytest.fixture(scope="session")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Templates:
+    """Fleets to begin from."""
+    return Templates(tmp_path_factory.mktemp("templates"))
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    """A fleet without devices yet."""
-    made = World(tmp_path)
+def world(tmp_path: Path, templates: Templates, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """A fleet without devices yet. Its disk is not waited for: nobody pulls the plug here."""
+    monkeypatch.setattr(native, "full_fsync", lambda fd: None)
+    monkeypatch.setattr(native, "sync_volume", lambda fd: True)
+    made = World(tmp_path, templates)
     yield made
     made.close()

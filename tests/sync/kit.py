@@ -13,6 +13,7 @@ the mode), without ``.tcfs``; ``assert_same`` says which paths differ.
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -168,9 +169,13 @@ class Device:
     def fleet(self) -> Fleet:
         """The engine."""
         if self._fleet is None:
+            self.world.pristine = False
             self._fleet = session.open_fleet(
                 self.loaded, actor=self.actor, host=self.host, store=self.store
             )
+            # Nobody pulls the plug here.
+            database = self._fleet._context.state.database
+            database.connection.execute("PRAGMA synchronous = OFF")
         return self._fleet
 
     def close(self) -> None:
@@ -223,13 +228,43 @@ class Device:
         return self.fleet.sync(**options)
 
 
+class Templates:
+    """Fleets as they are when everybody has joined, so that not each test makes one anew."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._known: dict[tuple[str, ...], Path] = {}
+
+    def take(self, members: tuple[str, ...], world: World) -> None:
+        """Keep the store and the homes of a world."""
+        place = self._known[members] = self._directory / str(len(self._known))
+        self._copy(members, world.top, place)
+
+    def give(self, members: tuple[str, ...], world: World) -> bool:
+        """Put them in place in another world, if they are known."""
+        place = self._known.get(members)
+        if place is not None:
+            self._copy(members, place, world.top)
+        return place is not None
+
+    def _copy(self, members: tuple[str, ...], source: Path, target: Path) -> None:
+        names = ["store", *(f"{member.rpartition('-')[0]}/home" for member in members)]
+        for name in names:
+            shutil.rmtree(target / name, ignore_errors=True)
+            shutil.copytree(source / name, target / name, symlinks=True)
+
+
 class World:
     """A store and the devices that share it."""
 
-    def __init__(self, top: Path) -> None:
+    def __init__(self, top: Path, templates: Templates | None = None) -> None:
         self.top = top
         self.store_dir = top / "store"
         self.endpoint = self.store_dir.as_uri()
+        self.pristine = True
+        """Whether nothing but joining has happened."""
+        self._templates = templates
+        self._members: tuple[str, ...] = ()
         self._devices: list[Device] = []
 
     def device(
@@ -248,13 +283,25 @@ class World:
             settings: environment variables, such as ``TCFS_SYNC_CONFLICT_MODE="defer"``.
         """
         device = Device(self, name, settings, host)
-        if join and not self._devices:
-            session.init_fleet(device.loaded, name=name, host=host)
-        elif join:
-            code = self._devices[0].fleet.invite(role=role).code
-            session.enroll_fleet(device.loaded, name=name, invite=code, host=host)
+        if join:
+            self._join(device, role)
         self._devices.append(device)
         return device
+
+    def _join(self, device: Device, role: str) -> None:
+        members = (*self._members, f"{device.name}-{role}")
+        pristine, templates = self.pristine, self._templates
+        if not (pristine and templates and templates.give(members, self)):
+            if not self._devices:
+                session.init_fleet(device.loaded, name=device.name, host=device.host)
+            else:
+                code = self._devices[0].fleet.invite(role=role).code
+                session.enroll_fleet(device.loaded, name=device.name, invite=code, host=device.host)
+            if pristine and templates:
+                self.close()
+                templates.take(members, self)
+        self.pristine = pristine
+        self._members = members
 
     def devices(self, *names: str, **settings: Any) -> list[Device]:
         """Several devices with the same settings."""

@@ -243,7 +243,7 @@ def too_many(fleet: FakeFleet, asked: Any) -> None:
     if not (limits.confirmed and (limits.max_delete is None or limits.max_delete >= 25)):
         raise LimitError(
             "this push would delete 25 of 40 files",
-            details={"deletions": 25, "allowed": 20},
+            details={"deletions": 25, "allowed": 20, "plan": "ab" * 16},
         )
 
 
@@ -261,8 +261,10 @@ async def test_a_person_is_asked_about_many_deletions_and_a_yes_is_for_that_numb
     async with connected(door, era, elicitation_callback=yes) as client:
         result = await client.call_tool("push", {"local_path": "/a"})
     assert not result.is_error, result
-    assert asked == ["this push would delete 25 of 40 files Delete 25 files?"]
+    assert asked == ["this push would delete 25 of 40 files. Delete 25 of them?"]
     assert (fleet.limits[-1].max_delete, fleet.limits[-1].confirmed) == (25, True)
+    plans = [asked["plan"] for name, asked in fleet.calls if name == "push"]
+    assert plans == ["", "ab" * 16]
 
 
 @pytest.mark.parametrize(

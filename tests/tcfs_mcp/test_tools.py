@@ -100,6 +100,12 @@ def test_a_wrong_value_is_named_and_not_repeated(door: Door):
     assert "s3cret" not in json.dumps(caught.value.to_json())
 
 
+def test_half_of_a_surrogate_pair_is_a_usage_error(door: Door):
+    for name, argument in (("push", "local_path"), ("why", "path")):
+        with pytest.raises(UsageError, match=argument):
+            run(door, name, **{argument: "/a\ud800"})
+
+
 def test_an_unknown_tool_names_the_nearest(door: Door):
     with pytest.raises(ToolError) as caught:
         run(door, "device-statsu")
@@ -306,8 +312,9 @@ def test_config_show_tells_settings_and_where_they_come_from(door: Door):
 
 
 def test_a_remote_path_of_sync_status_is_not_taken_for_a_local_one(door: Door, fleet: FakeFleet):
-    run(door, "sync_status", path="docs/a.txt")
-    assert fleet.calls[0] == ("path_status", {"path": b"docs/a.txt"})
+    run(door, "sync_status", path="docs/caf\\xe9")
+    # As it was shown: the engine reads the escapes of remote paths.
+    assert fleet.calls[0] == ("path_status", {"path": b"docs/caf\\xe9"})
 
 
 def test_pages_of_conflicts_fit_and_together_show_each_once(door: Door, fleet: FakeFleet):

@@ -99,7 +99,7 @@ def create_repository(
     if identity.device_id not in view.state.devices:
         raise RepositoryError(
             f"the repository at {store.endpoint} was made by another device with this phrase",
-            remedy="Join it with: tcfs device recover",
+            remedy="Join it with: tcfs init --recover",
         )
     update_registry(
         store, lambda: load_control(store, repo=fmt.repo, root_key=fmt.root_public_key).state

@@ -23,6 +23,7 @@ from tcfs.model.ids import (
     VersionId,
 )
 from tcfs.model.manifest import HASH_SIZE, SyncManifest
+from tcfs.model.paths import MAX_NAME
 from tcfs.model.tree import Head, settle
 from tcfs.state.database import Database
 
@@ -30,7 +31,10 @@ _COLUMNS: Final = (
     "path, device, counter, live, lamport, seq, op, kind, file_hash, file_size, mode, mtime_ns,"
     " target, size_class, written_at, written_by, actor, moved_from, parents, clock, chunks, extra"
 )
-_BATCH: Final = 500
+_MANY: Final = 500
+"""Paths from which one walk over the tree is cheaper than a question for each."""
+_ABOVE_ALL: Final = b"\xff" * (MAX_NAME + 1)
+"""Greater than every path: no component is that long, and a slash is less."""
 
 
 class History:
@@ -216,11 +220,24 @@ class History:
         return _settle(path, [self._version(row) for row in rows])
 
     def heads_of(
-        self, namespace: NamespaceId, paths: Iterable[RelPath]
-    ) -> Iterator[tuple[RelPath, Head]]:
-        """The heads of many paths, in path order."""
-        for path in sorted(paths):
-            yield path, self.head(namespace, path)
+        self, namespace: NamespaceId, prefix: RelPath, paths: Iterable[RelPath]
+    ) -> Iterator[Head]:
+        """The heads of paths at and below a prefix, in path order; absent ones have no ids."""
+        wanted = sorted(paths)
+        if len(wanted) < _MANY:
+            for path in wanted:
+                yield self.head(namespace, path)
+            return
+        at = 0
+        for head in self.tree(namespace, prefix):
+            while at < len(wanted) and wanted[at] < head.path:
+                yield Head(wanted[at], (), (), VectorClock())
+                at += 1
+            if at < len(wanted) and wanted[at] == head.path:
+                yield head
+                at += 1
+        for path in wanted[at:]:
+            yield Head(path, (), (), VectorClock())
 
     def tree(self, namespace: NamespaceId, prefix: RelPath) -> Iterator[Head]:
         """The heads at and below a prefix in path order, deleted paths included."""
@@ -395,19 +412,21 @@ class History:
         rows = self._db.connection.execute(
             "SELECT DISTINCT path FROM version WHERE ns = ? AND live = 1 AND kind != 'tombstone'"
             " AND path >= ? AND path < ? ORDER BY path LIMIT ?",
-            (namespace, start, start + b"\xff" * 4, limit),
+            (namespace, start, start + _ABOVE_ALL, limit),
         ).fetchall()
         return [RelPath(path) for (path,) in rows]
 
 
 def below(prefix: RelPath) -> tuple[bytes, bytes]:
     """The range of paths strictly below a prefix; everything for the root."""
-    return (prefix + b"/", prefix + b"0") if prefix else (b"", b"\xff" * 8)
+    return (prefix + b"/", prefix + b"0") if prefix else (b"", _ABOVE_ALL)
 
 
 def parse_ids(text: str) -> tuple[VersionId, ...]:
     """Version ids from their JSON column."""
-    return tuple(VersionId(DeviceId(device), count) for device, count in orjson.loads(text))
+    if text == "[]":
+        return ()
+    return tuple([VersionId(DeviceId(device), count) for device, count in orjson.loads(text)])
 
 
 def dump_ids(ids: Iterable[VersionId]) -> str:

@@ -8,7 +8,7 @@ state takes it up.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from tcfs.content.address import ChunkAddress
@@ -96,12 +96,11 @@ class Committer:
         for draft in drafts:
             self._counter += 1
             version = VersionId(self._context.identity.device_id, self._counter)
-            manifest = replace(
-                draft.manifest,
-                vclock=draft.parents_clock.with_version(version),
-                written_by=self._writer.name,
-                written_at=self._now,
-                actor=self._context.actor,
+            manifest = draft.manifest.authored(
+                draft.parents_clock.with_version(version),
+                self._writer.name,
+                self._now,
+                self._context.actor,
             )
             self._events.append(ContentEvent(draft.op, self._counter, manifest, draft.moved_from))
             self._size += _estimate(manifest)
@@ -245,12 +244,18 @@ def take_up(
 
 
 def base_entry(
-    ids: Iterable[VersionId], manifest: SyncManifest, entry: LocalEntry | None
+    ids: Iterable[VersionId],
+    manifest: SyncManifest,
+    entry: LocalEntry | None,
+    clock: VectorClock | None = None,
 ) -> BaseEntry:
-    """The base for a path that holds these versions; without an entry its stat is not trusted."""
+    """The base for a path that holds these versions; without an entry its stat is not trusted.
+
+    ``clock`` is the merge of the versions' clocks, where they are not one version alone.
+    """
     return BaseEntry(
         ids=tuple(ids),
-        clock=manifest.vclock,
+        clock=clock if clock is not None else manifest.vclock,
         kind=manifest.kind,  # type: ignore[arg-type]
         size=entry.size if entry else manifest.file_size,
         mode=manifest.mode,

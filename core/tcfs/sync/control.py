@@ -1,14 +1,14 @@
-"""Changing the fleet: invites and revocations, by way of the outbox."""
+"""Changing the fleet: invites, revocations and policies, by way of the outbox."""
 
 from __future__ import annotations
 
-from tcfs.device.change import ControlChange, revoke
+from tcfs.device.change import ControlChange, prepare, require_admin, revoke
 from tcfs.device.epochs import NamespaceKeys
 from tcfs.device.invite import make_invite
 from tcfs.device.registry import update_registry
 from tcfs.errors import NotFoundError, UsageError
-from tcfs.ledger.control import load_control
-from tcfs.model.access import DeviceRecord, Role
+from tcfs.ledger.control import load_control, policy_event
+from tcfs.model.access import DeviceRecord, Role, Strategy
 from tcfs.model.event import ChainHead
 from tcfs.model.ids import CONTROL, NamespaceId
 from tcfs.state.index import OutboxEntry
@@ -135,6 +135,27 @@ def revoke_device(context: Context, name_or_id: str, *, reason: str) -> DeviceIn
     )
     publish_change(context, change)
     return device_info(context, context.control.devices[device.device_id])
+
+
+def set_strategy(context: Context, strategy: Strategy) -> None:
+    """Say how mode ``auto`` settles conflicts in this namespace, on every device.
+
+    Raises:
+        AccessError: this device is no admin.
+    """
+    refresh_control(context)
+    settle_outbox(context)
+    require_admin(context.view, context.identity.device_id)
+    change = prepare(
+        context.view,
+        context.format,
+        context.identity,
+        [policy_event(context.namespace, strategy)],
+        [],
+        entropy=context.host.entropy,
+        now=context.host.clock.now(),
+    )
+    publish_change(context, change)
 
 
 def device_info(context: Context, device: DeviceRecord) -> DeviceInfo:

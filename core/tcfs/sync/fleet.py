@@ -16,7 +16,7 @@ from tcfs.errors import (
     TcfsError,
     UsageError,
 )
-from tcfs.model.access import Role
+from tcfs.model.access import Role, Strategy
 from tcfs.model.conflict import SyncOutcome, compare
 from tcfs.model.ids import DeviceId, NamespaceId, RelPath
 from tcfs.model.paths import ROOT, show, unshow
@@ -484,6 +484,16 @@ class Fleet:
         with self._working() as context:
             return control.revoke_device(context, device, reason=reason)
 
+    def set_strategy(self, strategy: str) -> None:
+        """Say how mode ``auto`` settles conflicts in this namespace, on every device."""
+        if strategy not in get_args(Strategy):
+            raise UsageError(
+                f"not a strategy: {strategy!r}",
+                remedy=f"Choose one of {', '.join(get_args(Strategy))}.",
+            )
+        with self._working() as context:
+            control.set_strategy(context, strategy)  # type: ignore[arg-type]
+
     def phrase_pending(self) -> bool:
         """Whether nobody has confirmed the recovery phrase yet."""
         return phrase_entropy(self._loaded) is not None
@@ -511,7 +521,7 @@ class Fleet:
 
     def _remote(self, text: str) -> tuple[NamespaceId, RelPath]:
         """A remote path as a user or assistant gives it back: as it was shown."""
-        return places.parse(self._context, os.fsdecode(unshow(text)))
+        return places.parse(self._context, text)
 
     def _fresh(self) -> Context:
         """The context, with what others wrote, if the store can be reached and nobody works."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from tcfs.content.ingest import RefusedFile, SourceFile, StoredFile
@@ -92,7 +92,7 @@ class Push:
                 found.append(Candidate(path, change, entry, known))
         if only is None:
             for path, known in base.items():
-                if path not in entries and self._scan.sees(path):
+                if path not in entries and self._scan.sees(path, known.kind == "dir"):
                     found.append(Candidate(path, LocalChange.DELETED, None, known))
         found.sort(key=lambda candidate: candidate.path)
         return found
@@ -102,20 +102,14 @@ class Push:
         """How many paths the base has here."""
         return len(self._base)
 
-    @property
-    def deletions(self) -> int:
-        """How many paths this push would delete."""
-        return sum(c.change is LocalChange.DELETED for c in self.candidates)
-
     def plan(self) -> Plan:
         """What this push would do, by stat alone: content is read when it is done."""
         builder = PlanBuilder("push", self._namespace, self._root.remote)
-        inodes = {
-            (c.base.inode, c.base.size): c.path
-            for c in self.candidates
-            if c.change is LocalChange.DELETED and c.base is not None and c.base.kind == "file"
-        }
+        moves = self._moves()
+        old_paths = set(moves.values())
         for c in self.candidates:
+            if c.path in old_paths:
+                continue
             action: Action = {
                 LocalChange.NEW: "add",
                 LocalChange.MAYBE: "change",
@@ -123,10 +117,8 @@ class Push:
                 LocalChange.DELETED: "delete",
             }[c.change]  # type: ignore[assignment]
             moved = ""
-            if c.change is LocalChange.NEW and c.entry is not None and c.entry.size:
-                old = inodes.get((c.entry.inode, c.entry.size))
-                if old is not None:
-                    action, moved = "move", show(join(self._root.remote, old))
+            if c.path in moves:
+                action, moved = "move", show(join(self._root.remote, moves[c.path]))
             builder.add(
                 action,
                 show(join(self._root.remote, c.path)),
@@ -141,6 +133,21 @@ class Push:
         return builder.done(
             [f"skipped, neither file, directory nor symlink: {p}" for p in self._scan.skipped[:20]]
         )
+
+    def _moves(self) -> dict[RelPath, RelPath]:
+        """New paths that were renamed, by what a rename leaves as it was, to their old paths."""
+        gone = {
+            (c.base.inode, c.base.size, c.base.mtime_ns): c.path
+            for c in self.candidates
+            if c.change is LocalChange.DELETED and c.base is not None and c.base.kind == "file"
+        }
+        moves: dict[RelPath, RelPath] = {}
+        for c in self.candidates:
+            if gone and c.change is LocalChange.NEW and c.entry is not None and c.entry.size:
+                old = gone.pop((c.entry.inode, c.entry.size, c.entry.mtime_ns), None)
+                if old is not None:
+                    moves[c.path] = old
+        return moves
 
     def adopt(self) -> None:
         """Record the root, if it is new, or check that it is still what it was."""
@@ -211,7 +218,7 @@ class _Work:
                         rel_path=self._remote(c.path),
                         kind="dir",
                         vclock=VectorClock(),
-                        parents=(),
+                        parents=c.base.ids if c.base else (),
                         written_by="",
                         written_at=0,
                         mode=c.entry.mode,
@@ -235,7 +242,7 @@ class _Work:
                 rel_path=self._remote(c.path),
                 kind="symlink",
                 vclock=VectorClock(),
-                parents=(),
+                parents=c.base.ids if c.base else (),
                 written_by="",
                 written_at=0,
                 mtime_ns=entry.mtime_ns,
@@ -300,7 +307,7 @@ class _Work:
                 rel_path=self._remote(c.path),
                 kind="file",
                 vclock=VectorClock(),
-                parents=(),
+                parents=c.base.ids if c.base else (),
                 written_by="",
                 written_at=0,
                 file_hash=stored.file_hash,
@@ -383,7 +390,7 @@ class _Work:
                 rel_path=self._remote(path),
                 kind="tombstone",
                 vclock=VectorClock(),
-                parents=(),
+                parents=base.ids,
                 written_by="",
                 written_at=0,
             ),
@@ -451,10 +458,9 @@ def _draft_of(
     manifest: SyncManifest,
     local: tuple[RelPath, LocalEntry | None],
 ) -> Draft:
-    parents = base.ids if base else ()
     return Draft(
         op,  # type: ignore[arg-type]
-        replace(manifest, parents=parents),
+        manifest,
         base.clock if base else VectorClock(),
         local=local,
     )
