@@ -37,6 +37,7 @@ def recover(context: Context, root: Root) -> list[Problem]:
     try:
         leftovers = _list(bench.files, bench.temp)
         if not intents and not leftovers:
+            _remove(bench.files, bench.temp)
             return []
         done: list[tuple[RelPath, BaseEntry]] = []
         gone: list[RelPath] = []

@@ -200,6 +200,8 @@ def _explicit(
         if not rest and not places.exists(context, target):
             # Asked for by name, a root that is gone starts anew: with its base forgotten, nothing
             # that it no longer holds can be taken for deleted.
+            if not root.marker and not root.inode:
+                leftovers.recover(context, root)  # they lie beside a single file
             context.state.roots.remove(root)
             continue
         return Place(root, rest)
@@ -243,6 +245,8 @@ def pull(
     if not root.id:
         root = _new_root(context, root)
         made.adopt(root)
+        # An earlier run may have been cut off before it came to record the root.
+        problems += leftovers.recover(context, root)
     made.take_up()
     sent = _send_first(context, root, place.prefix, made)
     settled = _settle(context, root, made) if mode == "auto" and _may_write(context) else None

@@ -43,6 +43,7 @@ from tcfs.sync.context import Context
 from tcfs.sync.control import publish_change
 from tcfs.sync.fleet import Fleet
 from tcfs.sync.private_files import read_private, write_private
+from tcfs.sync.receive import settle_outbox
 from tcfs.sync.recovery import PHRASE, keep_phrase, phrase_entropy
 from tcfs.sync.results import InitResult
 
@@ -234,6 +235,7 @@ def recover_fleet(
         identity = _identity(loaded, host, name)
         context = _context(loaded, host, opened, identity, fmt, "recover")
         try:
+            settle_outbox(context)
             change = recover(
                 opened,
                 fmt,
