@@ -36,7 +36,8 @@ class LocalEntry:
 class BaseEntry:
     """What a source last materialised at a path: the versions, their content, and the file's stat.
 
-    ``ctime_ns`` is 0 where the stat is not to be trusted, so that content is compared instead.
+    ``ctime_ns`` is 0 where the stat is not to be trusted, so that content is compared instead; of a
+    directory, where it may stand on this disk alone: see ``on_this_disk_alone``.
     """
 
     ids: tuple[VersionId, ...]
@@ -55,6 +56,14 @@ class BaseEntry:
     def content(self) -> Content:
         """In the terms of ``SyncManifest.content``."""
         return (self.kind, self.file_hash, 0 if self.kind == "symlink" else self.mode, self.target)
+
+    @property
+    def on_this_disk_alone(self) -> bool:
+        """Whether this is a directory that a pull made or kept for what is in it.
+
+        The fleet has no such directory, or had none then: it was deleted there, or never written.
+        """
+        return self.kind == "dir" and self.ctime_ns == 0
 
 
 class LocalChange(Enum):

@@ -24,6 +24,7 @@ from tcfs.model.event import Version
 from tcfs.model.ids import RelPath, VersionId
 from tcfs.model.paths import join, parents, show
 from tcfs.model.plan import BaseEntry, LocalEntry
+from tcfs.model.tree import Head
 from tcfs.state.roots import Intent, Root
 from tcfs.sync.commit import base_entry
 from tcfs.sync.context import Context
@@ -232,15 +233,36 @@ class Materialiser:
             elif w.version is None:
                 base = roots.base_of(self._root, w.path)
                 if base is not None:
-                    # As far as the fleet goes this directory is no more; what lives in it is not
-                    # synced. Remembering that keeps the next push from bringing it back.
-                    kept.append((w.path, replace(base, ids=w.ids, clock=w.clock)))
+                    # As far as the fleet goes this directory is no more; what lives in it may not
+                    # be synced. Remembering that keeps the next push from bringing it back then.
+                    kept.append((w.path, replace(base, ids=w.ids, clock=w.clock, ctime_ns=0)))
+        gone += self._emptied(gone)
         self._barrier()
         with self._context.state.transaction():
             roots.drop_base(self._root, gone)
             roots.set_base(self._root, kept)
             roots.clear_intents(self._root)
         self._clear_temp()
+
+    def _emptied(self, gone: list[RelPath]) -> list[RelPath]:
+        """Remove directories above that stood on this disk alone, for what was in them."""
+        found = []
+        above = {directory for path in gone for directory in parents(path)}
+        for directory in sorted(above, reverse=True):
+            base = self._context.state.roots.base_of(self._root, directory)
+            if base is None or not base.on_this_disk_alone or not self._head(directory).absent:
+                continue
+            try:
+                self._files.rmdir(self._local(directory))
+            except OSError:
+                continue  # It is not empty, or not a directory any more: it stays.
+            self._known_directories.discard(directory)
+            found.append(directory)
+        return found
+
+    def _head(self, path: RelPath) -> Head:
+        remote = join(self._root.remote, path)
+        return self._context.state.history.head(self._root.namespace, remote)
 
     def _remove_one(self, w: Wanted) -> bool | None:
         """Remove one path. Returns whether it is gone; None if it could not be removed."""
@@ -530,10 +552,30 @@ class Materialiser:
                 continue
             try:
                 self._files.mkdir(self._local(directory), 0o777)
+                self._record_directory(directory)
             except FileExistsError:
                 if self._files.lstat(self._local(directory)).kind != "dir":
                     raise OSError(errno.ENOTDIR, "a file is in the way of its directory") from None
             self._known_directories.add(directory)
+
+    def _record_directory(self, path: RelPath) -> None:
+        """A directory that nothing in this pull asked for: remember that it is not the user's."""
+        stat = self._files.lstat(self._local(path))
+        head = self._head(path)
+        entry = BaseEntry(
+            ids=head.ids if head.absent else (),
+            clock=head.clock if head.absent else VectorClock(),
+            kind="dir",
+            size=0,
+            mode=stat.mode,
+            mtime_ns=stat.mtime_ns,
+            ctime_ns=0,
+            inode=stat.inode,
+            file_hash=b"",
+            target=b"",
+            size_class=0,
+        )
+        self._context.state.roots.refresh_base(self._root, [(path, entry)])
 
     def _unchanged(self, local: bytes, found: LocalEntry) -> bool:
         stat = self._files.lstat(local)
