@@ -72,18 +72,19 @@ def test_one_of_many_threads_holds_it_at_a_time(path):
 
 
 HOLDER = """
-import sys
+import os, sys
 from tcfs.host.lock import file_lock
 with file_lock(sys.argv[1].encode(), False):
-    print("held", flush=True)
+    if sys.argv[2] == "alone" or os.fork() == 0:
+        print("held", flush=True)
     sys.stdin.read()
 """
 
 
-def hold(path: bytes) -> subprocess.Popen[bytes]:
+def hold(path: bytes, *, forking: bool = False) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, path],
+        [sys.executable, "-c", HOLDER, path, "forking" if forking else "alone"],
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -131,17 +132,26 @@ def test_a_forked_child_neither_holds_nor_releases_the_lock(path):
 
 
 def test_a_child_that_leaves_the_context_it_was_forked_in_does_not_unlock(path):
-    with file_lock(path, False):
-        pid = -1
-        try:
-            with file_lock(path + b"2", False):
-                pid = os.fork()
-        finally:
+    pid = -1
+    try:
+        with file_lock(path, False):
+            pid = os.fork()
             if pid == 0:
-                os._exit(0)
-        os.waitpid(pid, 0)
-        with pytest.raises(BusyError), file_lock(path, False):
-            pass
+                raise SystemExit
+            os.waitpid(pid, 0)
+            with pytest.raises(BusyError), file_lock(path, False):
+                pass
+    finally:
+        if pid == 0:
+            os._exit(0)
+
+
+def test_a_child_that_outlives_a_killed_holder_does_not_keep_the_lock(path):
+    holder = hold(path, forking=True)
+    holder.kill()
+    holder.wait()
+    with file_lock(path, False):
+        holder.communicate()  # ends the child
 
 
 def test_a_symlink_in_place_of_the_lock_is_not_followed(path, tmp_path):

@@ -28,8 +28,8 @@ def process_id(_: object) -> int:
     return os.getpid()
 
 
-def fail_at_three(number: int) -> int:
-    if number == 3:
+def fail_from_three(number: int) -> int:
+    if number >= 3:
         raise LimitError("three", remedy="count on", details={"number": 3})
     return number
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.ledger.world import REPO, MemoryStore, device_id, record, signer
 
 from tcfs.device.phrase import SigningKey
 from tcfs.errors import IntegrityError
 from tcfs.ledger.claim import claim_key, make_claim, parse_claim
 from tcfs.ledger.control import (
     admit_event,
+    confirmations,
     control_segment,
     epoch_event,
     invite_event,
@@ -22,9 +22,11 @@ from tcfs.ledger.control import (
     revoke_event,
 )
 from tcfs.ledger.strict import canonical, parse_object
-from tcfs.model.access import ControlEntry, fold_control
+from tcfs.model.access import ControlEntry
 from tcfs.model.event import ChainHead
 from tcfs.model.ids import CONTROL, ROOT_DEVICE, DeviceId, NamespaceId, SegmentHash
+from tcfs.model.membership import fold_control
+from tests.ledger.world import REPO, MemoryStore, device_id, record, signer
 
 ROOT = SigningKey(ROOT_DEVICE, b"r" * 32)
 SPACE = NamespaceId("default")
@@ -46,11 +48,10 @@ class Admin:
         return self.view
 
     def say(self, *events, put=True):
-        if self.view is None:
-            self.read()
+        view = self.view or self.read()
         self.salts += 1
         sealed = control_segment(
-            self.view,
+            view,
             events,
             repo=REPO,
             signer=self.key,
@@ -123,6 +124,20 @@ def test_cached_segments_are_not_read_again_and_need_no_store():
     assert len(one.read(cached=first.fresh).fresh) == 1
 
 
+def test_what_does_not_verify_is_never_kept_and_a_damaged_cache_is_read_again():
+    store, _, (one,) = repository("admin")
+    sealed = one.say(admit_event(record(2)))
+    store.objects[sealed.key] = sealed.data[:-1] + b"x"
+    view = one.read()
+    assert sealed.key not in view.fresh
+    store.objects[sealed.key] = sealed.data
+    view = one.read(cached=view.fresh)
+    assert sealed.key in view.fresh
+    again = one.read(cached={sealed.key: b"damaged"})
+    assert again.state == view.state
+    assert again.fresh[sealed.key] == sealed.data
+
+
 def test_a_store_that_lost_a_revocation_is_a_finding_and_the_revocation_stays():
     store, _, (one, _) = repository("admin", "writer")
     sealed = one.say(revoke_event(device_id(2), {}, "lost"))
@@ -143,7 +158,7 @@ def test_a_device_that_was_never_admitted_says_nothing():
 
 
 def test_a_writer_may_not_change_who_belongs():
-    store, _, (_, two) = repository("admin", "writer")
+    _store, _, (_, two) = repository("admin", "writer")
     two.say(admit_event(record(3, "admin")))
     view = two.read()
     assert device_id(3) not in view.state.devices
@@ -158,7 +173,7 @@ def test_another_root_key_reads_nothing():
 
 
 def test_a_forked_admin_chain_is_frozen_and_its_segments_stay_known():
-    store, _, (one, two) = repository("admin", "admin")
+    _store, _, (one, two) = repository("admin", "admin")
     mine = one.say(admit_event(record(3)))
     theirs = one.say(admit_event(record(4)))
     view = two.read()
@@ -169,7 +184,7 @@ def test_a_forked_admin_chain_is_frozen_and_its_segments_stay_known():
 
 
 def test_a_revoked_admin_cannot_speak_from_the_past():
-    store, _, (one, two) = repository("admin", "admin")
+    _store, _, (one, two) = repository("admin", "admin")
     # Device 2 keeps what it read before the revocation, so its Lamport time is below that.
     one.say(policy_event(SPACE, "merge"))
     one.read()
@@ -183,7 +198,7 @@ def test_a_revoked_admin_cannot_speak_from_the_past():
 
 
 def test_of_two_admins_who_revoke_each_other_the_earlier_one_stays():
-    store, _, (one, two) = repository("admin", "admin")
+    _store, _, (one, two) = repository("admin", "admin")
     two.say(revoke_event(device_id(1), {}, ""))
     one.say(revoke_event(device_id(2), {}, ""))
     state = one.read().state
@@ -191,14 +206,14 @@ def test_of_two_admins_who_revoke_each_other_the_earlier_one_stays():
 
 
 def test_the_root_outranks_every_admin():
-    store, root, (one, _) = repository("admin", "admin")
+    _store, root, (one, _) = repository("admin", "admin")
     one.say(revoke_event(device_id(2), {}, ""))
     root.say(revoke_event(device_id(1), {}, ""))
     assert [d.device_id for d in root.read().state.active()] == [device_id(2)]
 
 
 def test_of_a_device_revoked_twice_at_once_the_earlier_cut_of_each_chain_stands():
-    store, _, (one, two, _) = repository("admin", "admin", "writer")
+    _store, _, (one, two, _) = repository("admin", "admin", "writer")
     low, high = ChainHead(3, SegmentHash("a" * 64)), ChainHead(5, SegmentHash("b" * 64))
     other = NamespaceId("other")
     one.say(revoke_event(device_id(3), {SPACE: high, other: low}, ""))
@@ -207,7 +222,7 @@ def test_of_a_device_revoked_twice_at_once_the_earlier_cut_of_each_chain_stands(
 
 
 def test_two_admins_who_revoke_others_at_once_leave_an_epoch_to_renew():
-    store, _, (one, two, *_) = repository("admin", "admin", "writer", "writer")
+    _store, _, (one, two, *_) = repository("admin", "admin", "writer", "writer")
     ids = [device_id(number) for number in (1, 2, 3, 4)]
     one.say(revoke_event(ids[2], {}, ""), epoch_event(SPACE, E2, b"d" * 32, [*ids[:2], ids[3]]))
     two.say(revoke_event(ids[3], {}, ""), epoch_event(SPACE, E3, b"e" * 32, ids[:3]))
@@ -219,7 +234,7 @@ def test_two_admins_who_revoke_others_at_once_leave_an_epoch_to_renew():
 
 
 def test_a_role_rises_and_does_not_sink():
-    store, root, (one, _) = repository("admin", "writer")
+    _store, _root, (one, _) = repository("admin", "writer")
     one.say(admit_event(record(2, "admin")))
     one.read()
     one.say(admit_event(record(2, "reader")))
@@ -229,7 +244,7 @@ def test_a_role_rises_and_does_not_sink():
 
 
 def test_a_device_id_is_taken_once_and_never_comes_back_after_a_revocation():
-    store, root, (one, _) = repository("admin", "writer")
+    _store, _root, (one, _) = repository("admin", "writer")
     one.say(admit_event(record(2, "admin", sign_key=b"x" * 32)))
     one.read()
     one.say(revoke_event(device_id(2), {}, ""))
@@ -313,6 +328,62 @@ def test_a_claim_that_a_newer_epoch_did_not_know_is_void_and_its_device_still_ve
     assert set(state.devices) == {device_id(1)}
     assert state.sign_key(device_id(2)) == signer(2).public_key
     assert state.claimed == {}
+
+
+def test_a_device_that_was_revoked_soon_after_its_claim_is_revoked_and_not_void():
+    store, _, (one,) = repository("admin")
+    one.say(invite())
+    store.put(claim_key(INVITE.device_id), claim_of(2))
+    one.read()
+    cut = {SPACE: ChainHead(3, SegmentHash("a" * 64))}
+    one.say(revoke_event(device_id(2), cut, ""), epoch_event(SPACE, E2, b"d" * 32, [device_id(1)]))
+    state = one.read().state
+    assert state.devices[device_id(2)].cut == cut
+    assert not state.refused
+
+
+@pytest.mark.parametrize("forged", [claim_of(3), claim_of(2, sign_key=signer(3).public_key)])
+def test_a_confirmed_claim_cannot_be_replaced_by_another(forged):
+    if b"device-2" in forged:
+        # The same device id with a key of the forger's own.
+        forged = make_claim(
+            repo=REPO,
+            invite_id=INVITE.device_id,
+            invite=INVITE,
+            device=record(2, sign_key=signer(3).public_key),
+            signer=signer(3),
+            now=5,
+        )
+    store, _, (one,) = repository("admin")
+    one.say(invite())
+    store.put(claim_key(INVITE.device_id), claim_of(2))
+    state = one.read().state
+    assert state.unconfirmed == (INVITE.device_id,)
+    one.say(*confirmations(state))
+    expected = one.read().state
+    assert expected.unconfirmed == ()
+    assert confirmations(expected) == []
+    for data in (forged, None):
+        store.objects.pop(claim_key(INVITE.device_id))
+        if data:
+            store.put(claim_key(INVITE.device_id), data)
+        state = one.read().state
+        assert state.devices == expected.devices
+        assert state.claimed == expected.claimed
+        store.put(claim_key(INVITE.device_id), claim_of(2))
+
+
+def test_a_void_claim_is_not_revived_by_a_confirmation():
+    store, _, (one, two) = repository("admin", "admin")
+    one.say(invite())
+    store.put(claim_key(INVITE.device_id), claim_of(3))
+    two.read()
+    one.read()
+    one.say(epoch_event(SPACE, E2, b"d" * 32, [device_id(1), device_id(2)]))
+    two.say(*confirmations(two.view.state))
+    state = one.read().state
+    assert device_id(3) not in state.devices
+    assert device_id(3) in state.void
 
 
 def test_a_claim_that_the_newer_epoch_lists_stays():

@@ -5,10 +5,19 @@ from __future__ import annotations
 import hmac
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from blake3 import blake3
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from tcfs.content.seal import Cipher
+from tcfs.errors import AccessError, IntegrityError, LimitError
+from tcfs.ledger.header import encode_header, parse_header
+from tcfs.ledger.keys import key_of, parse_key
+from tcfs.ledger.segment import Place, SegmentDraft, open_segment, seal_segment
+from tcfs.model.event import ChainHead, ContentEvent
+from tcfs.model.ids import CONTROL, SegmentHash, StoreKey
 from tests.ledger.world import (
     EPOCH,
     REPO,
@@ -21,24 +30,22 @@ from tests.ledger.world import (
     signer,
 )
 
-from tcfs.content.seal import Cipher
-from tcfs.errors import AccessError, IntegrityError, LimitError
-from tcfs.ledger.header import encode_header, parse_header
-from tcfs.ledger.keys import key_of, parse_key
-from tcfs.ledger.segment import Place, SegmentDraft, open_segment, seal_segment
-from tcfs.model.event import ChainHead, ContentEvent
-from tcfs.model.ids import CONTROL, SegmentHash, StoreKey
-
 ONE = signer(1)
 PLACE = Place(SPACE, 1, "", 1, {}, {})
 EVENT = ContentEvent(
     "write", 1, manifest(b"a.txt", {ONE.device_id: 1}, chunks=(chunk(1),), file_size=10)
 )
-DRAFT = SegmentDraft(PLACE, 1_700_000_000, (EVENT,), (), {chunk(1): address(1)}, b"a small pack")
+DRAFT = SegmentDraft(
+    PLACE,
+    1_700_000_000,
+    (EVENT,),
+    addresses={chunk(1): address(1)},
+    inline_pack=b"a small pack",
+)
 
 
 def seal(draft=DRAFT, by=ONE, **changes):
-    options = {
+    options: dict[str, Any] = {
         "repo": REPO,
         "salt": b"s" * 32,
         "keyring": Ring(),
@@ -49,7 +56,7 @@ def seal(draft=DRAFT, by=ONE, **changes):
 
 
 def reopen(key, data, **changes):
-    options = {
+    options: dict[str, Any] = {
         "repo": REPO,
         "sign_key": ONE.public_key,
         "encryption": True,
@@ -98,10 +105,24 @@ def test_a_segment_put_together_by_hand_as_the_format_says_is_read():
     body = b"\0" + ChaCha20Poly1305(key).encrypt(bytes(12), plain, aad)
     header = json.dumps(
         {
-            **{"format": 1, "repo": str(REPO), "namespace": "default", "device": ONE.device_id},
-            **{"seq": 1, "prev": "", "lamport": 1, "epoch": EPOCH, "salt": "73" * 32, "cipher": 2},
-            **{"seen": {}, "control": {}, "first": 3, "last": 3, "pack": None, "written_at": 0},
-            **{"body_size": len(body), "body_hash": blake3(body).hexdigest()},
+            "format": 1,
+            "repo": str(REPO),
+            "namespace": "default",
+            "device": ONE.device_id,
+            "seq": 1,
+            "prev": "",
+            "lamport": 1,
+            "epoch": EPOCH,
+            "salt": "73" * 32,
+            "cipher": 2,
+            "seen": {},
+            "control": {},
+            "first": 3,
+            "last": 3,
+            "pack": None,
+            "written_at": 0,
+            "body_size": len(body),
+            "body_hash": blake3(body).hexdigest(),
         },
         indent=1,
     ).encode()
@@ -181,7 +202,8 @@ def test_a_body_is_bound_to_its_device_seq_and_salt():
     # Signed anew by the device itself, so that only the AEAD can tell.
     sealed = seal(replace(DRAFT, inline_pack=None))
     body = sealed.data[-sealed.header.body_size :]
-    for changes in ({"seq": 2, "prev": "0" * 64}, {"salt": b"t" * 32}):
+    tries: list[dict[str, Any]] = [{"seq": 2, "prev": "0" * 64}, {"salt": b"t" * 32}]
+    for changes in tries:
         raw = encode_header(replace(sealed.header, **changes))
         data = b"".join(
             (
@@ -224,8 +246,9 @@ def raw_segment(header: bytes, body: bytes = b"\0") -> tuple[StoreKey, bytes]:
 
 def test_a_signed_header_with_a_field_of_the_wrong_kind_is_refused():
     good = json.loads(encode_header(seal().header))
+    wrong: list[Any] = [None, [], {}, -1, 2**70, "x", True, 1.5, "\ud800"]
     for name in good:
-        for bad in (None, [], {}, -1, 2**70, "x", True, 1.5, "\ud800"):
+        for bad in wrong:
             if (name == "pack" and bad is None) or (name in ("seen", "control") and bad == {}):
                 continue
             key, data = raw_segment(json.dumps(good | {name: bad}).encode())

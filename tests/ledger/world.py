@@ -28,7 +28,16 @@ from tcfs.ledger.segment import (
 from tcfs.model.access import ControlState, DeviceRecord, Role
 from tcfs.model.clock import VectorClock
 from tcfs.model.event import ChainHead, ContentEvent
-from tcfs.model.ids import ChunkId, DeviceId, EpochId, NamespaceId, PackId, RelPath, VersionId
+from tcfs.model.ids import (
+    ChunkId,
+    DeviceId,
+    EpochId,
+    NamespaceId,
+    PackId,
+    RelPath,
+    StoreKey,
+    VersionId,
+)
 from tcfs.model.manifest import SyncManifest
 from tcfs.store.base import (
     ALWAYS,
@@ -38,6 +47,7 @@ from tcfs.store.base import (
     ObjectInfo,
     ObjectMissing,
     PreconditionFailed,
+    check_key,
 )
 
 REPO = UUID("11111111-2222-4333-8444-555555555555")
@@ -60,7 +70,7 @@ class MemoryStore:
 
     def get(self, key):
         with self._lock:
-            self.gets.append(key)
+            self.gets.append(check_key(key))
             if key not in self.objects:
                 raise ObjectMissing(f"no object {key}")
             return self.objects[key]
@@ -69,6 +79,7 @@ class MemoryStore:
         return self.get(key)[offset : offset + length]
 
     def put(self, key, data, condition: Condition = ALWAYS):
+        check_key(key)
         with self._lock:
             if self.crash_after is not None:
                 if self.crash_after == 0:
@@ -89,7 +100,7 @@ class MemoryStore:
 
     def list(self, prefix, after="") -> Iterator[ObjectInfo]:
         with self._lock:
-            found = [ObjectInfo(k, len(v), etag(v)) for k, v in self.objects.items()]
+            found = [ObjectInfo(StoreKey(k), len(v), etag(v)) for k, v in self.objects.items()]
         return iter([info for info in found if info.key.startswith(prefix) and info.key > after])
 
     def list_dirs(self, prefix):

@@ -82,7 +82,9 @@ def manifests(draw, path: RelPath | None = None) -> SyncManifest:
 def events(draw) -> ContentEvent:
     """Any event that a writer could say."""
     manifest = draw(manifests())
-    op: Op = "delete" if manifest.kind == "tombstone" else draw(st.sampled_from(("write", "setattr")))
+    op: Op = (
+        "delete" if manifest.kind == "tombstone" else draw(st.sampled_from(("write", "setattr")))
+    )
     return ContentEvent(op, draw(st.integers(1, 2**63 - 1)), manifest, draw(st.none() | rel_paths))
 
 

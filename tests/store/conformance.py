@@ -155,7 +155,7 @@ class StoreConformance:
         assert store.get_range(KEY, 9, 1) == b"9"
         assert store.get_range(KEY, 4, 0) == b""
 
-    @pytest.mark.parametrize(("offset", "length"), [(0, 11), (9, 2), (10, 1), (500, 1)])
+    @pytest.mark.parametrize(("offset", "length"), [(0, 11), (9, 2), (10, 1), (11, 0), (500, 1)])
     def test_a_range_past_the_end_is_an_error_and_never_shorter(self, store, offset, length):
         store.put(KEY, b"0123456789")
         with pytest.raises(StoreError) as caught:

@@ -18,7 +18,13 @@ from tcfs.device.format import RepositoryFormat
 from tcfs.device.identity import DeviceIdentity
 from tcfs.errors import AccessError, NotFoundError, UsageError
 from tcfs.host.base import Entropy
-from tcfs.ledger.control import ControlView, control_segment, epoch_event, revoke_event
+from tcfs.ledger.control import (
+    ControlView,
+    confirmations,
+    control_segment,
+    epoch_event,
+    revoke_event,
+)
 from tcfs.ledger.segment import SealedSegment, Signer
 from tcfs.model.access import DeviceRecord
 from tcfs.model.event import ChainHead
@@ -61,10 +67,13 @@ def prepare(
     entropy: Entropy,
     now: float,
 ) -> ControlChange:
-    """The change that these events make. ``now`` in unix seconds."""
+    """The change that these events make. ``now`` in unix seconds.
+
+    The uses of invites that were seen so far are confirmed along with it.
+    """
     segment = control_segment(
         view,
-        events,
+        [*confirmations(view.state), *events],
         repo=fmt.repo,
         signer=signer,
         salt=entropy.token(32),

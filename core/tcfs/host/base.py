@@ -96,7 +96,8 @@ class FileSystem(Protocol):
     def rename_new(self, source: bytes, target: bytes) -> None:
         """Rename, atomically, only if ``target`` does not exist (``FileExistsError``).
 
-        ``OSError(ENOTSUP)`` where a file cannot be renamed in that way.
+        ``OSError(ENOTSUP)`` where a file cannot be renamed in that way. Where case is ignored, a
+        name that differs from ``source`` in case alone exists: use ``rename``.
         """
         ...
 

@@ -44,7 +44,7 @@ class Worker:
     def __init__(self) -> None:
         import subprocess  # not at the top: the child, which is to start fast, has no use for it
 
-        if not sys.executable:
+        if not sys.executable or getattr(sys, "frozen", False):  # embedded, or packed into one file
             raise LocalFileError(
                 "there is no Python interpreter to start workers with",
                 remedy="Set the number of workers to 1.",

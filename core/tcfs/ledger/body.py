@@ -32,15 +32,14 @@ _COUNT = struct.Struct(">I")
 
 
 class Body(NamedTuple):
-    """A content segment's body.
+    """A content segment's body: its events, and the addresses of chunks that are new in it.
 
-    ``addresses`` are those of chunks that are new in it; ``packs`` all that it names, which may be
-    more than the addresses lie in.
+    ``packs`` are all that the segment commits, those of the addresses among them.
     """
 
     events: tuple[ContentEvent, ...]
     addresses: list[tuple[ChunkId, ChunkAddress]]
-    packs: tuple[PackId, ...]
+    packs: tuple[PackId, ...] = ()
 
 
 def encode_event(event: ContentEvent) -> bytes:
@@ -51,12 +50,13 @@ def encode_event(event: ContentEvent) -> bytes:
 def encode_body(
     events: Sequence[ContentEvent],
     addresses: Mapping[ChunkId, ChunkAddress],
-    named: Sequence[PackId] = (),
+    extra_packs: Iterable[PackId] = (),
 ) -> bytes:
     """The plaintext of a content segment's body.
 
     Only the addresses of chunks that the events name are taken; a chunk without one is known to
-    readers from an earlier segment. ``named`` are packs to name besides those of the addresses.
+    readers from an earlier segment. ``extra_packs`` are committed whether or not an address lies in
+    them, so that they are no orphans.
 
     Raises:
         ValueError: an address lies in no possible pack, or there are more than 65,535 packs.
@@ -65,10 +65,8 @@ def encode_body(
     distinct = _distinct(events)
     found = [addresses.get(chunk) for chunk in distinct]
     rows = [address for address in found if address is not None]
-    packs = {
-        pack: number
-        for number, pack in enumerate(dict.fromkeys([*(row[0] for row in rows), *named]))
-    }
+    named = dict.fromkeys(chain((row[0] for row in rows), extra_packs))
+    packs = {pack: number for number, pack in enumerate(named)}
     if len(packs) > MAX_PACKS:
         raise ValueError("the addresses of a segment name too many packs")
     columns = [tuple(column) for column in zip(*rows, strict=True)][1:] if rows else [()] * 4
@@ -124,9 +122,8 @@ def decode_body(data: bytes | bytearray | memoryview) -> Body:
         raise IntegrityError("a segment's table has an address that no pack can hold")
     rows = zip([pack_ids[number] for number in numbers], *columns, strict=True)
     addresses = starmap(ChunkAddress, rows)
-    return Body(
-        events, list(zip(compress(distinct, mask), addresses, strict=True)), tuple(pack_ids)
-    )
+    found = list(zip(compress(distinct, mask), addresses, strict=True))
+    return Body(events, found, tuple(pack_ids))
 
 
 def decode_control_body(data: bytes | bytearray | memoryview) -> tuple[dict[str, Any], ...]:

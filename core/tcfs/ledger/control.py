@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from blake3 import blake3
+
 from tcfs.errors import AccessError, IntegrityError
 from tcfs.ledger.chain import Finding, KnownSegment, next_place
 from tcfs.ledger.claim import CLAIMS_PREFIX, claim_key, parse_claim
@@ -31,10 +33,10 @@ from tcfs.model.access import (
     ControlState,
     DeviceRecord,
     Invite,
-    fold_control,
 )
 from tcfs.model.event import ChainHead
 from tcfs.model.ids import CONTROL, ROOT_DEVICE, DeviceId, StoreKey
+from tcfs.model.membership import fold_control
 from tcfs.store.base import BlobStore, ETag, ObjectInfo, ObjectMissing
 
 
@@ -46,7 +48,8 @@ class ControlView:
         heads: accepted heads of the control chains.
         known: what to know of each accepted segment, to append after them.
         verified: every control segment whose signature held, those past a fork included.
-        fresh: objects that were read from the store and are not in the cache yet.
+        fresh: verified objects that were read from the store and are not in the cache yet. What
+            does not verify is read again each time, since it may have been damaged on its way.
         findings: whatever is not as it should be.
     """
 
@@ -80,7 +83,7 @@ def load_control(
     Raises:
         StoreError: the store failed.
     """
-    objects = dict(cached or {})
+    objects = {key: data for key, data in (cached or {}).items() if _whole(key, data)}
     fresh: dict[StoreKey, bytes] = {}
     findings: list[Finding] = []
     if store is not None:
@@ -106,13 +109,14 @@ def load_control(
         learned[ROOT_DEVICE] = root_key
         believed, doubts = reader.claims(state.invites)
         if learned == keys and believed == claims:
+            trusted = reader.believed(keys)
             strangers = [_stranger(name) for name in sorted(reader.devices - keys.keys())]
             return ControlView(
                 state=state,
                 heads=result.heads,
                 known=result.known,
                 verified=reader.verified(keys),
-                fresh=fresh,
+                fresh={key: data for key, data in fresh.items() if key in trusted},
                 findings=(*findings, *doubts, *strangers, *result.findings),
             )
         keys, claims = learned, believed
@@ -184,6 +188,12 @@ class _Reader:
                 doubts.append(_doubt(claim.message))
         return found, doubts
 
+    def believed(self, keys: Mapping[DeviceId, bytes]) -> set[StoreKey]:
+        """The keys of the objects whose signatures hold."""
+        places = self.verified(keys)
+        found = {key for key in self._objects if _place(key) in places}
+        return found | {key for (key, _), claim in self._read.items() if isinstance(claim, Claim)}
+
     def _open(self, key: StoreKey, data: bytes) -> Segment:
         device = parse_key(key).device
         sign_key = self._keys.get(device)
@@ -225,6 +235,20 @@ def _entries(segments: Iterable[Segment]) -> list[ControlEntry]:
         for segment in segments
         for i, event in enumerate(segment.control_events)
     ]
+
+
+def _whole(key: StoreKey, data: bytes) -> bool:
+    """Whether what was cached under a segment's key is still what the key names."""
+    place = _place(key)
+    return place is None or blake3(data).hexdigest() == place[1].hash
+
+
+def _place(key: StoreKey) -> tuple[DeviceId, ChainHead] | None:
+    try:
+        ref = parse_key(key)
+    except IntegrityError:
+        return None
+    return ref.device, ChainHead(ref.seq, ref.hash)
 
 
 def _vanished(key: StoreKey) -> Finding:
@@ -272,9 +296,23 @@ def control_segment(
     return seal_segment(draft, repo=repo, signer=signer, salt=salt)
 
 
-def admit_event(device: DeviceRecord) -> dict[str, Any]:
-    """A device belongs to the repository, with its role."""
-    return {"op": "admit", "device": device.to_json()}
+def admit_event(device: DeviceRecord, invite_id: str | None = None) -> dict[str, Any]:
+    """A device belongs to the repository, with its role; ``invite_id`` if it used that invite."""
+    data = {"op": "admit", "device": device.to_json()}
+    return data if invite_id is None else data | {"invite_id": invite_id}
+
+
+def confirmations(state: ControlState) -> list[dict[str, Any]]:
+    """The events that confirm who used which invite.
+
+    A claim is signed with the invite's key, which whoever has seen the code holds. Until an admin
+    confirmed it, such a person who can write to the store could put another in its place.
+    """
+    return [
+        admit_event(device, invite_id)
+        for invite_id in state.unconfirmed
+        if (device := state.devices.get(state.claimed[invite_id])) and not device.revoked
+    ]
 
 
 def invite_event(

@@ -6,7 +6,7 @@ its place in the chain and in causal order is for ``tcfs.ledger.fetch``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -87,8 +87,7 @@ class SegmentDraft:
         events: content events; empty in a control segment.
         control_events: JSON values of control events; empty elsewhere.
         addresses: where the events' chunks lie, as far as readers do not know it yet.
-        packs: packs to name beside those that the addresses lie in: written for this segment, so
-            that they are no orphans once it exists.
+        packs: packs to commit although no address may lie in them.
         inline_pack: a whole pack of at most 256 KiB that travels inside.
         written_at: unix seconds, for people.
     """
@@ -98,7 +97,7 @@ class SegmentDraft:
     events: Sequence[ContentEvent] = ()
     control_events: Sequence[Mapping[str, Any]] = ()
     addresses: Mapping[ChunkId, ChunkAddress] = field(default_factory=dict, repr=False)
-    packs: Sequence[PackId] = ()
+    packs: Sequence[PackId] = field(default=(), repr=False)
     inline_pack: bytes | None = field(default=None, repr=False)
 
 
@@ -124,7 +123,8 @@ class Segment:
     Attributes:
         size: bytes of the object.
         addresses: where chunks lie that are new in it.
-        packs: all packs that it names.
+        packs: all that it commits, those of the addresses among them; not the inline one unless
+            an address lies in it.
         inline_pack: the bytes of the pack that travels inside; its id is verified.
     """
 
@@ -166,7 +166,9 @@ def seal_segment(
     """
     place = draft.place
     control = place.namespace == CONTROL
-    if control != bool(draft.control_events) or (control and (draft.events or draft.addresses)):
+    if control != bool(draft.control_events) or (
+        control and (draft.events or draft.addresses or draft.packs)
+    ):
         raise ValueError("content and control events do not share a segment")
     if (control and cipher is not Cipher.NONE) or (cipher is Cipher.NONE) != (keyring is None):
         raise ValueError("a control segment is not sealed, any other as its key ring says")
@@ -228,7 +230,7 @@ def open_segment(
     repo: UUID,
     sign_key: bytes,
     encryption: bool,
-    keyring: KeyRing | None,
+    keyring: KeyRing | Callable[[], KeyRing] | None,
 ) -> Segment:
     """Verify a segment against its key and read it.
 
@@ -238,7 +240,8 @@ def open_segment(
     Args:
         sign_key: the 32-byte public key of the key's device.
         encryption: whether the repository seals its namespaces.
-        keyring: the namespace's keys; None for control segments, or without encryption.
+        keyring: the namespace's keys, or what opens them once they are needed; None for control
+            segments, or without encryption.
 
     Raises:
         IntegrityError: damaged, forged, moved, or against the format; names the key.
@@ -259,7 +262,7 @@ def _open(
     repo: UUID,
     sign_key: bytes,
     encryption: bool,
-    keyring: KeyRing | None,
+    keyring: KeyRing | Callable[[], KeyRing] | None,
 ) -> Segment:
     if len(data) > MAX_SEGMENT:
         raise IntegrityError("it is larger than any segment may be")
@@ -285,9 +288,10 @@ def _open(
 
     epoch_key = b""
     if header.cipher != Cipher.NONE:
-        if keyring is None:
+        ring = keyring() if callable(keyring) else keyring
+        if ring is None:
             raise IntegrityError("it is sealed and no keys are for it")
-        epoch_key = keyring.epoch_key(header.epoch)
+        epoch_key = ring.epoch_key(header.epoch)
     binding = Binding(SEGMENT_KIND, repo, ref.namespace, header.epoch, Cipher(header.cipher))
     codec = body[0]
     payload = Sealer(binding, epoch_key, header.salt).open(

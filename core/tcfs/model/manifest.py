@@ -66,6 +66,32 @@ class SyncManifest:
         mode = self.mode if self.kind in ("file", "dir") else 0
         return (self.kind, self.file_hash, mode, self.target)
 
+    def authored(
+        self, vclock: VectorClock, written_by: str, written_at: int, actor: str
+    ) -> SyncManifest:
+        """This manifest with who wrote it, when, and in which place of history.
+
+        Made field by field: ``dataclasses.replace`` takes a third of a large push.
+        """
+        return SyncManifest(
+            self.rel_path,
+            self.kind,
+            vclock,
+            self.parents,
+            written_by,
+            written_at,
+            self.file_hash,
+            self.file_size,
+            self.chunks,
+            self.mode,
+            self.mtime_ns,
+            self.target,
+            actor,
+            self.size_class,
+            self.encrypted_file_key,
+            self.extra,
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The manifest as JSON values."""
         data: dict[str, Any] = dict(self.extra)

@@ -124,8 +124,11 @@ def show(path: bytes) -> str:
     Control, bidirectional, zero-width and other format characters are escaped, as is what is not
     UTF-8 (``\\xNN``); a backslash is doubled, so that what is shown is unambiguous.
     """
+    text = path.decode("utf-8", "surrogateescape")
+    if text.isascii() and text.isprintable() and "\\" not in text:
+        return text
     out: list[str] = []
-    for char in path.decode("utf-8", "surrogateescape"):
+    for char in text:
         code = ord(char)
         if char == "\\":
             out.append("\\\\")

@@ -58,7 +58,12 @@ class Head:
 
 def settle(path: RelPath, live: Iterable[Version]) -> Head:
     """What these live versions make of their path."""
-    versions = sorted(live, key=lambda v: v.order, reverse=True)
+    versions = list(live)
+    if len(versions) == 1:
+        only = versions[0]
+        absent = only.manifest.kind == "tombstone"
+        return Head(path, (only.id,), () if absent else ((only,),), only.manifest.vclock)
+    versions.sort(key=lambda v: v.order, reverse=True)
     groups: dict[tuple[str, bytes, int, bytes], list[Version]] = {}
     for version in versions:
         if version.manifest.kind != "tombstone":
@@ -67,9 +72,7 @@ def settle(path: RelPath, live: Iterable[Version]) -> Head:
         path=path,
         ids=tuple(sorted(v.id for v in versions)),
         groups=tuple(tuple(group) for group in groups.values()),
-        clock=versions[0].manifest.vclock
-        if len(versions) == 1
-        else merge(v.manifest.vclock for v in versions),
+        clock=merge(v.manifest.vclock for v in versions),
     )
 
 

@@ -23,6 +23,7 @@ from tcfs.model.ids import (
     VersionId,
 )
 from tcfs.model.manifest import HASH_SIZE, SyncManifest
+from tcfs.model.paths import MAX_NAME
 from tcfs.model.tree import Head, settle
 from tcfs.state.database import Database
 
@@ -30,7 +31,10 @@ _COLUMNS: Final = (
     "path, device, counter, live, lamport, seq, op, kind, file_hash, file_size, mode, mtime_ns,"
     " target, size_class, written_at, written_by, actor, moved_from, parents, clock, chunks, extra"
 )
-_BATCH: Final = 500
+_MANY: Final = 500
+"""Paths from which one walk over the tree is cheaper than a question for each."""
+_ABOVE_ALL: Final = b"\xff" * (MAX_NAME + 1)
+"""Greater than every path: no component is that long, and a slash is less."""
 
 
 class History:
@@ -51,7 +55,7 @@ class History:
     def lamport(self, namespace: NamespaceId) -> int:
         """The highest Lamport time seen in a namespace."""
         (value,) = self._db.connection.execute(
-            "SELECT max(lamport) FROM chain WHERE ns = ?", (namespace,)
+            "SELECT max(lamport) FROM segment WHERE ns = ?", (namespace,)
         ).fetchone()
         return value or 0
 
@@ -73,6 +77,58 @@ class History:
             (namespace, self._db.device_no(device), head.seq, head.hash),
         ).fetchone()
         return (row[0], row[1]) if row else None
+
+    def seen(self, namespace: NamespaceId) -> dict[DeviceId, ChainHead]:
+        """The furthest verified segment of each chain, quarantined ones included.
+
+        What this device writes may rest on versions past a cut that others accepted before it was
+        known; its readers must be told that it had seen them.
+        """
+        rows = self._db.connection.execute(
+            "SELECT device, seq, hash FROM segment WHERE ns = ? ORDER BY counter, accepted, seq",
+            (namespace,),
+        ).fetchall()
+        return {self._db.device_id(d): ChainHead(s, SegmentHash(h)) for d, s, h in rows}
+
+    def retract(self, namespace: NamespaceId, device: DeviceId, seq: int) -> list[RelPath]:
+        """Take back what a device wrote after a segment: its revocation came to be known.
+
+        Returns the paths this concerns. The segments stay known, in quarantine.
+        """
+        number = self._db.device_no(device)
+        with self._db.transaction() as run:
+            rows = run.execute(
+                "SELECT DISTINCT path FROM version WHERE ns = ? AND device = ? AND seq > ?",
+                (namespace, number, seq),
+            ).fetchall()
+            paths = [RelPath(path) for (path,) in rows]
+            where = (namespace, number, seq)
+            run.execute("DELETE FROM version WHERE ns = ? AND device = ? AND seq > ?", where)
+            run.execute(
+                "UPDATE segment SET accepted = 0 WHERE ns = ? AND device = ? AND seq > ?", where
+            )
+            run.execute("DELETE FROM chain WHERE ns = ? AND device = ?", where[:2])
+            run.execute(
+                "INSERT INTO chain SELECT ns, device, seq, hash, lamport, counter FROM segment"
+                " WHERE ns = ? AND device = ? AND accepted ORDER BY seq DESC LIMIT 1",
+                where[:2],
+            )
+            for path in paths:
+                versions = self.of_path(namespace, path)
+                replaced = {parent for v in versions for parent in v.manifest.parents}
+                run.executemany(
+                    "UPDATE version SET live = ? WHERE ns = ? AND device = ? AND counter = ?",
+                    [
+                        (
+                            int(v.id not in replaced),
+                            namespace,
+                            self._db.device_no(v.id.device),
+                            v.id.counter,
+                        )
+                        for v in versions
+                    ],
+                )
+        return paths
 
     def segments(self, namespace: NamespaceId) -> list[tuple[DeviceId, int, SegmentHash]]:
         """Every accepted segment."""
@@ -216,11 +272,24 @@ class History:
         return _settle(path, [self._version(row) for row in rows])
 
     def heads_of(
-        self, namespace: NamespaceId, paths: Iterable[RelPath]
-    ) -> Iterator[tuple[RelPath, Head]]:
-        """The heads of many paths, in path order."""
-        for path in sorted(paths):
-            yield path, self.head(namespace, path)
+        self, namespace: NamespaceId, prefix: RelPath, paths: Iterable[RelPath]
+    ) -> Iterator[Head]:
+        """The heads of paths at and below a prefix, in path order; absent ones have no ids."""
+        wanted = sorted(paths)
+        if len(wanted) < _MANY:
+            for path in wanted:
+                yield self.head(namespace, path)
+            return
+        at = 0
+        for head in self.tree(namespace, prefix):
+            while at < len(wanted) and wanted[at] < head.path:
+                yield Head(wanted[at], (), (), VectorClock())
+                at += 1
+            if at < len(wanted) and wanted[at] == head.path:
+                yield head
+                at += 1
+        for path in wanted[at:]:
+            yield Head(path, (), (), VectorClock())
 
     def tree(self, namespace: NamespaceId, prefix: RelPath) -> Iterator[Head]:
         """The heads at and below a prefix in path order, deleted paths included."""
@@ -395,19 +464,21 @@ class History:
         rows = self._db.connection.execute(
             "SELECT DISTINCT path FROM version WHERE ns = ? AND live = 1 AND kind != 'tombstone'"
             " AND path >= ? AND path < ? ORDER BY path LIMIT ?",
-            (namespace, start, start + b"\xff" * 4, limit),
+            (namespace, start, start + _ABOVE_ALL, limit),
         ).fetchall()
         return [RelPath(path) for (path,) in rows]
 
 
 def below(prefix: RelPath) -> tuple[bytes, bytes]:
     """The range of paths strictly below a prefix; everything for the root."""
-    return (prefix + b"/", prefix + b"0") if prefix else (b"", b"\xff" * 8)
+    return (prefix + b"/", prefix + b"0") if prefix else (b"", _ABOVE_ALL)
 
 
 def parse_ids(text: str) -> tuple[VersionId, ...]:
     """Version ids from their JSON column."""
-    return tuple(VersionId(DeviceId(device), count) for device, count in orjson.loads(text))
+    if text == "[]":
+        return ()
+    return tuple([VersionId(DeviceId(device), count) for device, count in orjson.loads(text)])
 
 
 def dump_ids(ids: Iterable[VersionId]) -> str:

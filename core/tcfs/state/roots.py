@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 
 from tcfs.model.clock import VectorClock
-from tcfs.model.ids import NamespaceId, RelPath
+from tcfs.model.ids import DeviceId, NamespaceId, RelPath
 from tcfs.model.manifest import Kind
 from tcfs.model.paths import ROOT
 from tcfs.model.plan import BaseEntry
@@ -151,6 +151,16 @@ class Roots:
             run.executemany("DELETE FROM base WHERE root = ? AND path = ?", keys)
             run.executemany("DELETE FROM intent WHERE root = ? AND path = ?", keys)
 
+    def forget_versions(self, root: Root, device: DeviceId, counter: int) -> None:
+        """Forget the base of paths that rest on what a device wrote after a counter."""
+        stale = [
+            path for path, entry in self.base(root).items() if entry.clock.get(device) > counter
+        ]
+        with self._db.transaction() as run:
+            run.executemany(
+                "DELETE FROM base WHERE root = ? AND path = ?", [(root.id, p) for p in stale]
+            )
+
     def _entry(self, row: tuple[Any, ...]) -> BaseEntry:
         # A tree pushed in one go has a clock per file; a tree pulled twice shares most of them.
         clock = self._clocks.get(row[2])
@@ -242,6 +252,13 @@ class Roots:
             Intent(RelPath(row[0]), row[3], None if row[3] == "tombstone" else self._entry(row))
             for row in rows
         ]
+
+    def drop_intents(self, root: Root, paths: Iterable[RelPath]) -> None:
+        """Forget the intents of these paths."""
+        with self._db.transaction() as run:
+            run.executemany(
+                "DELETE FROM intent WHERE root = ? AND path = ?", [(root.id, p) for p in paths]
+            )
 
     def clear_intents(self, root: Root) -> None:
         """Forget the intents of a root."""

@@ -8,7 +8,7 @@ state takes it up.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from tcfs.content.address import ChunkAddress
@@ -96,12 +96,11 @@ class Committer:
         for draft in drafts:
             self._counter += 1
             version = VersionId(self._context.identity.device_id, self._counter)
-            manifest = replace(
-                draft.manifest,
-                vclock=draft.parents_clock.with_version(version),
-                written_by=self._writer.name,
-                written_at=self._now,
-                actor=self._context.actor,
+            manifest = draft.manifest.authored(
+                draft.parents_clock.with_version(version),
+                self._writer.name,
+                self._now,
+                self._context.actor,
             )
             self._events.append(ContentEvent(draft.op, self._counter, manifest, draft.moved_from))
             self._size += _estimate(manifest)
@@ -192,13 +191,15 @@ def _estimate(manifest: SyncManifest) -> int:
 def next_place(context: Context, namespace: NamespaceId) -> Place:
     """Where this device's next segment stands."""
     heads = context.state.history.heads(namespace)
-    own = heads.pop(context.identity.device_id, None)
+    own = heads.get(context.identity.device_id)
+    seen = context.state.history.seen(namespace)
+    seen.pop(context.identity.device_id, None)
     return Place(
         namespace=namespace,
         seq=own.seq + 1 if own else 1,
         prev=own.hash if own else "",
         lamport=context.state.history.lamport(namespace) + 1,
-        seen=heads,
+        seen=seen,
         control=context.control_heads,
     )
 
@@ -245,12 +246,18 @@ def take_up(
 
 
 def base_entry(
-    ids: Iterable[VersionId], manifest: SyncManifest, entry: LocalEntry | None
+    ids: Iterable[VersionId],
+    manifest: SyncManifest,
+    entry: LocalEntry | None,
+    clock: VectorClock | None = None,
 ) -> BaseEntry:
-    """The base for a path that holds these versions; without an entry its stat is not trusted."""
+    """The base for a path that holds these versions; without an entry its stat is not trusted.
+
+    ``clock`` is the merge of the versions' clocks, where they are not one version alone.
+    """
     return BaseEntry(
         ids=tuple(ids),
-        clock=manifest.vclock,
+        clock=clock if clock is not None else manifest.vclock,
         kind=manifest.kind,  # type: ignore[arg-type]
         size=entry.size if entry else manifest.file_size,
         mode=manifest.mode,
@@ -263,10 +270,10 @@ def base_entry(
     )
 
 
-def flush_outbox(context: Context) -> int:
+def flush_outbox(context: Context) -> set[NamespaceId]:
     """Send finished segments again that an earlier run may not have sent, and take them up.
 
-    Returns how many there were.
+    Returns the namespaces that they belong to.
 
     Raises:
         StoreError: the store cannot take them; they stay.
@@ -292,7 +299,7 @@ def flush_outbox(context: Context) -> int:
             if root is not None:
                 _base_from(context, root, segment.events)
             context.state.outbox.remove(entry)
-    return len(entries)
+    return {entry.namespace for entry in entries}
 
 
 def take_up_segment(context: Context, segment: Segment) -> None:

@@ -145,10 +145,10 @@ class ConflictDesk:
             resolver.winner(head, winner, keep_losers=True)
             return f"kept {_who(winner)} in place, the other beside it"
         if resolution == "keep_local":
+            if place is not None and self._gone(place):
+                resolver.deleted(head)
+                return "kept the local deletion; the others stay in history"
             if ours is None:
-                if place is not None and self._gone(place):
-                    resolver.deleted(head)
-                    return "kept the local deletion"
                 raise ConflictError(
                     f"this device has no version of {show(head.path)} of its own",
                     remedy="Choose --keep-remote, --keep-both or --merge.",

@@ -36,12 +36,13 @@ class Cancel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What may happen without a yes. None means the configured share or no limit.
+    """What may happen in one go. None means no limit of that kind.
 
     Attributes:
-        max_delete: deletions allowed in one go: of remote paths by a push, of local ones by a pull.
-        max_bytes: bytes of content sent or fetched in one go.
-        confirmed: a person said yes to more deletions than the configured share.
+        max_delete: most deletions: of remote paths by a push, of local ones by a pull.
+        max_bytes: most bytes of content sent or fetched.
+        confirmed: someone said yes to more deletions than the configured share, which otherwise
+            holds besides ``max_delete``.
     """
 
     max_delete: int | None = None

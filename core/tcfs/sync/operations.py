@@ -16,12 +16,11 @@ from tcfs.model.ids import NamespaceId, RelPath
 from tcfs.model.paths import ROOT, join, relative_to, show
 from tcfs.model.plan import LocalChange
 from tcfs.state.roots import Root
-from tcfs.sync import places
+from tcfs.sync import leftovers, places
 from tcfs.sync.context import Context
 from tcfs.sync.describe import conflict_info
 from tcfs.sync.facade import Limits
 from tcfs.sync.ignore import Exclusion, exclusion
-from tcfs.sync.materialise import Materialiser
 from tcfs.sync.places import Place
 from tcfs.sync.planning import check_limits, check_plan
 from tcfs.sync.pull import Pull
@@ -42,11 +41,16 @@ def excluded(context: Context) -> Exclusion:
     )
 
 
-def recover_root(context: Context, root: Root) -> list[Problem]:
-    """Finish or undo what a pull into this root left when it was cut off."""
-    materialiser = Materialiser(context, root)
-    materialiser.recover()
-    return materialiser.result.problems
+def recover_roots(context: Context, namespace: NamespaceId) -> None:
+    """Clean up after a pull that was cut off, in every root of a namespace that can be used."""
+    for root in context.state.roots.all():
+        if root.namespace != namespace:
+            continue
+        try:
+            places.adopt(context, root)
+        except LocalFileError:
+            continue
+        leftovers.recover(context, root)
 
 
 # Push
@@ -69,13 +73,17 @@ def push(
     for namespace in dict.fromkeys(place.root.namespace for place in found):
         receive(context, namespace)
     context.require_writer()
+    if context.control.epochs_to_renew():
+        from tcfs.sync.control import renew
+
+        renew(context)
     pushes: list[Push] = []
     problems: list[Problem] = []
     for place in found:
         root = place.root
         if root.id:
             root = places.adopt(context, root)
-            problems += recover_root(context, root)
+            problems += leftovers.recover(context, root)
         scanned = scan(context.host.files, root.local, excluded(context), place.prefix)
         made = Push(context, root, place.prefix, scanned)
         if not scanned.entries and not made.tracked and not scanned.hidden:
@@ -191,8 +199,14 @@ def _explicit(
         target = os.path.join(target, os.path.basename(path))
     for root in context.state.roots.all():
         rest = relative_to(RelPath(target), RelPath(root.local))
-        if root.namespace == namespace and rest is not None and join(root.remote, rest) == path:
-            return Place(root, rest)
+        if root.namespace != namespace or rest is None or join(root.remote, rest) != path:
+            continue
+        if not rest and not places.exists(context, target):
+            # Asked for by name, a root that is gone starts anew: with its base forgotten, nothing
+            # that it no longer holds can be taken for deleted.
+            context.state.roots.remove(root)
+            continue
+        return Place(root, rest)
     return Place(Root(0, target, namespace, path, "", 0, 0, 0), ROOT)
 
 
@@ -214,7 +228,7 @@ def pull(
     root, problems = place.root, list[Problem]()
     if root.id:
         root = places.adopt(context, root)
-        problems += recover_root(context, root)
+        problems += leftovers.recover(context, root)
     made = Pull(context, root, place.prefix)
     made.decide()
     whole = made.plan()
@@ -232,8 +246,7 @@ def pull(
         return replace(result, conflicts=_conflicts(context, [place]))
     if not root.id:
         root = _new_root(context, root)
-        made = Pull(context, root, place.prefix)
-        made.decide()
+        made.adopt(root)
     made.take_up()
     sent = _send_first(context, root, place.prefix, made)
     settled = _settle(context, root, made) if mode == "auto" and _may_write(context) else None

@@ -21,13 +21,13 @@ from tcfs.model.paths import (
     parse_remote,
     relative_to,
     show,
+    unshow,
     user_path,
 )
 from tcfs.state.roots import Root
 from tcfs.sync.context import Context
 
 MARKER: Final = METADATA_DIR + b"/root"
-TEMP: Final = METADATA_DIR + b"/tmp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,13 @@ def remote_text(context: Context, namespace: NamespaceId, path: RelPath) -> str:
 
 
 def parse(context: Context, remote: str) -> tuple[NamespaceId, RelPath]:
-    """What a user wrote for a place in the fleet. Raises UsageError."""
+    """What a user wrote for a place in the fleet, or gives back as it was shown.
+
+    Raises:
+        UsageError: it is not allowed.
+    """
     return parse_remote(
-        remote, remote_name=context.config.storage.remote_name, namespace=context.namespace
+        unshow(remote), remote_name=context.config.storage.remote_name, namespace=context.namespace
     )
 
 
@@ -181,7 +185,8 @@ def _lstat(context: Context, path: bytes) -> Stat:
     except FileNotFoundError:
         raise LocalFileError(
             f"{show(path)} does not exist",
-            remedy="If it is on a disk that is not mounted, mount it and run the command again.",
+            remedy="If it is on a disk that is not mounted, mount it and run the command again. "
+            "To have it back from the fleet: tcfs pull REMOTE DIR",
         ) from None
     except OSError as error:
         raise LocalFileError(f"cannot look at {show(path)}: {error.strerror}") from error
@@ -230,6 +235,15 @@ def make_directory(context: Context, path: bytes) -> None:
     except FileExistsError:
         if context.host.files.lstat(path).kind != "dir":
             raise
+
+
+def exists(context: Context, path: bytes) -> bool:
+    """Whether anything is there."""
+    try:
+        context.host.files.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def is_directory(context: Context, path: bytes) -> bool:

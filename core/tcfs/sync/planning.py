@@ -79,12 +79,11 @@ def check_limits(context: Context, plan: Plan, tracked: int, limits: Limits) -> 
     """
     deletions = sum(plan.counts.get(action, 0) for action in DELETIONS)
     config = context.config.sync
-    if limits.max_delete is not None:
-        allowed = limits.max_delete
-    elif limits.confirmed:
-        allowed = deletions
-    else:
+    allowed = deletions
+    if not limits.confirmed:
         allowed = max(config.max_delete_floor, int(config.max_delete_share * tracked))
+    if limits.max_delete is not None:
+        allowed = min(allowed, limits.max_delete)
     if deletions > allowed:
         raise LimitError(
             f"{deletions} of {tracked} paths would be deleted; {allowed} are allowed in one go",

@@ -8,14 +8,14 @@ replaced before its bytes are safe.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from tcfs.errors import AccessError, LocalFileError
 from tcfs.model.clock import merge
 from tcfs.model.conflict import conflict_path, preferred
 from tcfs.model.ids import RelPath
-from tcfs.model.paths import ROOT, join, parents, relative_to, show
+from tcfs.model.paths import join, parents, relative_to, show
 from tcfs.model.plan import (
     BaseEntry,
     Content,
@@ -29,10 +29,12 @@ from tcfs.model.tree import Head
 from tcfs.state.roots import Root
 from tcfs.sync.commit import base_entry
 from tcfs.sync.context import Context
-from tcfs.sync.materialise import Materialiser, Wanted, hash_file
+from tcfs.sync.leftovers import hash_file
+from tcfs.sync.materialise import materialise
 from tcfs.sync.planning import PlanBuilder
 from tcfs.sync.results import Action, Plan, Problem
 from tcfs.sync.scan import Scan, local_entry, look, unreadable
+from tcfs.sync.wanted import Wanted
 
 _ACTIONS: dict[PullAction, Action] = {
     PullAction.ADOPT: "adopt",
@@ -59,6 +61,24 @@ class Decision:
     entry: LocalEntry | None
     content: Content | None
     dirty: bool
+
+
+def _holds_all_but_time(
+    action: PullAction,
+    head: Head,
+    base: BaseEntry | None,
+    entry: LocalEntry | None,
+    content: Content | None,
+) -> bool:
+    """Whether disk and fleet agree in all but the mtime, and the fleet's is to be taken."""
+    if entry is None or entry.kind == "dir" or head.version is None:
+        return False
+    manifest = head.version.manifest
+    if content != manifest.content or entry.mtime_ns == manifest.mtime_ns:
+        return False
+    # A push may have found the fleet's bytes on disk; a time that was set since is its user's.
+    adopted = base is not None and base.mtime_ns == entry.mtime_ns
+    return action is PullAction.ADOPT or (action is PullAction.NOTHING and adopted)
 
 
 @dataclass(slots=True)
@@ -95,24 +115,35 @@ class Pull:
         if root.id:
             paths.update(self._context.state.roots.todo(root))
         self._touched, self._newest = sorted(paths), newest
+        wanted = [
+            join(root.remote, path)
+            for path in paths
+            if relative_to(path, self._prefix) is not None and (path or root.remote)
+        ]
+        base = self._context.state.roots.base(root) if root.id and len(wanted) >= MANY else None
         decisions = [
-            self._decide_one(path)
-            for path in sorted(paths)
-            if relative_to(path, self._prefix) is not None
+            self._decide_one(head, base)
+            for head in history.heads_of(root.namespace, root.remote, wanted)
         ]
         self.decisions = [d for d in decisions if d is not None]
         return self.decisions
+
+    def adopt(self, root: Root) -> None:
+        """The root is recorded now; what was decided for it stands."""
+        self._root = root
 
     def take_up(self) -> None:
         """Remember that these changes are to be put on disk, whatever happens now."""
         self._context.state.roots.take_up(self._root, self._touched, self._newest)
 
-    def _decide_one(self, path: RelPath) -> Decision | None:
-        context, root = self._context, self._root
-        if path == ROOT and not root.remote:
-            return None
-        head = context.state.history.head(root.namespace, join(root.remote, path))
-        base = context.state.roots.base_of(root, path) if root.id else None
+    def _decide_one(self, head: Head, bases: dict[RelPath, BaseEntry] | None) -> Decision | None:
+        root = self._root
+        path = relative_to(head.path, root.remote)
+        assert path is not None
+        if bases is not None:
+            base = bases.get(path)
+        else:
+            base = self._context.state.roots.base_of(root, path) if root.id else None
         try:
             entry = self._look(path)
             change = local_change(base, entry)
@@ -124,14 +155,8 @@ class Pull:
         if base is not None and change is LocalChange.MAYBE and content == base.content:
             dirty = False
         action = pull_action(head, base, content, dirty)
-        # A push that found the fleet's bytes here remembered them with the time they had here.
-        same = action is PullAction.ADOPT or (
-            action is PullAction.NOTHING and change is LocalChange.NONE
-        )
-        if same and content is not None and head.version is not None:
-            wanted = head.version.manifest.mtime_ns
-            if entry is not None and entry.kind != "dir" and entry.mtime_ns != wanted:
-                action = PullAction.ATTRIBUTES
+        if _holds_all_but_time(action, head, base, entry, content):
+            action = PullAction.ATTRIBUTES
         return Decision(path, action, head, base, entry, content, dirty)
 
     def _look(self, path: RelPath) -> LocalEntry | None:
@@ -167,22 +192,28 @@ class Pull:
             sizes.add(base.size)
         if entry.size not in sizes:
             return ("file", _UNREAD, entry.mode, b"")
-        return ("file", hash_file(self._context, self._local(path)), entry.mode, b"")
+        return ("file", hash_file(self._files, self._local(path)), entry.mode, b"")
 
     # Planning
 
     def plan(self) -> Plan:
         """The decisions as a plan."""
         builder = PlanBuilder("pull", self._root.namespace, self._root.remote)
+        moves = self._moves()
+        old_paths = set(moves.values())
         for d in self.decisions:
             if d.action is PullAction.NOTHING or (d.action is PullAction.ADOPT and not d.content):
                 continue
+            if d.head.path in old_paths:
+                continue
             version = d.head.version
             fetched = d.action is PullAction.MATERIALISE and version is not None
+            moved = moves.get(d.head.path)
             builder.add(
-                _ACTIONS[d.action],
-                show(join(self._root.remote, d.path)),
+                _ACTIONS[d.action] if moved is None else "move",
+                show(d.head.path),
                 size=version.manifest.file_size if fetched and version else 0,
+                moved_from=show(moved) if moved is not None else "",
                 note="both sides changed" if d.action is PullAction.SEND_FIRST else "",
                 identity=(
                     d.path,
@@ -192,6 +223,23 @@ class Pull:
                 ),
             )
         return builder.done()
+
+    def _moves(self) -> dict[RelPath, RelPath]:
+        """Files that are fetched to a new path while their old one is removed: nothing is lost."""
+        removed = {
+            d.head.path: d.base.file_hash
+            for d in self.decisions
+            if d.action is PullAction.REMOVE and d.base is not None and d.base.kind == "file"
+        }
+        moves: dict[RelPath, RelPath] = {}
+        for d in self.decisions:
+            version = d.head.version
+            if removed and d.action is PullAction.MATERIALISE and version is not None:
+                old = version.moved_from
+                if old is not None and removed.get(old) == version.manifest.file_hash:
+                    del removed[old]
+                    moves[d.head.path] = old
+        return moves
 
     def dirty_conflicts(self) -> frozenset[RelPath]:
         """Paths whose local bytes must be in the store before anything else happens to them."""
@@ -269,14 +317,10 @@ class Pull:
             roots.set_base(root, adopted)
             roots.drop_base(root, dropped)
             roots.done(root, nothing)
-        materialiser = Materialiser(context, root)
-        try:
-            materialiser.run(self._unblocked(wanted))
-        finally:
-            materialiser.close()
-            pulled.files = materialiser.result.files
-            pulled.bytes_received = materialiser.result.bytes_received
-            pulled.problems.extend(materialiser.result.problems)
+        done = materialise(context, root, self._unblocked(wanted))
+        pulled.files = done.files
+        pulled.bytes_received = done.bytes_received
+        pulled.problems.extend(done.problems)
         return pulled
 
     def _adopted(self, d: Decision) -> BaseEntry:
@@ -288,7 +332,7 @@ class Pull:
             clock = merge(v.manifest.vclock for v in group)
         else:
             ids, clock = d.head.ids, d.head.clock
-        return replace(base_entry(ids, group[0].manifest, d.entry), clock=clock)
+        return base_entry(ids, group[0].manifest, d.entry, clock)
 
     def _representative(self, d: Decision) -> Wanted:
         """Of a standing conflict that this disk has no part in: the version that would win."""

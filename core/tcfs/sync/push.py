@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from tcfs.content.ingest import RefusedFile, SourceFile, StoredFile
@@ -88,18 +88,18 @@ class Push:
                 continue
             known = base.get(path)
             change = local_change(known, entry)
-            if known is not None and known.on_this_disk_alone and self._revives(path, entry):
+            if known is not None and known.on_this_disk_alone and self._revives(path, entry, known):
                 change = LocalChange.NEW
             if change is not LocalChange.NONE and (only is None or path in only):
                 found.append(Candidate(path, change, entry, known))
         if only is None:
             for path, known in base.items():
-                if path not in entries and self._scan.sees(path):
+                if path not in entries and self._scan.sees(path, known.kind == "dir"):
                     found.append(Candidate(path, LocalChange.DELETED, None, known))
         found.sort(key=lambda candidate: candidate.path)
         return found
 
-    def _revives(self, path: RelPath, entry: LocalEntry) -> bool:
+    def _revives(self, path: RelPath, entry: LocalEntry, base: BaseEntry) -> bool:
         """Whether a directory that only this disk has is to be in the fleet after all.
 
         It is if it holds what is synced, or nothing; a deleted one that is kept for excluded files
@@ -107,7 +107,8 @@ class Push:
         """
         history = self._context.state.history
         remote = join(self._root.remote, path)
-        if entry.kind != "dir" or not history.head(self._namespace, remote).absent:
+        head = history.head(self._namespace, remote)
+        if entry.kind != "dir" or not head.absent or not set(head.ids) <= set(base.ids):
             return False
         start = path + b"/"
         if any(other.startswith(start) for other in self._scan.entries):
@@ -119,20 +120,14 @@ class Push:
         """How many paths the base has here."""
         return len(self._base)
 
-    @property
-    def deletions(self) -> int:
-        """How many paths this push would delete."""
-        return sum(c.change is LocalChange.DELETED for c in self.candidates)
-
     def plan(self) -> Plan:
         """What this push would do, by stat alone: content is read when it is done."""
         builder = PlanBuilder("push", self._namespace, self._root.remote)
-        inodes = {
-            (c.base.inode, c.base.size): c.path
-            for c in self.candidates
-            if c.change is LocalChange.DELETED and c.base is not None and c.base.kind == "file"
-        }
+        moves = self._moves()
+        old_paths = set(moves.values())
         for c in self.candidates:
+            if c.path in old_paths:
+                continue
             action: Action = {
                 LocalChange.NEW: "add",
                 LocalChange.MAYBE: "change",
@@ -140,10 +135,8 @@ class Push:
                 LocalChange.DELETED: "delete",
             }[c.change]  # type: ignore[assignment]
             moved = ""
-            if c.change is LocalChange.NEW and c.entry is not None and c.entry.size:
-                old = inodes.get((c.entry.inode, c.entry.size))
-                if old is not None:
-                    action, moved = "move", show(join(self._root.remote, old))
+            if c.path in moves:
+                action, moved = "move", show(join(self._root.remote, moves[c.path]))
             builder.add(
                 action,
                 show(join(self._root.remote, c.path)),
@@ -158,6 +151,21 @@ class Push:
         return builder.done(
             [f"skipped, neither file, directory nor symlink: {p}" for p in self._scan.skipped[:20]]
         )
+
+    def _moves(self) -> dict[RelPath, RelPath]:
+        """New paths that were renamed, by what a rename leaves as it was, to their old paths."""
+        gone = {
+            (c.base.inode, c.base.size, c.base.mtime_ns): c.path
+            for c in self.candidates
+            if c.change is LocalChange.DELETED and c.base is not None and c.base.kind == "file"
+        }
+        moves: dict[RelPath, RelPath] = {}
+        for c in self.candidates:
+            if gone and c.change is LocalChange.NEW and c.entry is not None and c.entry.size:
+                old = gone.pop((c.entry.inode, c.entry.size, c.entry.mtime_ns), None)
+                if old is not None:
+                    moves[c.path] = old
+        return moves
 
     def adopt(self) -> None:
         """Record the root, if it is new, or check that it is still what it was."""
@@ -228,7 +236,7 @@ class _Work:
                         rel_path=self._remote(c.path),
                         kind="dir",
                         vclock=VectorClock(),
-                        parents=(),
+                        parents=c.base.ids if c.base else (),
                         written_by="",
                         written_at=0,
                         mode=c.entry.mode,
@@ -252,7 +260,7 @@ class _Work:
                 rel_path=self._remote(c.path),
                 kind="symlink",
                 vclock=VectorClock(),
-                parents=(),
+                parents=c.base.ids if c.base else (),
                 written_by="",
                 written_at=0,
                 mtime_ns=entry.mtime_ns,
@@ -317,7 +325,7 @@ class _Work:
                 rel_path=self._remote(c.path),
                 kind="file",
                 vclock=VectorClock(),
-                parents=(),
+                parents=c.base.ids if c.base else (),
                 written_by="",
                 written_at=0,
                 file_hash=stored.file_hash,
@@ -402,7 +410,7 @@ class _Work:
                 rel_path=self._remote(path),
                 kind="tombstone",
                 vclock=VectorClock(),
-                parents=(),
+                parents=base.ids,
                 written_by="",
                 written_at=0,
             ),
@@ -470,10 +478,9 @@ def _draft_of(
     manifest: SyncManifest,
     local: tuple[RelPath, LocalEntry | None],
 ) -> Draft:
-    parents = base.ids if base else ()
     return Draft(
         op,  # type: ignore[arg-type]
-        replace(manifest, parents=parents),
+        manifest,
         base.clock if base else VectorClock(),
         local=local,
     )

@@ -28,26 +28,39 @@ class Scan:
         hidden: paths that may exist but were not taken, each with everything below it.
         problems: what could not be read; its place is hidden.
         skipped: sockets, devices and the like.
+        exclusions: what decides inside each directory that has patterns of its own, and at the top.
     """
 
     entries: dict[RelPath, LocalEntry] = field(default_factory=dict)
     hidden: set[RelPath] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    exclusions: dict[RelPath, Exclusion] = field(default_factory=dict)
 
-    def sees(self, path: RelPath) -> bool:
-        """Whether this scan would have seen the path if it existed."""
+    def sees(self, path: RelPath, is_dir: bool) -> bool:
+        """Whether this scan would have seen the path if it existed, as what it was."""
         hidden = self.hidden
-        if not hidden:
-            return True
         if path in hidden or ROOT in hidden:
             return False
-        end = path.rfind(b"/")
+        end = path.rfind(b"/") if hidden else 0
         while end > 0:
             if path[:end] in hidden:
                 return False
             end = path.rfind(b"/", 0, end)
-        return True
+        return not self._leaves_out(path, is_dir)
+
+    def _leaves_out(self, path: RelPath, is_dir: bool) -> bool:
+        """Whether a pattern would have hidden it: the scan met only what is there."""
+        inside = self.exclusions.get(ROOT)
+        if inside is None or not path:
+            return False
+        names = path.split(b"/")
+        for depth, name in enumerate(names, 1):
+            part = RelPath(b"/".join(names[:depth]))
+            if inside.leaves_out(part, name, is_dir or depth < len(names)):
+                return True
+            inside = self.exclusions.get(part, inside)
+        return False
 
 
 def local_entry(stat: Stat) -> LocalEntry | None:
@@ -63,16 +76,16 @@ def scan(files: FileSystem, root: bytes, exclude: Exclusion, prefix: RelPath = R
     Raises:
         LocalFileError: the root itself cannot be looked at.
     """
-    found = Scan()
+    found = Scan(exclusions={ROOT: exclude})
     top = root + b"/" + prefix if prefix else root
+    for directory in _above(prefix):
+        exclude = _enter(files, root, directory, exclude, found)
     try:
         stat = look(files, root, prefix)
     except FileNotFoundError:
         return found
     except OSError as error:
         raise LocalFileError(f"cannot look at {show(top)}: {error.strerror}") from error
-    for directory in _above(prefix):
-        exclude = _enter(files, root, directory, exclude, found)
     name = prefix.rpartition(b"/")[2]
     if prefix and _left_out_on_the_way(exclude, prefix, stat.kind == "dir"):
         found.hidden.add(prefix)
@@ -135,8 +148,9 @@ def _enter(
             return reader.read(1 << 21)
 
     try:
-        return exclude.within(directory, read)
-    except FileNotFoundError:
+        found.exclusions[directory] = exclude.within(directory, read)
+        return found.exclusions[directory]
+    except (FileNotFoundError, NotADirectoryError):
         return exclude
     except OSError as error:
         # Without its patterns, the directory's content cannot be told from what it leaves out.

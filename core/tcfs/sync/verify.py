@@ -15,10 +15,12 @@ from tcfs.model.plan import LocalChange, LocalEntry, local_change
 from tcfs.state.roots import Root
 from tcfs.sync import places
 from tcfs.sync.context import Context
-from tcfs.sync.materialise import Materialiser, Wanted, hash_file
+from tcfs.sync.leftovers import hash_file
+from tcfs.sync.materialise import materialise
 from tcfs.sync.receive import opener, refresh_control
 from tcfs.sync.results import LIST_LIMIT, Problem, VerifyReport
 from tcfs.sync.scan import local_entry, look, unreadable
+from tcfs.sync.wanted import Wanted
 
 
 class Verifier:
@@ -165,7 +167,7 @@ class Verifier:
                 if entry.kind != "file":
                     continue
                 self._bytes += entry.size
-                if hash_file(context, local) == known.file_hash:
+                if hash_file(context.host.files, local) == known.file_hash:
                     continue
             except FileNotFoundError:
                 continue
@@ -183,18 +185,12 @@ class Verifier:
                 yield Wanted(path, head.ids, head.clock, head.version, entry)
 
     def _repair(self, root: Root, damaged: list[Wanted]) -> None:
-        materialiser = Materialiser(self._context, root, keep_displaced=True)
-        try:
-            materialiser.run(damaged)
-        finally:
-            materialiser.close()
-        failed = {problem.path for problem in materialiser.result.problems}
-        for problem in materialiser.result.problems:
+        done = materialise(self._context, root, damaged, keep_displaced=True)
+        for problem in done.problems:
             self._add(problem)
         for wanted in damaged:
-            shown = show(join(root.remote, wanted.path))
-            if shown not in failed:
-                self._repaired.append(shown)
+            if wanted.path not in done.failed:
+                self._repaired.append(show(join(root.remote, wanted.path)))
 
     def _problem(self, path: str, message: str, remedy: str = "") -> None:
         self._add(Problem(path, IntegrityError.code, message, remedy))

@@ -166,7 +166,8 @@ def _within_limits(ctx: Context, work: Callable[[Limits, str], T], plan: str) ->
     limits = Limits(
         max_delete=args.max_delete,
         max_bytes=converted(parse_size, args.max_bytes, "--max-bytes"),
-        confirmed=args.yes,
+        # A number that someone gives is a yes to as many.
+        confirmed=args.yes or args.max_delete is not None,
     )
     try:
         return work(limits, plan)

@@ -1,0 +1,186 @@
+"""After a pull that was cut off: intents tell what was to be on disk, content tells what is.
+
+A path that holds what was intended is remembered as pulled; any other is pulled again. A file that
+a swap displaced, and whose bytes the fleet does not know, is somebody's last-moment edit: it is
+kept beside the tree. Everything else under a temporary name is rubbish.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from blake3 import blake3
+
+from tcfs.errors import LocalFileError
+from tcfs.host.base import FileSystem, Stat
+from tcfs.model.ids import RelPath
+from tcfs.model.paths import show
+from tcfs.model.plan import BaseEntry
+from tcfs.state.roots import Intent, Root
+from tcfs.sync.context import Context
+from tcfs.sync.results import Problem
+from tcfs.sync.workbench import Workbench
+
+
+def recover(context: Context, root: Root) -> list[Problem]:
+    """Clean up in a root. Call with the device's lock held.
+
+    Returns what was kept, for the user to look at.
+
+    Raises:
+        LocalFileError: what was left cannot be looked at.
+    """
+    bench = Workbench(context, root)
+    roots = context.state.roots
+    intents = roots.intents(root)
+    try:
+        leftovers = _list(bench.files, bench.temp)
+        if not intents and not leftovers:
+            return []
+        done: list[tuple[RelPath, BaseEntry]] = []
+        gone: list[RelPath] = []
+        again: list[RelPath] = []
+        for intent in intents:
+            stat = bench.lstat(intent.path)
+            if intent.entry is None:
+                (gone if stat is None else again).append(intent.path)
+            elif stat is None or not _holds(bench, intent, intent.entry, stat):
+                again.append(intent.path)
+            else:
+                if stat.kind == "dir":
+                    # It may have been made, and not been given its rights.
+                    bench.files.set_attributes(
+                        bench.local(intent.path), mode=intent.entry.mode, mtime_ns=None
+                    )
+                    stat = bench.lstat(intent.path) or stat
+                done.append((intent.path, _with_stat(intent.entry, stat)))
+        if done:
+            bench.barrier()
+        # Temporary files are whole before their intents are written, and gone after them. The
+        # intents of directories, which stay for the whole pull, say nothing of files.
+        if any(intent.kind != "dir" for intent in intents):
+            _keep_unknown(bench, leftovers)
+        # Neither old nor new is there: the crash came between the two names of a replaced file.
+        lost = [path for path in again if bench.lstat(path) is None]
+        with context.state.transaction():
+            # They stay to do: a conflict may stand there that this run would have remembered.
+            roots.refresh_base(root, done)
+            roots.drop_base(root, [*gone, *lost])
+            # Something else may be meant to stand where a path was removed.
+            roots.take_up(root, again + gone, root.pulled)
+            roots.clear_intents(root)
+        for name in reversed(leftovers):
+            _remove(bench.files, name)
+        _remove(bench.files, bench.temp)
+    except OSError as error:
+        raise LocalFileError(
+            f"cannot clean up after an earlier pull in {show(root.local)}: "
+            f"{error.strerror or error}"
+        ) from error
+    return bench.problems
+
+
+def _list(files: FileSystem, directory: bytes) -> list[bytes]:
+    """Everything below a directory, each directory before its content."""
+    try:
+        listing = sorted(files.scan(directory))
+    except FileNotFoundError:
+        return []
+    found = []
+    for name, stat in listing:
+        path = directory + b"/" + name
+        found.append(path)
+        if stat.kind == "dir":
+            found += _list(files, path)
+    return found
+
+
+def _remove(files: FileSystem, path: bytes) -> None:
+    try:
+        kind = files.lstat(path).kind
+    except FileNotFoundError:
+        return
+    if kind == "dir":
+        files.rmdir(path)
+    else:
+        files.unlink(path)
+
+
+def _holds(bench: Workbench, intent: Intent, entry: BaseEntry, stat: Stat) -> bool:
+    """Whether a path holds what was intended, because it was put there."""
+    local = bench.local(intent.path)
+    if stat.kind != intent.kind:
+        return False
+    if stat.kind == "file" and hash_file(bench.files, local) != entry.file_hash:
+        return False
+    if stat.kind == "symlink" and bench.files.readlink(local) != entry.target:
+        return False
+    known = bench.context.state.roots.base_of(bench.root, intent.path)
+    held_before = known is None or (known.kind, known.file_hash, known.target) == (
+        entry.kind,
+        entry.file_hash,
+        entry.target,
+    )
+    # Where the content was there already it proves nothing: only attributes were to change.
+    return not held_before or _has_attributes(stat, entry)
+
+
+def _has_attributes(stat: Stat, entry: BaseEntry) -> bool:
+    if entry.kind == "file":
+        return (stat.mtime_ns, stat.mode) == (entry.mtime_ns, entry.mode)
+    return entry.kind == "dir" or stat.mtime_ns == entry.mtime_ns
+
+
+def _with_stat(entry: BaseEntry, stat: Stat) -> BaseEntry:
+    """A base whose content was just compared with the disk; its stat counts if it is what we set.
+
+    Otherwise it belongs to a later edit, and the next scan looks at it.
+    """
+    ours = entry.kind != "file" or (stat.size, stat.mtime_ns) == (entry.size, entry.mtime_ns)
+    if not ours:
+        return replace(entry, ctime_ns=0)
+    return replace(
+        entry,
+        size=stat.size,
+        mtime_ns=stat.mtime_ns,
+        ctime_ns=stat.ctime_ns,
+        inode=stat.inode,
+    )
+
+
+def _keep_unknown(bench: Workbench, leftovers: list[bytes]) -> None:
+    history = bench.context.state.history
+    for name in list(leftovers):
+        if bench.files.lstat(name).kind != "file":
+            continue
+        if history.knows_content(bench.root.namespace, hash_file(bench.files, name)):
+            continue
+        kept = bench.top + b"/recovered.conflict-" + os.path.basename(name)
+        count = 1
+        while True:
+            try:
+                bench.files.rename_new(name, kept)
+                break
+            except FileExistsError:
+                count += 1
+                kept = bench.top + b"/recovered.conflict-%s-%d" % (os.path.basename(name), count)
+        leftovers.remove(name)
+        bench.problems.append(
+            Problem(
+                show(kept),
+                LocalFileError.code,
+                "was being edited when an earlier pull was cut off, and was kept here",
+                "Look at it, then move it where it belongs.",
+            )
+        )
+
+
+def hash_file(files: FileSystem, path: bytes) -> bytes:
+    """BLAKE3 of a local file. Raises OSError."""
+    hasher = blake3()
+    view = memoryview(bytearray(1 << 20))
+    with files.open(path) as reader:
+        while count := reader.readinto(view):
+            hasher.update(view[:count])
+    return hasher.digest()

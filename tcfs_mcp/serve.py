@@ -1,0 +1,170 @@
+"""``tcfs-mcp serve``: the server over stdio or streamable HTTP. Logs go to stderr alone."""
+
+from __future__ import annotations
+
+import argparse
+import hmac
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+
+from tcfs.errors import ConfigError, LocalFileError, UsageError
+from tcfs_mcp.bound import clean
+from tcfs_mcp.door import Door, load_from
+from tcfs_mcp.jobs import Jobs
+from tcfs_mcp.main import policy_of
+from tcfs_mcp.server import FleetServer, build_server
+from tcfs_mcp.tools import TOOLS
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+logger = logging.getLogger(__name__)
+MIN_TOKEN = 16
+
+
+def run_serve(options: argparse.Namespace) -> int:
+    """Serve until the client is gone (stdio) or the process is told to end (HTTP)."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("tcfs_mcp").setLevel(logging.INFO)
+    door = Door(
+        registry=TOOLS,
+        load=load_from(Path(options.config) if options.config else None, _note),
+        policy=policy_of(options),
+        jobs=(jobs := Jobs()),
+        job_after=max(0.0, options.job_after),
+        warn=_note,
+    )
+    server = build_server(door, actor=options.actor)
+    try:
+        if options.http is None:
+            anyio.run(_serve_stdio, server, jobs)
+        else:
+            token = _read_token(options.token_file, options.host)
+            # uvicorn raises the signal again when it has ended: so that the jobs end as well.
+            signal.signal(signal.SIGTERM, _exit)
+            anyio.run(_serve_http, server, options.host, options.http, token)
+    finally:
+        jobs.shutdown()
+    return 0
+
+
+def _note(text: str) -> None:
+    logger.info("%s", clean(text, multiline=False))
+
+
+def _exit(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+async def _serve_stdio(server: FleetServer, jobs: Jobs) -> None:
+    if sys.stdin.isatty():
+        print("tcfs-mcp: speaking MCP on stdin and stdout, for an MCP client", file=sys.stderr)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_end_on_signal, jobs)
+        await server.run_stdio_async()
+        tasks.cancel_scope.cancel()
+
+
+async def _end_on_signal(jobs: Jobs) -> None:
+    """End the process when told to. The thread that reads stdin can only be left behind."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            await anyio.to_thread.run_sync(jobs.shutdown)
+            logging.shutdown()
+            os._exit(128 + number)
+
+
+async def _serve_http(server: FleetServer, host: str, port: int, token: str) -> None:
+    import uvicorn
+
+    app: ASGIApp = server.streamable_http_app(host=host)
+    if token:
+        app = RequireToken(app, token)
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, timeout_graceful_shutdown=5, lifespan="on"
+    )
+    bound = _listen(host, port)
+    actual = bound.getsockname()[1]
+    shown = f"[{host}]" if ":" in host else host
+    # Connections are accepted from here on: the socket listens already.
+    print(f"tcfs-mcp: serving http://{shown}:{actual}/mcp", file=sys.stderr, flush=True)
+    await uvicorn.Server(config).serve(sockets=[bound])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, proto)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.listen(128)
+    except OSError as error:
+        raise LocalFileError(
+            f"cannot listen on {clean(host)} port {port}: {error.strerror}",
+            remedy="Choose another port, or 0 for a free one.",
+        ) from None
+    return bound
+
+
+def _read_token(token_file: str | None, host: str) -> str:
+    """The bearer token, if there is to be one. Raises UsageError or ConfigError."""
+    if token_file is None:
+        if not _is_loopback(host):
+            raise UsageError(
+                f"--host {clean(host)} lets other machines in",
+                remedy="Add --token-file FILE with a secret of at least 16 characters.",
+            )
+        return ""
+    try:
+        token = Path(token_file).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        raise ConfigError(
+            "the token file cannot be read", remedy="Check the path and its rights."
+        ) from None
+    if len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable():
+        raise ConfigError(
+            f"the token file does not hold one line of {MIN_TOKEN} or more ASCII characters",
+            remedy="Make one with: openssl rand -hex 32",
+        )
+    return token
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class RequireToken:
+    """Answers 401 to every HTTP request that does not bring the token."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] == "http":
+            given = next((v for k, v in scope["headers"] if k == b"authorization"), b"")
+            if not hmac.compare_digest(given, self._expected):
+                headers = [(b"www-authenticate", b"Bearer"), (b"content-length", b"0")]
+                await send({"type": "http.response.start", "status": 401, "headers": headers})
+                await send({"type": "http.response.body", "body": b""})
+                return
+        await self._app(scope, receive, send)

@@ -1,0 +1,58 @@
+"""The tools: plain functions that know nothing of MCP. ``serve`` and ``call`` run the same ones."""
+
+from tcfs_mcp.registry import Registry, ToolSpec
+
+STATUS = "tcfs_mcp.tools.status"
+TRANSFER = "tcfs_mcp.tools.transfer"
+CONFLICTS = "tcfs_mcp.tools.conflicts"
+HISTORY = "tcfs_mcp.tools.history"
+JOBS = "tcfs_mcp.tools.jobs"
+
+TOOLS = Registry(
+    (
+        ToolSpec("device_status", "Device and fleet", STATUS, "status", read_only=True),
+        ToolSpec("sync_status", "State of one file", STATUS, "status", read_only=True),
+        ToolSpec("daemon_status", "Background service", STATUS, "status", read_only=True),
+        ToolSpec("credential_status", "Sources of credentials", STATUS, "status", read_only=True),
+        ToolSpec("config_show", "Settings", STATUS, "status", read_only=True),
+        ToolSpec(
+            "push",
+            "Send changes to the fleet",
+            TRANSFER,
+            "transfer",
+            destructive=True,
+            idempotent=True,
+        ),
+        ToolSpec(
+            "pull",
+            "Fetch the fleet's changes",
+            TRANSFER,
+            "transfer",
+            destructive=True,
+            idempotent=True,
+        ),
+        ToolSpec("list_conflicts", "Conflicts", CONFLICTS, "conflicts", read_only=True),
+        ToolSpec("show_conflict", "One conflict", CONFLICTS, "conflicts", read_only=True),
+        ToolSpec(
+            "resolve_conflict",
+            "Settle a conflict",
+            CONFLICTS,
+            "conflicts",
+            destructive=True,
+            idempotent=True,
+        ),
+        ToolSpec("log", "History", HISTORY, "history", read_only=True),
+        ToolSpec("why", "Why a file is as it is", HISTORY, "history", read_only=True),
+        ToolSpec(
+            "restore",
+            "Bring a version back",
+            HISTORY,
+            "history",
+            destructive=True,
+            idempotent=True,
+        ),
+        ToolSpec("undo", "Revert changes as a unit", HISTORY, "history", destructive=True),
+        ToolSpec("job_status", "State of a job", JOBS, "jobs", read_only=True),
+        ToolSpec("job_cancel", "Stop a job", JOBS, "jobs", idempotent=True),
+    )
+)

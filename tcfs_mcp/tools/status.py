@@ -1,0 +1,175 @@
+"""How this device stands, and what it is set up with. Nothing here changes anything."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from tcfs.model.paths import show, unshow
+from tcfs.sync import results as r
+from tcfs_mcp.context import ToolContext
+
+if TYPE_CHECKING:
+    from tcfs.config import LoadedConfig
+
+# Variables that name or hold credentials. Only whether they are set is ever told.
+CREDENTIAL_VARIABLES = (
+    "TCFS_S3_ACCESS",
+    "TCFS_S3_SECRET",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_PROFILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+)
+
+LOCAL = (b"/", b"./", b"../", b"~/")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceAnswer:
+    """This device, and the fleet it belongs to."""
+
+    device: r.Status
+    fleet: tuple[r.DeviceInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonAnswer:
+    """Whether a background service runs."""
+
+    state: Literal["not running"]
+    message: str
+    socket: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialSource:
+    """One place that credentials may come from: that it exists, never what it holds."""
+
+    name: str
+    kind: Literal["identity", "store", "environment", "file"]
+    present: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialAnswer:
+    """Where credentials come from, without any value."""
+
+    endpoint: str
+    sources: tuple[CredentialSource, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigAnswer:
+    """The settings in effect, without secrets, and where each came from."""
+
+    settings: dict[str, Any]
+
+
+def device_status(ctx: ToolContext) -> DeviceAnswer:
+    """Tell how this device and its fleet stand.
+
+    Says which device this is, which store it uses, which directories it keeps and how many remote
+    changes wait for them, how many conflicts stand, what needs attention (warnings), and which
+    devices the fleet has. A good first call.
+    """
+    with ctx.fleet() as fleet:
+        return DeviceAnswer(device=fleet.status(), fleet=tuple(fleet.devices()))
+
+
+def sync_status(
+    ctx: ToolContext,
+    path: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="A local path (absolute) or a path in the fleet, such as docs/notes.txt.",
+        ),
+    ],
+) -> r.PathStatus:
+    """Tell how one file stands: up to date, newer here, newer in the fleet, or in conflict."""
+    raw = unshow(path)
+    # The engine takes what exists here for a local path, wherever it is.
+    if raw == b"~" or raw.startswith(LOCAL) or (b"\0" not in raw and os.path.lexists(raw)):
+        raw = ctx.policy.local_path(path)
+    else:
+        raw = path.encode("utf-8", "surrogateescape")
+    with ctx.fleet() as fleet:
+        return fleet.path_status(raw)
+
+
+def daemon_status(ctx: ToolContext) -> DaemonAnswer:
+    """Tell whether a background service keeps this device in sync. In this version none does."""
+    socket = ctx.load().config.daemon.socket
+    return DaemonAnswer(
+        state="not running",
+        message="This version of tcfs has no background service. Files move when push or pull is "
+        "called here, or when someone runs: tcfs sync",
+        socket=show(os.fsencode(socket)) if socket else "",
+    )
+
+
+def credential_status(ctx: ToolContext) -> CredentialAnswer:
+    """Tell which sources of credentials exist, by name. Values are never shown."""
+    loaded = ctx.load()
+    shown = _settings(loaded)
+    sources = [_file_source("device identity", "identity", loaded.identity_dir)]
+    if loaded.embedded:
+        sources.append(
+            CredentialSource(
+                name="embedded store",
+                kind="store",
+                present=loaded.paths.embedded_store.is_dir(),
+                detail="needs no credentials: it is a directory of this device",
+            )
+        )
+    files = {
+        "storage.credentials_file": loaded.config.storage.credentials_file,
+        "secrets.age_identity": loaded.config.secrets.age_identity,
+        "secrets.kdbx_path": loaded.config.secrets.kdbx_path,
+        "secrets.sops_dir": loaded.config.secrets.sops_dir,
+        "crypto.master_key_file": loaded.config.crypto.master_key_file,
+    }
+    sources += [_file_source(name, "file", path) for name, path in files.items() if path]
+    sources += [
+        CredentialSource(name=name, kind="environment", present=True, detail="set")
+        for name in CREDENTIAL_VARIABLES
+        if os.environ.get(name)
+    ]
+    return CredentialAnswer(
+        endpoint=str(shown.get("endpoint", "")),
+        sources=tuple(sources),
+        warnings=tuple(loaded.warnings),
+    )
+
+
+def config_show(ctx: ToolContext) -> ConfigAnswer:
+    """Show the settings in effect and where each comes from. Secrets are left out."""
+    return ConfigAnswer(settings=_settings(ctx.load()))
+
+
+def _settings(loaded: LoadedConfig) -> dict[str, object]:
+    from tcfs.config import config_show as redacted
+
+    return redacted(loaded)
+
+
+def _file_source(name: str, kind: Literal["identity", "file"], path: Path) -> CredentialSource:
+    """Whether a file or directory is there, and who may read it."""
+    shown = show(os.fsencode(path))
+    try:
+        found = path.stat()
+    except OSError as error:
+        why = error.strerror or "not readable"
+        return CredentialSource(name, kind, present=False, detail=f"{shown}: {why}")
+    mode = stat.S_IMODE(found.st_mode)
+    warning = ": others can read it" if mode & 0o077 else ""
+    return CredentialSource(name, kind, present=True, detail=f"{shown}, mode {mode:04o}{warning}")

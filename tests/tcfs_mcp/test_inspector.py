@@ -1,0 +1,142 @@
+"""The official MCP inspector's command line lists and calls every tool, over stdio and HTTP.
+
+It comes from npm, pinned, into a cache outside the repository; without Node the tests are skipped.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tcfs_mcp.tools import TOOLS
+from tests.tcfs_mcp import processes
+
+INSPECTOR = "@modelcontextprotocol/inspector@2.12.0"
+LEAST_NODE = 20
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("inspector")]
+
+
+@pytest.fixture(scope="session")
+def inspector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        pytest.skip("node and npm are not installed: the inspector was not run")
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
+    if int(version.lstrip("v").split(".")[0]) < LEAST_NODE:
+        pytest.skip(f"node {version.strip()} is older than {LEAST_NODE}: the inspector was not run")
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = home / "tcfs-tests" / INSPECTOR.rpartition("/")[2]
+    program = folder / "node_modules" / ".bin" / "mcp-inspector"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not program.exists():
+            command = [
+                npm,
+                "install",
+                "--no-audit",
+                "--no-fund",
+                "--prefix",
+                str(folder),
+                INSPECTOR,
+            ]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+            if done.returncode:
+                pytest.skip(f"npm could not install {INSPECTOR}: {done.stderr[-300:]}")
+    return program
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A device with a tree that was pushed twice."""
+    tree = tmp_path / "docs"
+    tree.mkdir()
+    for text in ("one\n", "two\n"):
+        (tree / "a.txt").write_text(text)
+        processes.call(tmp_path, "push", f"local_path={tree}")
+    return tmp_path
+
+
+def inspect(inspector: Path, home: Path, *words: str) -> tuple[int, dict[str, Any], str]:
+    """Run the inspector; its exit code, the JSON it prints, and stderr."""
+    done = subprocess.run(
+        [str(inspector), "--cli", *words],
+        env={**processes.environment(home), "MCP_CATALOG_PATH": str(home / "catalog.json")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, json.loads(done.stdout or "{}"), done.stderr
+
+
+def over_stdio(home: Path) -> list[str]:
+    words = [*processes.MAIN, "serve", "--actor", "mcp:inspector"]
+    # What comes after the command is the server's, up to the inspector's own --method.
+    return [*words, "-e", f"TCFS_HOME={home / 'tcfs'}"]
+
+
+def calls(home: Path) -> list[tuple[str, list[str], int]]:
+    """Every tool with arguments, and the exit code that is expected."""
+    page = processes.call(home, "log", "path=docs/a.txt")
+    oldest = page["versions"][-1]["id"]
+    copy = home / "copy"
+    return [
+        ("device_status", [], 0),
+        ("sync_status", [f"path={home}/docs/a.txt"], 0),
+        ("daemon_status", [], 0),
+        ("credential_status", [], 0),
+        ("config_show", [], 0),
+        ("push", [f"local_path={home}/docs", "dry_run=true"], 0),
+        ("push", [f"local_path={home}/docs", "dry-run=true"], 5),
+        ("pull", ["remote_path=docs", f"local_path={copy}"], 0),
+        ("list_conflicts", ["limit=3"], 0),
+        ("show_conflict", ["path=docs/a.txt"], 5),
+        ("resolve_conflict", ["rel_path=docs/a.txt", "resolution=merge"], 5),
+        ("log", ["path=docs/a.txt"], 0),
+        ("why", ["path=docs/a.txt"], 0),
+        ("restore", ["path=docs/a.txt", f"version={oldest}"], 0),
+        ("undo", ["actor=call", "dry_run=true"], 0),
+        ("job_status", ["job_id=none"], 5),
+        ("job_cancel", ["job_id=none"], 5),
+        ("no_such_tool", [], 5),
+    ]
+
+
+def call_words(name: str, arguments: list[str]) -> list[str]:
+    words = ["--method", "tools/call", "--tool-name", name]
+    return [*words, *(word for argument in arguments for word in ("--tool-arg", argument))]
+
+
+def test_the_inspector_lists_everything_over_stdio_and_calls_a_tool(inspector: Path, home: Path):
+    server = over_stdio(home)
+    code, listed, error = inspect(inspector, home, *server, "--method", "tools/list")
+    assert code == 0, error
+    assert [tool["name"] for tool in listed["tools"]] == [spec.name for spec in TOOLS]
+    for name, arguments, expected in calls(home)[:2]:
+        code, answer, error = inspect(inspector, home, *server, *call_words(name, arguments))
+        assert code == expected, (name, answer, error)
+
+
+def test_the_inspector_calls_every_tool_over_http(inspector: Path, home: Path):
+    with processes.http(home) as url:
+        server = [url, "--transport", "http"]
+        code, listed, error = inspect(inspector, home, *server, "--method", "tools/list")
+        assert code == 0, error
+        assert {tool["name"] for tool in listed["tools"]} == {spec.name for spec in TOOLS}
+        for method in ("resources/list", "resources/templates/list", "prompts/list"):
+            code, _, error = inspect(inspector, home, *server, "--method", method)
+            assert code == 0, (method, error)
+        for name, arguments, expected in calls(home):
+            code, answer, error = inspect(inspector, home, *server, *call_words(name, arguments))
+            assert code == expected, (name, answer, error)
+            if not expected:
+                # Only the keys: the inspector's JSON has no integers above 2**53 (mtime_ns).
+                text = json.loads(answer["content"][0]["text"])
+                assert text.keys() == answer["structuredContent"].keys()
