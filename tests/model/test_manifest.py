@@ -6,7 +6,7 @@ import json
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcfs.errors import IntegrityError
@@ -40,6 +40,7 @@ GOOD = {
 LINK = {**GOOD, "kind": "symlink", "file_hash": "", "file_size": 0, "chunks": [], "target": "to"}
 
 
+@settings(max_examples=50)
 @given(manifests())
 def test_a_manifest_reads_back_as_it_was_written(manifest):
     read = SyncManifest.from_json(orjson.loads(orjson.dumps(manifest.to_json())))
@@ -48,11 +49,13 @@ def test_a_manifest_reads_back_as_it_was_written(manifest):
     assert dict(read.vclock.clocks) == dict(manifest.vclock.clocks)
 
 
+@settings(max_examples=50)
 @given(events())
 def test_an_event_reads_back_as_it_was_written(event):
     assert ContentEvent.from_json(orjson.loads(orjson.dumps(event.to_json()))) == event
 
 
+@settings(max_examples=20)
 @given(manifests(RelPath(b"caf\xe9/\xff")))
 def test_a_path_that_is_not_utf8_travels_as_base64(manifest):
     data = json.loads(json.dumps(manifest.to_json()))
@@ -60,6 +63,7 @@ def test_a_path_that_is_not_utf8_travels_as_base64(manifest):
     assert SyncManifest.from_json(data).rel_path == b"caf\xe9/\xff"
 
 
+@settings(max_examples=50)
 @given(manifests(), json_values)
 def test_fields_of_a_later_version_are_kept(manifest, value):
     data = manifest.to_json() | {"from-the-future": value}
