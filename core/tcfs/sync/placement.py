@@ -299,6 +299,8 @@ class Placer:
             local = self._bench.local(directory)
             try:
                 self._files.mkdir(local, 0o700 if directory in self._new else 0o777)
+                if directory not in self._new:
+                    self._bench.directory_made(directory)
                 self._new.discard(directory)
             except FileExistsError:
                 if self._files.lstat(local).kind != "dir":
