@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
 WORDS = (
-    "self return import def class if else for in not None True False raise with as try except "
-    "value result index node parent child path name size count error message state config "
-    "request response client server thread lock buffer stream reader writer cache table row"
-).split()
+    *("self", "return", "import", "def", "class", "if", "else", "for", "in", "not", "None"),
+    *("True", "False", "raise", "with", "as", "try", "except", "value", "result", "index"),
+    *("node", "parent", "child", "path", "name", "size", "count", "error", "message", "state"),
+    *("config", "request", "response", "client", "server", "thread", "lock", "buffer"),
+    *("stream", "reader", "writer", "cache", "table", "row"),
+)
 EPOCH_NS = 1_700_000_000_000_000_000
 
 
@@ -104,6 +107,4 @@ def insert_bytes(path: Path, offset: int, data: bytes) -> None:
 
 
 def _set_time(path: Path, stamp: int) -> None:
-    import os
-
     os.utime(path, ns=(stamp, stamp))

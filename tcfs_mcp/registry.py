@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -69,6 +68,8 @@ class Registry:
         spec = self._specs.get(name)
         if spec is not None:
             return spec
+        import difflib
+
         near = difflib.get_close_matches(name.replace("-", "_"), self._specs, n=1, cutoff=0.5)
         hint = f"Did you mean {near[0]}?" if near else "List the tools with: tcfs-mcp tools"
         raise ToolError(f"unknown tool: {name[:100]!r}", remedy=hint)

@@ -6,7 +6,8 @@ import functools
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -56,10 +57,11 @@ _QUESTION = "confirm_deletions"
 ToolAnswer = CallToolResult | InputRequiredResult
 
 
-class Deletions(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Deletions:
     """What a person is asked about: how many deletions, by which plan."""
 
-    count: int
+    number: int
     plan: str
 
 
@@ -114,7 +116,7 @@ class FleetServer(MCPServer[None]):
             wanted = self._may_ask(error, arguments, context, approved)
             if wanted is None:
                 raise
-            question = f"{clean(error.message)}. Delete {wanted.count} of them?"
+            question = f"{clean(error.message)}. Delete {wanted.number} of them?"
             if is_version_at_least(context.protocol_version or "", _ASKS_IN_ANSWER):
                 return _ask_in_answer(question, wanted)
             answer = await context.elicit(question, Confirmation)
@@ -139,7 +141,7 @@ class FleetServer(MCPServer[None]):
             self._actor or client_actor(context),
             progress=relay.tell,
             cancelled=cancelled,
-            approved_deletes=approved.count if approved is not None else NOT_GIVEN,
+            approved_deletes=approved.number if approved is not None else NOT_GIVEN,
         )
         answer: dict[str, Any] = {}
         failure: Exception | None = None
@@ -252,7 +254,7 @@ def _ask_in_answer(question: str, wanted: Deletions) -> InputRequiredResult:
     )
     # The SDK seals the state and binds it to this very call.
     return InputRequiredResult(
-        input_requests={_QUESTION: request}, request_state=json.dumps(wanted._asdict())
+        input_requests={_QUESTION: request}, request_state=json.dumps(asdict(wanted))
     )
 
 

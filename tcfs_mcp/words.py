@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -44,6 +43,8 @@ def from_words(
 def unknown(tool: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for an argument that a tool does not have, with the nearest one that it has."""
     names = list(known)
+    import difflib
+
     near = difflib.get_close_matches(name.replace("-", "_"), names, n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]}? " if near else ""
     return UsageError(

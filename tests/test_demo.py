@@ -133,6 +133,7 @@ def demo(arguments: list[str], tmp_path: Path) -> subprocess.CompletedProcess[st
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_demo_ends_well_and_leaves_nothing_behind(tmp_path: Path):
     make_tree(tmp_path / "mine")
     done = demo(["mine"], tmp_path)
