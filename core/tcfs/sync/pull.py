@@ -33,7 +33,7 @@ from tcfs.sync.leftovers import hash_file
 from tcfs.sync.materialise import materialise
 from tcfs.sync.planning import PlanBuilder
 from tcfs.sync.results import Action, Plan, Problem
-from tcfs.sync.scan import Scan, local_entry, unreadable
+from tcfs.sync.scan import Scan, inside, local_entry, unreadable
 from tcfs.sync.wanted import Wanted
 
 _ACTIONS: dict[PullAction, Action] = {
@@ -101,12 +101,14 @@ class Pull:
         self._files = context.host.files
         self.problems: list[Problem] = []
         self.decisions: list[Decision] = []
+        self._inside: dict[RelPath, bool] = {}
 
     # Deciding
 
     def decide(self) -> list[Decision]:
         """Look at every path that the fleet changed, and decide. Changes nothing."""
         history, root = self._context.state.history, self._root
+        self._inside = {}
         touched, newest = history.touched(root.namespace, root.remote, root.pulled)
         changed = [relative_to(path, root.remote) for path in touched]
         paths = {path for path in changed if path is not None}
@@ -158,6 +160,8 @@ class Pull:
         return Decision(path, action, head, base, entry, content, dirty)
 
     def _look(self, path: RelPath) -> LocalEntry | None:
+        if not inside(self._files, self._root.local, path, self._inside):
+            return None
         try:
             stat = self._files.lstat(self._local(path))
         except (FileNotFoundError, NotADirectoryError):

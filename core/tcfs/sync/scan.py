@@ -76,9 +76,11 @@ def scan(files: FileSystem, root: bytes, exclude: Exclusion, prefix: RelPath = R
     """
     found = Scan(exclusions={ROOT: exclude})
     top = root + b"/" + prefix if prefix else root
-    for directory in _above(prefix):
-        exclude = _enter(files, root, directory, exclude, found)
     try:
+        if not inside(files, root, prefix, {}):
+            return found
+        for directory in _above(prefix):
+            exclude = _enter(files, root, directory, exclude, found)
         stat = files.lstat(top)
     except (FileNotFoundError, NotADirectoryError):
         return found
@@ -96,6 +98,33 @@ def scan(files: FileSystem, root: bytes, exclude: Exclusion, prefix: RelPath = R
     found.entries[prefix] = entry
     if stat.kind == "dir":
         _walk(files, root, prefix, exclude, found)
+    return found
+
+
+def inside(files: FileSystem, root: bytes, path: RelPath, known: dict[RelPath, bool]) -> bool:
+    """Whether every directory above a path, below the root, is one and no symlink to one.
+
+    What lies behind a symlink is not the tree's: a name in the fleet must not reach it.
+
+    Args:
+        known: answers for directories, remembered from call to call.
+
+    Raises:
+        OSError: as the system raises it; a directory that is not there is no error.
+    """
+    directory = RelPath(path.rpartition(b"/")[0])
+    if not directory:
+        return True
+    found = known.get(directory)
+    if found is None:
+        try:
+            found = (
+                inside(files, root, directory, known)
+                and files.lstat(root + b"/" + directory).kind == "dir"
+            )
+        except (FileNotFoundError, NotADirectoryError):
+            found = False
+        known[directory] = found
     return found
 
 
