@@ -124,6 +124,7 @@ class FileProtection:
         token = self._entropy.token(8).hex().encode()
         temporary = directory + b"/" + TEMP_PREFIX + token
         try:
+            self._remove_torn(directory)
             self._files.write_new(temporary, [material], 0o600, self._mtime(directory))
             try:
                 self._files.barrier(directory)
@@ -139,6 +140,12 @@ class FileProtection:
             ) from None
         except OSError as error:
             raise _failed("write", self._path, error) from None
+
+    def _remove_torn(self, directory: bytes) -> None:
+        """What a run that was cut off left: the caller holds the device's lock."""
+        for name, _ in self._files.scan(directory):
+            if name.startswith(TEMP_PREFIX):
+                self._files.unlink(directory + b"/" + name)
 
     def _mtime(self, directory: bytes) -> int:
         return self._files.lstat(directory).mtime_ns

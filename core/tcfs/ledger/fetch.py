@@ -101,7 +101,9 @@ def fetch(
         ValueError: a head is not known to ``known``.
     """
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        walk = _Walk(source, namespace, open_segment, known, state, control_known, pool)
+        # A thread costs more than a segment that is at hand.
+        parallel = pool if workers > 1 else None
+        walk = _Walk(source, namespace, open_segment, known, state, control_known, parallel)
         walk.start(heads)
         return walk.run(budget)
 
@@ -133,7 +135,7 @@ class _Walk:
         known: Lookup,
         state: ControlState | None,
         control_known: Callable[[DeviceId, ChainHead], bool],
-        pool: ThreadPoolExecutor,
+        pool: ThreadPoolExecutor | None,
     ) -> None:
         self._source = source
         self._namespace = namespace
@@ -253,7 +255,9 @@ class _Walk:
                 if seq not in chain.refs:
                     break
                 wanted += [(chain, seq, ref) for ref in chain.refs[seq]]
-        opened = list(self._pool.map(self._download, [ref for _, _, ref in wanted]))
+        refs = [ref for _, _, ref in wanted]
+        run = self._pool.map if self._pool is not None and len(refs) > 1 else map
+        opened = list(run(self._download, refs))
         rounds: dict[tuple[DeviceId, int], list[tuple[SegmentRef, Segment | Exception]]] = {}
         for (chain, seq, ref), result in zip(wanted, opened, strict=True):
             rounds.setdefault((chain.device, seq), []).append((ref, result))

@@ -188,7 +188,7 @@ class Outbox:
     def remove(self, entry: OutboxEntry) -> None:
         """Forget a segment that the store and this state have."""
         with self._db.transaction() as run:
-            run.execute("DELETE FROM outbox WHERE ns = ? AND seq = ?", (entry.namespace, entry.seq))
+            run.execute("DELETE FROM outbox WHERE key = ?", (entry.key,))
 
 
 class StoredChunks:

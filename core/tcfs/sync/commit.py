@@ -164,8 +164,8 @@ class Committer:
             )
             take_up(context, sealed.header, sealed.hash, events, new.items())
             if self._root is not None:
-                context.state.roots.set_base(self._root, self._based)
-                context.state.roots.drop_base(self._root, self._unbased)
+                context.state.roots.refresh_base(self._root, self._based)
+                context.state.roots.forget_base(self._root, self._unbased)
             context.state.outbox.remove(entry)
         self._based, self._unbased = [], []
         self.segments.append(sealed.hash)
@@ -270,10 +270,10 @@ def base_entry(
     )
 
 
-def flush_outbox(context: Context) -> int:
+def flush_outbox(context: Context) -> set[NamespaceId]:
     """Send finished segments again that an earlier run may not have sent, and take them up.
 
-    Returns how many there were.
+    Returns the namespaces that they belong to.
 
     Raises:
         StoreError: the store cannot take them; they stay.
@@ -299,7 +299,7 @@ def flush_outbox(context: Context) -> int:
             if root is not None:
                 _base_from(context, root, segment.events)
             context.state.outbox.remove(entry)
-    return len(entries)
+    return {entry.namespace for entry in entries}
 
 
 def take_up_segment(context: Context, segment: Segment) -> None:
@@ -334,5 +334,5 @@ def _base_from(context: Context, root: Root, events: Sequence[ContentEvent]) -> 
         else:
             version = VersionId(device, event.counter)
             based.append((path, base_entry((version,), event.manifest, None)))
-    context.state.roots.set_base(root, based)
-    context.state.roots.drop_base(root, unbased)
+    context.state.roots.refresh_base(root, based)
+    context.state.roots.forget_base(root, unbased)

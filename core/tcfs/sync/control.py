@@ -12,10 +12,9 @@ from tcfs.model.access import Role, Strategy
 from tcfs.model.event import ChainHead
 from tcfs.model.ids import CONTROL, NamespaceId
 from tcfs.state.index import OutboxEntry
-from tcfs.sync.commit import flush_outbox
 from tcfs.sync.context import Context
 from tcfs.sync.members import device_info, find_device
-from tcfs.sync.receive import receive, refresh_control
+from tcfs.sync.receive import receive, refresh_control, settle_outbox
 from tcfs.sync.results import DeviceInfo, InviteResult
 
 
@@ -59,8 +58,8 @@ def invite(context: Context, *, expires_s: int, role: Role) -> InviteResult:
     """
     if expires_s <= 0:
         raise UsageError("an invite must be valid for some time", remedy="Say --expires 1h")
-    flush_outbox(context)
     refresh_control(context)
+    settle_outbox(context)
     renew(context)
     now = context.host.clock.now()
     made = make_invite(
@@ -125,8 +124,8 @@ def set_strategy(context: Context, strategy: Strategy) -> None:
     Raises:
         AccessError: this device is no admin.
     """
-    flush_outbox(context)
     refresh_control(context)
+    settle_outbox(context)
     require_admin(context.view, context.identity.device_id)
     change = prepare(
         context.view,

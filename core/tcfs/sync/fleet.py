@@ -147,6 +147,8 @@ class Fleet:
         with self._working() as context:
             namespace, remote = self._remote(path)
             receive(context, namespace)
+            if not dry_run:
+                operations.recover_roots(context, namespace)
             return ConflictDesk(context, namespace).resolve(remote, resolution, dry_run=dry_run)
 
     # History
@@ -167,6 +169,8 @@ class Fleet:
             namespace, remote = self._remote(path)
             receive(context, namespace)
             context.require_writer()
+            if not dry_run:
+                operations.recover_roots(context, namespace)
             found = chronicle.find_version(context, namespace, remote, version)
             head = context.state.history.head(namespace, remote)
             reversal = undo.restoration(head, found)
@@ -193,6 +197,8 @@ class Fleet:
             namespace = context.namespace
             receive(context, namespace)
             context.require_writer()
+            if not dry_run:
+                operations.recover_roots(context, namespace)
             versions = self._versions_of(context, namespace, actor, segment)
             self._send_local(context, namespace, [v.manifest.rel_path for v in versions])
             found, skipped = undo.reversals(context, namespace, versions)
@@ -204,9 +210,10 @@ class Fleet:
                 dry_run=dry_run,
                 plan=made,
             )
-            if dry_run or not found:
+            if dry_run:
                 return result
-            written = undo.commit(context, namespace, found)
+            # A run that was cut off may have written all and put only some of it on disk.
+            written = undo.commit(context, namespace, found) if found else ""
             base = r.SyncResult(plan=made, dry_run=False)
             pulled = self._materialise(context, namespace, ROOT, base)
             return replace(result, segment=written, skipped=(*result.skipped, *pulled.problems))

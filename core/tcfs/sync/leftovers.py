@@ -13,7 +13,7 @@ from dataclasses import replace
 from blake3 import blake3
 
 from tcfs.errors import LocalFileError
-from tcfs.host.base import FileSystem
+from tcfs.host.base import FileSystem, Stat
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import show
 from tcfs.model.plan import BaseEntry
@@ -42,20 +42,33 @@ def recover(context: Context, root: Root) -> list[Problem]:
         gone: list[RelPath] = []
         again: list[RelPath] = []
         for intent in intents:
-            if not _holds(bench, intent):
+            stat = bench.lstat(intent.path)
+            if intent.entry is None:
+                (gone if stat is None else again).append(intent.path)
+            elif stat is None or not _holds(bench, intent, intent.entry, stat):
                 again.append(intent.path)
-            elif intent.entry is None:
-                gone.append(intent.path)
             else:
-                done.append((intent.path, replace(intent.entry, ctime_ns=0)))
-        if intents:
+                if stat.kind == "dir":
+                    # It may have been made, and not been given its rights.
+                    bench.files.set_attributes(
+                        bench.local(intent.path), mode=intent.entry.mode, mtime_ns=None
+                    )
+                    stat = bench.lstat(intent.path) or stat
+                done.append((intent.path, _with_stat(intent.entry, stat)))
+        if done:
+            bench.barrier()
+        # Temporary files are whole before their intents are written, and gone after them. The
+        # intents of directories, which stay for the whole pull, say nothing of files.
+        if any(intent.kind != "dir" for intent in intents):
             _keep_unknown(bench, leftovers)
         # Neither old nor new is there: the crash came between the two names of a replaced file.
         lost = [path for path in again if bench.lstat(path) is None]
         with context.state.transaction():
-            roots.set_base(root, done)
+            # They stay to do: a conflict may stand there that this run would have remembered.
+            roots.refresh_base(root, done)
             roots.drop_base(root, [*gone, *lost])
-            roots.take_up(root, again, root.pulled)
+            # Something else may be meant to stand where a path was removed.
+            roots.take_up(root, again + gone, root.pulled)
             roots.clear_intents(root)
         for name in reversed(leftovers):
             _remove(bench.files, name)
@@ -94,19 +107,46 @@ def _remove(files: FileSystem, path: bytes) -> None:
         files.unlink(path)
 
 
-def _holds(bench: Workbench, intent: Intent) -> bool:
-    """Whether a path holds what was intended."""
-    stat = bench.lstat(intent.path)
-    if stat is None or intent.entry is None:
-        return stat is None and intent.entry is None
+def _holds(bench: Workbench, intent: Intent, entry: BaseEntry, stat: Stat) -> bool:
+    """Whether a path holds what was intended, because it was put there."""
     local = bench.local(intent.path)
     if stat.kind != intent.kind:
         return False
-    if stat.kind == "file":
-        return hash_file(bench.files, local) == intent.entry.file_hash
-    if stat.kind == "symlink":
-        return bench.files.readlink(local) == intent.entry.target
-    return True
+    if stat.kind == "file" and hash_file(bench.files, local) != entry.file_hash:
+        return False
+    if stat.kind == "symlink" and bench.files.readlink(local) != entry.target:
+        return False
+    known = bench.context.state.roots.base_of(bench.root, intent.path)
+    held_before = known is None or (known.kind, known.file_hash, known.target) == (
+        entry.kind,
+        entry.file_hash,
+        entry.target,
+    )
+    # Where the content was there already it proves nothing: only attributes were to change.
+    return not held_before or _has_attributes(stat, entry)
+
+
+def _has_attributes(stat: Stat, entry: BaseEntry) -> bool:
+    if entry.kind == "file":
+        return (stat.mtime_ns, stat.mode) == (entry.mtime_ns, entry.mode)
+    return entry.kind == "dir" or stat.mtime_ns == entry.mtime_ns
+
+
+def _with_stat(entry: BaseEntry, stat: Stat) -> BaseEntry:
+    """A base whose content was just compared with the disk; its stat counts if it is what we set.
+
+    Otherwise it belongs to a later edit, and the next scan looks at it.
+    """
+    ours = entry.kind != "file" or (stat.size, stat.mtime_ns) == (entry.size, entry.mtime_ns)
+    if not ours:
+        return replace(entry, ctime_ns=0)
+    return replace(
+        entry,
+        size=stat.size,
+        mtime_ns=stat.mtime_ns,
+        ctime_ns=stat.ctime_ns,
+        inode=stat.inode,
+    )
 
 
 def _keep_unknown(bench: Workbench, leftovers: list[bytes]) -> None:

@@ -72,13 +72,16 @@ class _Run:
         removals.sort(key=lambda w: w.path, reverse=True)
         self._roots.intend(bench.root, [Intent(w.path, "tombstone", None) for w in removals])
         gone: list[RelPath] = []
+        replaced: list[RelPath] = []
         kept: list[tuple[RelPath, BaseEntry]] = []
         for w in removals:
             removed = self._remove_one(w)
-            if w.version is not None or removed is None:
+            if removed is None:
                 continue
             base = self._roots.base_of(bench.root, w.path)
-            if removed or base is None:
+            if w.version is not None:
+                replaced.append(w.path)
+            elif removed or base is None:
                 gone.append(w.path)
             else:
                 # As far as the fleet goes this directory is no more; what lives in it is not
@@ -86,9 +89,11 @@ class _Run:
                 kept.append((w.path, replace(base, ids=w.ids, clock=w.clock)))
         bench.barrier()
         with bench.context.state.transaction():
-            self._roots.drop_base(bench.root, gone)
+            self._roots.drop_base(bench.root, gone + replaced)
+            # What is to stand there instead is pulled later, if not now.
+            self._roots.take_up(bench.root, replaced, bench.root.pulled)
             self._roots.set_base(bench.root, kept)
-            self._roots.clear_intents(bench.root)
+            self._roots.drop_intents(bench.root, [w.path for w in removals])
         bench.clear()
 
     def _remove_one(self, w: Wanted) -> bool | None:
@@ -144,6 +149,8 @@ class _Run:
         new = {w.path for w in directories if w.found is None or w.replaces_kind}
         made = set(new)
         placer = Placer(bench, new, keep_displaced=self._keep_displaced)
+        if directories:
+            bench.intend(directories)
         self._set_attributes([w for w in creations if w.attributes_only and w.kind != "dir"])
         try:
             placer.place([w for w in creations if w.kind != "dir" and not w.attributes_only])
@@ -186,11 +193,14 @@ class _Run:
                 self._bench.problem(w.path, f"its rights cannot be set: {error.strerror or error}")
                 continue
             bases.append((w.path, w.base(stat)))
-        if bases:
+        if directories:
             self._bench.barrier()
-            self._roots.set_base(self._bench.root, bases)
+            self._bench.done(bases, directories)
 
     def _set_attributes(self, wanted: list[Wanted]) -> None:
+        if not wanted:
+            return
+        self._bench.intend(wanted)
         bases = []
         for w in wanted:
             local = self._bench.local(w.path)
@@ -208,5 +218,5 @@ class _Run:
                 )
                 continue
             bases.append((w.path, w.base(stat)))
-        if bases:
-            self._roots.set_base(self._bench.root, bases)
+        self._bench.barrier()
+        self._bench.done(bases, wanted)

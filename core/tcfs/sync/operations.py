@@ -41,6 +41,18 @@ def excluded(context: Context) -> Exclusion:
     )
 
 
+def recover_roots(context: Context, namespace: NamespaceId) -> None:
+    """Clean up after a pull that was cut off, in every root of a namespace that can be used."""
+    for root in context.state.roots.all():
+        if root.namespace != namespace:
+            continue
+        try:
+            places.adopt(context, root)
+        except LocalFileError:
+            continue
+        leftovers.recover(context, root)
+
+
 # Push
 
 

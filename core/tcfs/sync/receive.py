@@ -14,7 +14,7 @@ from tcfs.ledger.fetch import Opener, fetch
 from tcfs.ledger.keys import parse_key
 from tcfs.ledger.segment import Segment, open_segment
 from tcfs.model.event import ChainHead
-from tcfs.model.ids import DeviceId, NamespaceId, StoreKey
+from tcfs.model.ids import CONTROL, DeviceId, NamespaceId, StoreKey
 from tcfs.model.paths import relative_to
 from tcfs.state.control import StoredFinding
 from tcfs.state.index import PackLocation
@@ -70,6 +70,18 @@ def _retract_revoked(context: Context) -> None:
                         roots.take_up(root, [p for p in local if p is not None], root.pulled)
 
 
+def settle_outbox(context: Context) -> None:
+    """Send what an earlier run finished and may not have sent, so that chains go on after it.
+
+    Call after ``refresh_control``, and before this device writes anything.
+
+    Raises:
+        StoreError: the store failed; what was not sent stays.
+    """
+    if CONTROL in flush_outbox(context):
+        refresh_control(context)
+
+
 def receive(context: Context, namespace: NamespaceId, *, rebuild: bool = False) -> int:
     """Fetch and take up what is new in a namespace. Returns the number of new segments.
 
@@ -81,7 +93,7 @@ def receive(context: Context, namespace: NamespaceId, *, rebuild: bool = False) 
         StoreError: the store failed; what was taken up before stays.
     """
     refresh_control(context)
-    flush_outbox(context)
+    settle_outbox(context)
     if not rebuild:
         _check_own(context, namespace)
     count = 0

@@ -6,13 +6,15 @@ seen must never count as deleted.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tcfs.errors import LocalFileError
 from tcfs.host.base import FileSystem, Stat
 from tcfs.model.ids import RelPath
-from tcfs.model.paths import ROOT, path_problem, show
+from tcfs.model.paths import ROOT, parents, path_problem, show
 from tcfs.model.plan import LocalEntry
 from tcfs.sync.ignore import IGNORE_FILE, Exclusion
 from tcfs.sync.results import Problem
@@ -76,13 +78,11 @@ def scan(files: FileSystem, root: bytes, exclude: Exclusion, prefix: RelPath = R
     """
     found = Scan(exclusions={ROOT: exclude})
     top = root + b"/" + prefix if prefix else root
+    for directory in _above(prefix):
+        exclude = _enter(files, root, directory, exclude, found)
     try:
-        if not inside(files, root, prefix, {}):
-            return found
-        for directory in _above(prefix):
-            exclude = _enter(files, root, directory, exclude, found)
-        stat = files.lstat(top)
-    except (FileNotFoundError, NotADirectoryError):
+        stat = look(files, root, prefix)
+    except FileNotFoundError:
         return found
     except OSError as error:
         raise LocalFileError(f"cannot look at {show(top)}: {error.strerror}") from error
@@ -101,31 +101,24 @@ def scan(files: FileSystem, root: bytes, exclude: Exclusion, prefix: RelPath = R
     return found
 
 
-def inside(files: FileSystem, root: bytes, path: RelPath, known: dict[RelPath, bool]) -> bool:
-    """Whether every directory above a path, below the root, is one and no symlink to one.
-
-    What lies behind a symlink is not the tree's: a name in the fleet must not reach it.
+def look(files: FileSystem, root: bytes, path: RelPath, known: set[RelPath] | None = None) -> Stat:
+    """What stands at a path of a root, never behind a symlink that stands above it.
 
     Args:
-        known: answers for directories, remembered from call to call.
+        known: directories that were looked at before, to which these are added.
 
     Raises:
-        OSError: as the system raises it; a directory that is not there is no error.
+        FileNotFoundError: nothing does; a file or symlink above it may stand in its place.
+        OSError: it cannot be looked at.
     """
-    directory = RelPath(path.rpartition(b"/")[0])
-    if not directory:
-        return True
-    found = known.get(directory)
-    if found is None:
-        try:
-            found = (
-                inside(files, root, directory, known)
-                and files.lstat(root + b"/" + directory).kind == "dir"
-            )
-        except (FileNotFoundError, NotADirectoryError):
-            found = False
-        known[directory] = found
-    return found
+    for directory in parents(path):
+        if known is not None and directory in known:
+            continue
+        if files.lstat(root + b"/" + directory).kind != "dir":
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), directory)
+        if known is not None:
+            known.add(directory)
+    return files.lstat(root + b"/" + path if path else root)
 
 
 def _above(path: RelPath) -> Iterator[RelPath]:

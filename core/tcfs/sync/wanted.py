@@ -22,6 +22,7 @@ class Wanted:
         version: what to put there; None to remove what is there.
         found: what the disk held when that was decided; None for nothing.
         attributes_only: the bytes are right already.
+        standing: a conflict still stands there, for a later pull to settle.
     """
 
     path: RelPath
@@ -30,6 +31,7 @@ class Wanted:
     version: Version | None
     found: LocalEntry | None
     attributes_only: bool = False
+    standing: bool = False
 
     @property
     def size(self) -> int:

@@ -1,0 +1,258 @@
+"""The commands that must survive a crash at any moment, each in a small world of its own."""
+
+from __future__ import annotations
+
+import os
+import random
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tcfs.errors import NotFoundError, RepositoryError
+from tcfs.sync import session
+from tests.sync.crashing import Machine, Scenario, World, fill
+
+_RANDOM = random.Random(7)
+BIG = _RANDOM.randbytes(3 << 20)
+"""Several chunks, in a pack of its own."""
+OTHER = BIG[: 1 << 20] + b"changed" + BIG[1 << 20 :]
+
+
+def tree() -> dict[str, Any]:
+    return {
+        "a.txt": b"first",
+        "empty": b"",
+        "link": "a.txt",
+        "d/one": b"1" * 300,
+        "d/two": b"two",
+        "d/e/deep": b"deep down",
+        "gone/x": b"goes away",
+        "gone/y": b"goes too",
+        "moves": b"moves elsewhere" * 50,
+        "file-to-dir": b"a file",
+        "dir-to-file/inside": b"inside",
+        "void": None,
+        "big": BIG,
+    }
+
+
+def edit(top: Path) -> None:
+    """Edits of every kind, to what ``tree`` made."""
+    fill(
+        top,
+        {
+            "a.txt": b"second version",
+            "new/file": b"brand new",
+            "link": "d/one",
+            "big": OTHER,
+        },
+    )
+    (top / "gone/x").unlink()
+    (top / "gone/y").unlink()
+    (top / "gone").rmdir()
+    (top / "moves").rename(top / "d" / "moved")
+    (top / "file-to-dir").unlink()
+    fill(top, {"file-to-dir/now": b"a directory"})
+    (top / "dir-to-file/inside").unlink()
+    (top / "dir-to-file").rmdir()
+    fill(top, {"dir-to-file": b"now a file"})
+    (top / "d/two").chmod(0o600)
+    os.utime(top / "d/one", ns=(5, 1_000_000_007))
+
+
+# Worlds
+
+
+def alone(world: World) -> None:
+    world.create("a")
+    fill(world.tree("a"), tree())
+
+
+def pushed(world: World) -> None:
+    world.create("a", "b")
+    fill(world.tree("a"), tree())
+    world.fleet("a").push([])
+
+
+def edited(world: World) -> None:
+    pushed(world)
+    edit(world.tree("a"))
+
+
+def both(world: World) -> None:
+    pushed(world)
+    world.fleet("b").pull()
+
+
+def changed_elsewhere(world: World) -> None:
+    """What ``a`` pushed and ``b`` pulled was edited by ``a`` and pushed again."""
+    both(world)
+    edit(world.tree("a"))
+    world.fleet("a").push([])
+
+
+def conflicting(world: World) -> None:
+    """``a`` pushed edits, and ``b`` has edits of its own that it did not push."""
+    changed_elsewhere(world)
+    fill(
+        world.tree("b"),
+        {
+            "a.txt": b"the words of b",
+            "gone/x": b"edited while it was deleted",
+            "big": BIG[: 2 << 20],
+            "own": b"only b has this",
+            "new/file": b"new in both places",
+        },
+    )
+
+
+def in_conflict(world: World) -> None:
+    conflicting(world)
+    world.fleet("b").push([])
+
+
+def undoable(world: World) -> None:
+    both(world)
+    edit(world.tree("a"))
+    world.machine("a").open(actor="robot").push([])
+
+
+def uninvited(world: World) -> None:
+    world.create("a")
+    fill(world.tree("a"), tree())
+    world.fleet("a").push([])
+    code = world.fleet("a").invite().code
+    (world.work / "code").write_text(code)
+
+
+def nothing(world: World) -> None:
+    fill(world.tree("a"), tree())
+
+
+# Commands
+
+
+def push(machine: Machine) -> None:
+    assert machine.open().push([]).problems == ()
+
+
+def pull(machine: Machine) -> None:
+    problems = machine.open().pull().problems
+    assert problems == (), problems
+
+
+def push_and_pull(machine: Machine) -> None:
+    """What a pull left half done is no edit: a push has nothing to send."""
+    pushed = machine.open().push([])
+    assert pushed.transfer.segments == 0
+    pull(machine)
+
+
+def pull_and_push(machine: Machine) -> None:
+    pull(machine)
+    push(machine)
+
+
+def pull_auto(machine: Machine) -> None:
+    assert machine.open().pull(mode="auto").problems == ()
+
+
+def resolve(machine: Machine) -> None:
+    machine.open().resolve("a.txt", "keep_both")
+
+
+def resolve_again(machine: Machine) -> None:
+    try:
+        resolve(machine)
+    except NotFoundError:  # the run that was cut off had settled it
+        assert machine.open().pull(mode="defer").problems == ()
+
+
+def undo(machine: Machine) -> None:
+    machine.open().undo(actor="robot")
+
+
+def undo_again(machine: Machine) -> None:
+    machine.open(actor="test").undo(actor="robot")
+
+
+def init(machine: Machine) -> None:
+    session.init_fleet(machine.loaded, name="a", host=machine.host, store=machine.store)
+
+
+def init_again(machine: Machine) -> None:
+    with suppress(RepositoryError):  # it had come to the end
+        init(machine)
+
+
+def enroll(machine: Machine) -> None:
+    code = (machine.world.work / "code").read_text()
+    session.enroll_fleet(
+        machine.loaded, name="b", invite=code, host=machine.host, store=machine.store
+    )
+
+
+def enroll_again(machine: Machine) -> None:
+    with suppress(RepositoryError):  # it had come to the end
+        enroll(machine)
+
+
+def invite(machine: Machine) -> None:
+    (machine.world.work / "code").write_text(machine.open().invite().code)
+
+
+def revoke(machine: Machine) -> None:
+    assert machine.open().revoke("b").revoked
+
+
+# Afterwards
+
+
+def b_pulls(world: World) -> None:
+    assert world.fleet("b").pull().problems == ()
+
+
+def a_pulls(world: World) -> None:
+    assert world.fleet("a").pull(mode="defer").problems == ()
+
+
+def a_pushes(world: World) -> None:
+    fill(world.tree("a"), {"after": b"epoch"})
+    os.utime(world.tree("a") / "after", ns=(7, 7))
+    world.fleet("a").push([])
+
+
+def c_joins(world: World) -> None:
+    machine = world.machine("c")
+    code = (world.work / "code").read_text()
+    session.enroll_fleet(
+        machine.loaded, name="c", invite=code, host=machine.host, store=machine.store
+    )
+    machine.open().pull()
+
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("first push", alone, push),
+        Scenario("push", edited, push, finish=b_pulls),
+        Scenario(
+            "push in parts",
+            edited,
+            push,
+            finish=b_pulls,
+            patches={"tcfs.sync.commit.PART_BYTES": 2000},
+        ),
+        Scenario("first pull", pushed, pull, device="b"),
+        Scenario("pull", changed_elsewhere, pull, device="b"),
+        Scenario("pull, then push", changed_elsewhere, pull, push_and_pull, device="b"),
+        Scenario("push, then pull", edited, push, pull_and_push, finish=b_pulls),
+        Scenario("pull of conflicts", conflicting, pull_auto, device="b", finish=a_pulls),
+        Scenario("resolve", in_conflict, resolve, resolve_again, device="b", finish=a_pulls),
+        Scenario("undo", undoable, undo, undo_again, finish=b_pulls),
+        Scenario("init", nothing, init, init_again, finish=a_pushes),
+        Scenario("enroll", uninvited, enroll, enroll_again, device="b", finish=b_pulls),
+        Scenario("invite", alone, invite, repeats=False, finish=c_joins),
+        Scenario("revoke", both, revoke, finish=a_pushes),
+    )
+}
