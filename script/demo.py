@@ -513,7 +513,9 @@ class Demo:
         device = answer["device"]
         rest = {"fleet": [d["name"] for d in answer["fleet"]], "conflicts": device["conflicts"]}
         tell.command(self.anna.name, call, self._seconds)
-        tell.output(json.dumps({"device": device["device_name"], **rest, "…": "…"}))
+        tell.output(
+            json.dumps({"device": device["device_name"], **rest, "…": "…"}, ensure_ascii=False)
+        )
         tell.say(
             "The tools that tcfs-mcp serve offers over MCP, in a shell: JSON out, the same exit "
             "codes. This is a part of the answer."

@@ -622,6 +622,28 @@ def test_a_phrase_of_another_repository_recovers_nothing():
     assert first.store.objects == before
 
 
+@pytest.mark.parametrize("encryption", [True, False])
+@pytest.mark.parametrize("change", ["recipient", "encryption"])
+def test_a_format_that_was_changed_by_the_store_is_noticed_in_a_recovery(encryption, change):
+    first = founder(encryption)
+    other = str(generate("other", Dice(3), NOW).recipient)
+    changed = {
+        "recipient": replace(first.format, recovery_recipient=other),
+        "encryption": replace(first.format, encryption=not encryption),
+    }[change]
+    before = dict(first.store.objects)
+    with pytest.raises(IntegrityError, match="was changed"):
+        recover(
+            first.store,
+            changed,
+            ENTROPY,
+            generate("new", Dice(8), NOW),
+            source=Dice(9),
+            now=NOW,
+        )
+    assert first.store.objects == before
+
+
 def test_every_epoch_is_sealed_for_recovery():
     first = founder()
     first.revoke(join(first))

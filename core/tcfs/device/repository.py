@@ -22,7 +22,7 @@ from tcfs.device.format import FORMAT_KEY, RepositoryFormat, load_format, make_f
 from tcfs.device.identity import DeviceIdentity
 from tcfs.device.phrase import recovery_identity, root_signer
 from tcfs.device.registry import update_registry
-from tcfs.errors import AccessError, RepositoryError, UsageError
+from tcfs.errors import AccessError, IntegrityError, RepositoryError, UsageError
 from tcfs.host.base import Entropy
 from tcfs.ledger.control import ControlView, admit_event, epoch_event, load_control
 from tcfs.model.ids import DEFAULT_NAMESPACE, RECOVERY, ROOT_DEVICE, NamespaceId
@@ -187,7 +187,8 @@ def recover(
     Raises:
         AccessError: the phrase is another repository's, or does not open an epoch.
         UsageError: this device was revoked.
-        IntegrityError, StoreError: the store is damaged, or failed.
+        IntegrityError, StoreError: the store is damaged, its ``format.json`` was changed, or it
+            failed.
     """
     root = root_signer(entropy)
     if root.public_key != fmt.root_public_key:
@@ -196,6 +197,7 @@ def recover(
             remedy="Compare the words with what you wrote down, and the endpoint with its place.",
         )
     view = load_control(store, repo=fmt.repo, root_key=fmt.root_public_key)
+    _check_format(fmt, view, entropy)
     record = view.state.devices.get(identity.device_id)
     if record is not None and record.revoked:
         raise UsageError(
@@ -211,6 +213,25 @@ def recover(
         objects.append(seal(fmt.repo, secrets, identity.device_id, identity.recipient))
     events = [admit_event(identity.record("admin"))]
     return prepare(view, fmt, root, events, objects, entropy=source, now=now)
+
+
+def _check_format(fmt: RepositoryFormat, view: ControlView, entropy: bytes) -> None:
+    """Hold ``format.json`` against what is signed: nobody who only has the phrase knows its hash.
+
+    Otherwise whoever can write to the store could have later keys sealed to another recipient, or
+    have this device write in the clear.
+    """
+    sealed = {
+        record.commitment != NO_COMMITMENT
+        for known in view.state.epochs.values()
+        for record in known
+    }
+    ours = str(recovery_identity(entropy).to_public())
+    if fmt.recovery_recipient != ours or sealed - {fmt.encryption}:
+        raise IntegrityError(
+            f"{FORMAT_KEY} was changed after the repository was made",
+            remedy="Nothing was written. Restore the object from a backup of the store.",
+        )
 
 
 def recovery_keys(

@@ -55,7 +55,7 @@ class History:
     def lamport(self, namespace: NamespaceId) -> int:
         """The highest Lamport time seen in a namespace."""
         (value,) = self._db.connection.execute(
-            "SELECT max(lamport) FROM chain WHERE ns = ?", (namespace,)
+            "SELECT max(lamport) FROM segment WHERE ns = ?", (namespace,)
         ).fetchone()
         return value or 0
 
@@ -77,6 +77,58 @@ class History:
             (namespace, self._db.device_no(device), head.seq, head.hash),
         ).fetchone()
         return (row[0], row[1]) if row else None
+
+    def seen(self, namespace: NamespaceId) -> dict[DeviceId, ChainHead]:
+        """The furthest verified segment of each chain, quarantined ones included.
+
+        What this device writes may rest on versions past a cut that others accepted before it was
+        known; its readers must be told that it had seen them.
+        """
+        rows = self._db.connection.execute(
+            "SELECT device, seq, hash FROM segment WHERE ns = ? ORDER BY counter, accepted, seq",
+            (namespace,),
+        ).fetchall()
+        return {self._db.device_id(d): ChainHead(s, SegmentHash(h)) for d, s, h in rows}
+
+    def retract(self, namespace: NamespaceId, device: DeviceId, seq: int) -> list[RelPath]:
+        """Take back what a device wrote after a segment: its revocation came to be known.
+
+        Returns the paths this concerns. The segments stay known, in quarantine.
+        """
+        number = self._db.device_no(device)
+        with self._db.transaction() as run:
+            rows = run.execute(
+                "SELECT DISTINCT path FROM version WHERE ns = ? AND device = ? AND seq > ?",
+                (namespace, number, seq),
+            ).fetchall()
+            paths = [RelPath(path) for (path,) in rows]
+            where = (namespace, number, seq)
+            run.execute("DELETE FROM version WHERE ns = ? AND device = ? AND seq > ?", where)
+            run.execute(
+                "UPDATE segment SET accepted = 0 WHERE ns = ? AND device = ? AND seq > ?", where
+            )
+            run.execute("DELETE FROM chain WHERE ns = ? AND device = ?", where[:2])
+            run.execute(
+                "INSERT INTO chain SELECT ns, device, seq, hash, lamport, counter FROM segment"
+                " WHERE ns = ? AND device = ? AND accepted ORDER BY seq DESC LIMIT 1",
+                where[:2],
+            )
+            for path in paths:
+                versions = self.of_path(namespace, path)
+                replaced = {parent for v in versions for parent in v.manifest.parents}
+                run.executemany(
+                    "UPDATE version SET live = ? WHERE ns = ? AND device = ? AND counter = ?",
+                    [
+                        (
+                            int(v.id not in replaced),
+                            namespace,
+                            self._db.device_no(v.id.device),
+                            v.id.counter,
+                        )
+                        for v in versions
+                    ],
+                )
+        return paths
 
     def segments(self, namespace: NamespaceId) -> list[tuple[DeviceId, int, SegmentHash]]:
         """Every accepted segment."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 
 from tcfs.model.clock import VectorClock
-from tcfs.model.ids import NamespaceId, RelPath
+from tcfs.model.ids import DeviceId, NamespaceId, RelPath
 from tcfs.model.manifest import Kind
 from tcfs.model.paths import ROOT
 from tcfs.model.plan import BaseEntry
@@ -121,21 +121,45 @@ class Roots:
         return int(count)
 
     def set_base(self, root: Root, entries: Iterable[tuple[RelPath, BaseEntry]]) -> None:
-        """Record what is on disk now, durably; the paths are no longer to do or intended."""
+        """Record what a pull put on disk, durably; the paths are no longer to do or intended."""
+        entries = list(entries)
+        with self._db.transaction() as run:
+            self.refresh_base(root, entries)
+            keys = [(root.id, path) for path, _ in entries]
+            run.executemany("DELETE FROM todo WHERE root = ? AND path = ?", keys)
+
+    def refresh_base(self, root: Root, entries: Iterable[tuple[RelPath, BaseEntry]]) -> None:
+        """Record what a push found on disk, durably. What a pull has to do there stays to do."""
         rows = [(root.id, path, *_row(entry)) for path, entry in entries]
         keys = [row[:2] for row in rows]
         with self._db.transaction() as run:
             run.executemany("INSERT OR REPLACE INTO base VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", rows)
-            run.executemany("DELETE FROM todo WHERE root = ? AND path = ?", keys)
             run.executemany("DELETE FROM intent WHERE root = ? AND path = ?", keys)
 
     def drop_base(self, root: Root, paths: Iterable[RelPath]) -> None:
-        """Record that nothing is on disk at these paths, and that nothing is to do there."""
+        """Record that a pull left nothing on disk at these paths: nothing is to do there."""
+        paths = list(paths)
+        with self._db.transaction() as run:
+            self.forget_base(root, paths)
+            keys = [(root.id, path) for path in paths]
+            run.executemany("DELETE FROM todo WHERE root = ? AND path = ?", keys)
+
+    def forget_base(self, root: Root, paths: Iterable[RelPath]) -> None:
+        """Record that nothing is on disk at these paths. What a pull has to do there stays."""
         keys = [(root.id, path) for path in paths]
         with self._db.transaction() as run:
             run.executemany("DELETE FROM base WHERE root = ? AND path = ?", keys)
-            run.executemany("DELETE FROM todo WHERE root = ? AND path = ?", keys)
             run.executemany("DELETE FROM intent WHERE root = ? AND path = ?", keys)
+
+    def forget_versions(self, root: Root, device: DeviceId, counter: int) -> None:
+        """Forget the base of paths that rest on what a device wrote after a counter."""
+        stale = [
+            path for path, entry in self.base(root).items() if entry.clock.get(device) > counter
+        ]
+        with self._db.transaction() as run:
+            run.executemany(
+                "DELETE FROM base WHERE root = ? AND path = ?", [(root.id, p) for p in stale]
+            )
 
     def _entry(self, row: tuple[Any, ...]) -> BaseEntry:
         # A tree pushed in one go has a clock per file; a tree pulled twice shares most of them.
@@ -167,6 +191,13 @@ class Roots:
                 "INSERT OR IGNORE INTO todo VALUES (?, ?)", [(root.id, path) for path in paths]
             )
             run.execute("UPDATE root SET pulled = ? WHERE id = ?", (pulled, root.id))
+
+    def wait(self, root: Root, paths: Iterable[RelPath]) -> None:
+        """Record that there is still something to do at these paths."""
+        with self._db.transaction() as run:
+            run.executemany(
+                "INSERT OR IGNORE INTO todo VALUES (?, ?)", [(root.id, path) for path in paths]
+            )
 
     def todo(self, root: Root, prefix: RelPath = ROOT) -> list[RelPath]:
         """Paths with remote changes not yet on disk, in order."""

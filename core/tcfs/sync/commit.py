@@ -164,8 +164,8 @@ class Committer:
             )
             take_up(context, sealed.header, sealed.hash, events, new.items())
             if self._root is not None:
-                context.state.roots.set_base(self._root, self._based)
-                context.state.roots.drop_base(self._root, self._unbased)
+                context.state.roots.refresh_base(self._root, self._based)
+                context.state.roots.forget_base(self._root, self._unbased)
             context.state.outbox.remove(entry)
         self._based, self._unbased = [], []
         self.segments.append(sealed.hash)
@@ -191,13 +191,15 @@ def _estimate(manifest: SyncManifest) -> int:
 def next_place(context: Context, namespace: NamespaceId) -> Place:
     """Where this device's next segment stands."""
     heads = context.state.history.heads(namespace)
-    own = heads.pop(context.identity.device_id, None)
+    own = heads.get(context.identity.device_id)
+    seen = context.state.history.seen(namespace)
+    seen.pop(context.identity.device_id, None)
     return Place(
         namespace=namespace,
         seq=own.seq + 1 if own else 1,
         prev=own.hash if own else "",
         lamport=context.state.history.lamport(namespace) + 1,
-        seen=heads,
+        seen=seen,
         control=context.control_heads,
     )
 
@@ -332,5 +334,5 @@ def _base_from(context: Context, root: Root, events: Sequence[ContentEvent]) -> 
         else:
             version = VersionId(device, event.counter)
             based.append((path, base_entry((version,), event.manifest, None)))
-    context.state.roots.set_base(root, based)
-    context.state.roots.drop_base(root, unbased)
+    context.state.roots.refresh_base(root, based)
+    context.state.roots.forget_base(root, unbased)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from tcfs.device.change import ControlChange, prepare, require_admin, revoke
+from tcfs.device.change import ControlChange, prepare, renew_epochs, require_admin, revoke
 from tcfs.device.epochs import NamespaceKeys
 from tcfs.device.invite import make_invite
 from tcfs.device.registry import update_registry
-from tcfs.errors import NotFoundError, UsageError
+from tcfs.errors import UsageError
 from tcfs.ledger.control import load_control, policy_event
-from tcfs.model.access import DeviceRecord, Role, Strategy
+from tcfs.model.access import Role, Strategy
 from tcfs.model.event import ChainHead
 from tcfs.model.ids import CONTROL, NamespaceId
 from tcfs.state.index import OutboxEntry
 from tcfs.sync.context import Context
+from tcfs.sync.members import device_info, find_device
 from tcfs.sync.receive import receive, refresh_control, settle_outbox
 from tcfs.sync.results import DeviceInfo, InviteResult
 
@@ -59,6 +60,7 @@ def invite(context: Context, *, expires_s: int, role: Role) -> InviteResult:
         raise UsageError("an invite must be valid for some time", remedy="Say --expires 1h")
     refresh_control(context)
     settle_outbox(context)
+    renew(context)
     now = context.host.clock.now()
     made = make_invite(
         context.view,
@@ -78,27 +80,6 @@ def invite(context: Context, *, expires_s: int, role: Role) -> InviteResult:
         role=role,
         expires_at=made.code.expires_at,
     )
-
-
-def find_device(context: Context, name_or_id: str) -> DeviceRecord:
-    """The device that a user named.
-
-    Raises:
-        NotFoundError: there is none.
-        UsageError: several have that name.
-    """
-    found = context.control.by_name(name_or_id)
-    active = [device for device in found if not device.revoked]
-    if not found:
-        raise NotFoundError(
-            f"no device is called {name_or_id!r}", remedy="See them with: tcfs device list"
-        )
-    if len(active) > 1:
-        raise UsageError(
-            f"{len(active)} devices are called {name_or_id!r}",
-            remedy="Name it by its id; see: tcfs device list",
-        )
-    return active[0] if active else found[0]
 
 
 def revoke_device(context: Context, name_or_id: str, *, reason: str) -> DeviceInfo:
@@ -158,17 +139,26 @@ def set_strategy(context: Context, strategy: Strategy) -> None:
     publish_change(context, change)
 
 
-def device_info(context: Context, device: DeviceRecord) -> DeviceInfo:
-    """A device for people and programs."""
-    head = context.state.history.heads(context.namespace).get(device.device_id)
-    return DeviceInfo(
-        device_id=device.device_id,
-        name=device.name,
-        role=device.role,
-        revoked=device.revoked,
-        enrolled_at=device.enrolled_at,
-        this_device=device.device_id == context.identity.device_id,
-        description=device.description,
-        sign_key=device.sign_key.hex(),
-        head=head.seq if head else 0,
+def renew(context: Context) -> None:
+    """Give a namespace a new epoch where a revoked device holds the current one.
+
+    That can be after two admins revoked at once. Does nothing where nothing is to be done, or where
+    this device is no admin.
+
+    Raises:
+        AccessError: this device lacks a namespace's keys.
+    """
+    namespaces = context.control.epochs_to_renew()
+    device = context.device
+    if not namespaces or device is None or device.revoked or device.role != "admin":
+        return
+    change = renew_epochs(
+        context.view,
+        context.format,
+        context.identity,
+        namespaces,
+        _all_keys(context),
+        entropy=context.host.entropy,
+        now=context.host.clock.now(),
     )
+    publish_change(context, change)

@@ -22,7 +22,7 @@ from tcfs.model.ids import DeviceId, NamespaceId, RelPath
 from tcfs.model.paths import ROOT, show, unshow
 from tcfs.model.plan import BaseEntry
 from tcfs.model.tree import Head
-from tcfs.sync import chronicle, control, operations, places, undo
+from tcfs.sync import chronicle, operations, places, undo
 from tcfs.sync import results as r
 from tcfs.sync.conflicts import ConflictDesk
 from tcfs.sync.context import Context
@@ -30,6 +30,7 @@ from tcfs.sync.describe import conflict_info, version_info
 from tcfs.sync.download import read_start
 from tcfs.sync.escape import text_of
 from tcfs.sync.facade import Cancel, Limits, ProgressFn
+from tcfs.sync.members import device_info
 from tcfs.sync.planning import check_plan
 from tcfs.sync.rebuild import rebuild
 from tcfs.sync.receive import receive, refresh_control
@@ -373,9 +374,7 @@ class Fleet:
 
     def path_status(self, path: bytes) -> r.PathStatus:
         """How a local path, or else a remote one, stands."""
-        with self._working() as context:
-            receive(context, context.namespace)
-            return self._path_status(context, path)
+        return self._path_status(self._fresh(), path)
 
     def _path_status(self, context: Context, path: bytes) -> r.PathStatus:
         place = None
@@ -468,7 +467,7 @@ class Fleet:
         records = sorted(
             context.control.devices.values(), key=lambda d: (d.revoked, d.name, d.device_id)
         )
-        return [control.device_info(context, device) for device in records]
+        return [device_info(context, device) for device in records]
 
     def invite(self, *, expires_s: int = 3600, role: str = "writer") -> r.InviteResult:
         """Make an invite for one more device."""
@@ -477,11 +476,15 @@ class Fleet:
                 f"not a role: {role!r}", remedy=f"Choose one of {', '.join(get_args(Role))}."
             )
         with self._working() as context:
+            from tcfs.sync import control
+
             return control.invite(context, expires_s=expires_s, role=role)  # type: ignore[arg-type]
 
     def revoke(self, device: str, *, reason: str = "") -> r.DeviceInfo:
         """Revoke a device."""
         with self._working() as context:
+            from tcfs.sync import control
+
             return control.revoke_device(context, device, reason=reason)
 
     def set_strategy(self, strategy: str) -> None:
@@ -492,6 +495,8 @@ class Fleet:
                 remedy=f"Choose one of {', '.join(get_args(Strategy))}.",
             )
         with self._working() as context:
+            from tcfs.sync import control
+
             control.set_strategy(context, strategy)  # type: ignore[arg-type]
 
     def phrase_pending(self) -> bool:

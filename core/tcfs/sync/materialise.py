@@ -78,11 +78,10 @@ class _Run:
             removed = self._remove_one(w)
             if removed is None:
                 continue
+            base = self._roots.base_of(bench.root, w.path)
             if w.version is not None:
                 replaced.append(w.path)
-                continue
-            base = self._roots.base_of(bench.root, w.path)
-            if removed or base is None:
+            elif removed or base is None:
                 gone.append(w.path)
             else:
                 # As far as the fleet goes this directory is no more; what lives in it is not
@@ -91,7 +90,7 @@ class _Run:
         bench.barrier()
         with bench.context.state.transaction():
             self._roots.drop_base(bench.root, gone + replaced)
-            # What is to stand there instead comes later, perhaps in another run.
+            # What is to stand there instead is pulled later, if not now.
             self._roots.take_up(bench.root, replaced, bench.root.pulled)
             self._roots.set_base(bench.root, kept)
             self._roots.drop_intents(bench.root, [w.path for w in removals])
@@ -149,9 +148,9 @@ class _Run:
         directories = [w for w in creations if w.kind == "dir"]
         new = {w.path for w in directories if w.found is None or w.replaces_kind}
         made = set(new)
-        # From now on directories appear, and are not finished before the end.
-        self._intend(directories)
         placer = Placer(bench, new, keep_displaced=self._keep_displaced)
+        if directories:
+            bench.intend(directories)
         self._set_attributes([w for w in creations if w.attributes_only and w.kind != "dir"])
         try:
             placer.place([w for w in creations if w.kind != "dir" and not w.attributes_only])
@@ -194,23 +193,14 @@ class _Run:
                 self._bench.problem(w.path, f"its rights cannot be set: {error.strerror or error}")
                 continue
             bases.append((w.path, w.base(stat)))
-        self._record(directories, bases)
-
-    def _intend(self, wanted: list[Wanted]) -> None:
-        if wanted:
-            self._roots.intend(self._bench.root, [w.intent for w in wanted])
-
-    def _record(self, wanted: list[Wanted], bases: list[tuple[RelPath, BaseEntry]]) -> None:
-        """What was intended was done, as far as there are bases."""
-        if not wanted:
-            return
-        self._bench.barrier()
-        with self._bench.context.state.transaction():
-            self._roots.set_base(self._bench.root, bases)
-            self._roots.drop_intents(self._bench.root, [w.path for w in wanted])
+        if directories:
+            self._bench.barrier()
+            self._bench.done(bases, directories)
 
     def _set_attributes(self, wanted: list[Wanted]) -> None:
-        self._intend(wanted)
+        if not wanted:
+            return
+        self._bench.intend(wanted)
         bases = []
         for w in wanted:
             local = self._bench.local(w.path)
@@ -228,4 +218,5 @@ class _Run:
                 )
                 continue
             bases.append((w.path, w.base(stat)))
-        self._record(wanted, bases)
+        self._bench.barrier()
+        self._bench.done(bases, wanted)

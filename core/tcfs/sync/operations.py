@@ -42,14 +42,14 @@ def excluded(context: Context) -> Exclusion:
 
 
 def recover_roots(context: Context, namespace: NamespaceId) -> None:
-    """Finish or undo what pulls that were cut off left in the roots of a namespace."""
+    """Clean up after a pull that was cut off, in every root of a namespace that can be used."""
     for root in context.state.roots.all():
         if root.namespace != namespace:
             continue
         try:
             places.adopt(context, root)
         except LocalFileError:
-            continue  # whoever needs it is told
+            continue
         leftovers.recover(context, root)
 
 
@@ -73,6 +73,10 @@ def push(
     for namespace in dict.fromkeys(place.root.namespace for place in found):
         receive(context, namespace)
     context.require_writer()
+    if context.control.epochs_to_renew():
+        from tcfs.sync.control import renew
+
+        renew(context)
     pushes: list[Push] = []
     problems: list[Problem] = []
     for place in found:

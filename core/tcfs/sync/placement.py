@@ -21,6 +21,7 @@ from tcfs.model.ids import RelPath
 from tcfs.model.paths import parents, show
 from tcfs.model.plan import BaseEntry
 from tcfs.sync.download import Download, Fetched, check_content, have
+from tcfs.sync.scan import look
 from tcfs.sync.wanted import Wanted, same_inode, unchanged
 from tcfs.sync.workbench import Workbench
 
@@ -88,11 +89,11 @@ class Placer:
         self._bench.context.report("pull", done, total, "bytes")
 
     def _batch(self, batch: list[Wanted]) -> None:
-        bench, roots = self._bench, self._bench.context.state.roots
+        bench = self._bench
         staged, single = self._write(batch)
         bench.barrier()
         ready = [written for stage in staged for written in stage.files] + single
-        roots.intend(bench.root, [x.wanted.intent for x in ready])
+        bench.intend([x.wanted for x in ready])
         placed: list[Written] = []
         for stage in staged:
             placed += self._place_directory(stage)
@@ -101,9 +102,7 @@ class Placer:
         bases: list[tuple[RelPath, BaseEntry]] = [
             (x.wanted.path, x.wanted.base(x.stat)) for x in placed
         ]
-        with bench.context.state.transaction():
-            roots.set_base(bench.root, bases)
-            roots.drop_intents(bench.root, [x.wanted.path for x in ready])
+        bench.done(bases, [x.wanted for x in ready])
         self.placed += len(placed)
 
     # Writing
@@ -271,7 +270,12 @@ class Placer:
     def _restat(self, x: Written) -> Written:
         """With the stat that the file has under its own name: a rename changes its ctime."""
         manifest = x.wanted.wanted_version.manifest
-        stat = self._bench.lstat(x.wanted.path)
+        try:
+            stat: Stat | None = look(
+                self._files, self._bench.root.local, x.wanted.path, self._there
+            )
+        except FileNotFoundError:
+            stat = None
         # A stat that is not what we wrote belongs to a later edit: the next scan looks at it.
         ours = (
             stat is not None

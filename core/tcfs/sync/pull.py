@@ -33,7 +33,7 @@ from tcfs.sync.leftovers import hash_file
 from tcfs.sync.materialise import materialise
 from tcfs.sync.planning import PlanBuilder
 from tcfs.sync.results import Action, Plan, Problem
-from tcfs.sync.scan import Scan, local_entry, unreadable
+from tcfs.sync.scan import Scan, local_entry, look, unreadable
 from tcfs.sync.wanted import Wanted
 
 _ACTIONS: dict[PullAction, Action] = {
@@ -101,12 +101,14 @@ class Pull:
         self._files = context.host.files
         self.problems: list[Problem] = []
         self.decisions: list[Decision] = []
+        self._directories: set[RelPath] = set()
 
     # Deciding
 
     def decide(self) -> list[Decision]:
         """Look at every path that the fleet changed, and decide. Changes nothing."""
         history, root = self._context.state.history, self._root
+        self._directories.clear()
         touched, newest = history.touched(root.namespace, root.remote, root.pulled)
         changed = [relative_to(path, root.remote) for path in touched]
         paths = {path for path in changed if path is not None}
@@ -159,8 +161,8 @@ class Pull:
 
     def _look(self, path: RelPath) -> LocalEntry | None:
         try:
-            stat = self._files.lstat(self._local(path))
-        except (FileNotFoundError, NotADirectoryError):
+            stat = look(self._files, self._root.local, path, self._directories)
+        except FileNotFoundError:
             return None
         entry = local_entry(stat)
         if entry is None:
@@ -293,10 +295,9 @@ class Pull:
                     adopted.append((d.path, self._adopted(d)))
             elif d.action is PullAction.CONFLICT:
                 stale = d.base is None or set(d.base.ids).isdisjoint(d.head.ids)
+                # It stays to do until somebody settles it, so that a pull in mode auto finds it.
                 if not d.dirty and stale:
                     wanted.append(self._representative(d))
-                else:
-                    nothing.append(d.path)
             elif d.action is PullAction.SEND_FIRST:
                 self._set_aside(d, wanted, pulled)
             else:
@@ -344,6 +345,7 @@ class Pull:
             merge(v.manifest.vclock for v in group),
             version,
             d.entry,
+            standing=True,
         )
 
     def _set_aside(self, d: Decision, wanted: list[Wanted], pulled: Pulled) -> None:

@@ -380,7 +380,7 @@ class _Work:
             self._committer.add([self._deletion(path, base)])
             self._part()
         self._gone.clear()
-        self._context.state.roots.drop_base(self._root, settled)
+        self._context.state.roots.forget_base(self._root, settled)
 
     def _deletion(self, path: RelPath, base: BaseEntry) -> Draft:
         return _draft_of(
@@ -400,7 +400,7 @@ class _Work:
     def refresh(self) -> None:
         """Record stats of what turned out to be unchanged."""
         if self._refreshed:
-            self._context.state.roots.set_base(self._root, self._refreshed)
+            self._context.state.roots.refresh_base(self._root, self._refreshed)
 
     def _part(self) -> None:
         if self._committer.full:

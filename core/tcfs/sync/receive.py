@@ -15,6 +15,7 @@ from tcfs.ledger.keys import parse_key
 from tcfs.ledger.segment import Segment, open_segment
 from tcfs.model.event import ChainHead
 from tcfs.model.ids import CONTROL, DeviceId, NamespaceId, StoreKey
+from tcfs.model.paths import relative_to
 from tcfs.state.control import StoredFinding
 from tcfs.state.index import PackLocation
 from tcfs.store.base import BlobStore
@@ -41,6 +42,32 @@ def refresh_control(context: Context, *, offline: bool = False) -> None:
     if view.state.epochs != context.view.state.epochs:
         context.forget_keys()
     context.view = view
+    _retract_revoked(context)
+
+
+def _retract_revoked(context: Context) -> None:
+    """Take back what was accepted of revoked devices before their cut was known.
+
+    A file that holds it stays as it is, without a base: it counts as this device's own edit.
+    """
+    history, roots = context.state.history, context.state.roots
+    for device in context.control.devices.values():
+        if device.cut is None:
+            continue
+        for namespace in context.control.epochs:
+            known = history.heads(namespace).get(device.device_id)
+            cut = device.cut.get(namespace)
+            last = cut.seq if cut else 0
+            if known is None or known.seq <= last:
+                continue
+            with context.state.transaction():
+                paths = history.retract(namespace, device.device_id, last)
+                counter = history.counter(namespace, device.device_id)
+                for root in roots.all():
+                    if root.namespace == namespace:
+                        roots.forget_versions(root, device.device_id, counter)
+                        local = [relative_to(path, root.remote) for path in paths]
+                        roots.take_up(root, [p for p in local if p is not None], root.pulled)
 
 
 def settle_outbox(context: Context) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tcfs.device.phrase import entropy_of, words_of
 from tcfs.errors import UsageError
 from tcfs.sync.private_files import read_private, remove_private, write_private
 
@@ -28,6 +27,8 @@ def phrase_entropy(loaded: LoadedConfig) -> bytes | None:
 
 def pending_phrase(loaded: LoadedConfig) -> str | None:
     """The 24 words, while nobody has confirmed them; None afterwards."""
+    from tcfs.device.phrase import words_of
+
     entropy = phrase_entropy(loaded)
     return None if entropy is None else words_of(entropy)
 
@@ -38,6 +39,8 @@ def confirm_phrase(loaded: LoadedConfig, phrase: str) -> None:
     Raises:
         UsageError: these are not the words.
     """
+    from tcfs.device.phrase import entropy_of
+
     entropy = phrase_entropy(loaded)
     if entropy is None:
         return

@@ -6,13 +6,15 @@ seen must never count as deleted.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tcfs.errors import LocalFileError
 from tcfs.host.base import FileSystem, Stat
 from tcfs.model.ids import RelPath
-from tcfs.model.paths import ROOT, path_problem, show
+from tcfs.model.paths import ROOT, parents, path_problem, show
 from tcfs.model.plan import LocalEntry
 from tcfs.sync.ignore import IGNORE_FILE, Exclusion
 from tcfs.sync.results import Problem
@@ -79,8 +81,8 @@ def scan(files: FileSystem, root: bytes, exclude: Exclusion, prefix: RelPath = R
     for directory in _above(prefix):
         exclude = _enter(files, root, directory, exclude, found)
     try:
-        stat = files.lstat(top)
-    except (FileNotFoundError, NotADirectoryError):
+        stat = look(files, root, prefix)
+    except FileNotFoundError:
         return found
     except OSError as error:
         raise LocalFileError(f"cannot look at {show(top)}: {error.strerror}") from error
@@ -97,6 +99,26 @@ def scan(files: FileSystem, root: bytes, exclude: Exclusion, prefix: RelPath = R
     if stat.kind == "dir":
         _walk(files, root, prefix, exclude, found)
     return found
+
+
+def look(files: FileSystem, root: bytes, path: RelPath, known: set[RelPath] | None = None) -> Stat:
+    """What stands at a path of a root, never behind a symlink that stands above it.
+
+    Args:
+        known: directories that were looked at before, to which these are added.
+
+    Raises:
+        FileNotFoundError: nothing does; a file or symlink above it may stand in its place.
+        OSError: it cannot be looked at.
+    """
+    for directory in parents(path):
+        if known is not None and directory in known:
+            continue
+        if files.lstat(root + b"/" + directory).kind != "dir":
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), directory)
+        if known is not None:
+            known.add(directory)
+    return files.lstat(root + b"/" + path if path else root)
 
 
 def _above(path: RelPath) -> Iterator[RelPath]:

@@ -1,4 +1,7 @@
-"""Opening this device: on its repository, on a new one, with an invite, or with the phrase."""
+"""Opening this device: on its repository, on a new one, with an invite, or with the phrase.
+
+What only setting up needs is imported when it is needed: every command opens a device.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from tcfs import __version__
-from tcfs.device.enroll import claim
 from tcfs.device.epochs import NamespaceKeys, load_keys
 from tcfs.device.format import RepositoryFormat, load_format
 from tcfs.device.identity import (
@@ -23,9 +25,6 @@ from tcfs.device.identity import (
     load_identity,
     save_identity,
 )
-from tcfs.device.invite import parse_code
-from tcfs.device.phrase import entropy_of, words_of
-from tcfs.device.repository import create_repository, recover
 from tcfs.errors import (
     LocalFileError,
     NotFoundError,
@@ -39,11 +38,10 @@ from tcfs.model.ids import NamespaceId, check_device_name
 from tcfs.state.state import State
 from tcfs.store.base import BlobStore
 from tcfs.store.open import open_store
+from tcfs.sync.commit import flush_outbox
 from tcfs.sync.context import Context
-from tcfs.sync.control import publish_change
 from tcfs.sync.fleet import Fleet
 from tcfs.sync.private_files import read_private, write_private
-from tcfs.sync.receive import settle_outbox
 from tcfs.sync.recovery import PHRASE, keep_phrase, phrase_entropy
 from tcfs.sync.results import InitResult
 
@@ -171,6 +169,9 @@ def init_fleet(
         RepositoryError: this device belongs to a repository, or the store holds something.
         TcfsError: the identity or the store cannot be written.
     """
+    from tcfs.device.phrase import words_of
+    from tcfs.device.repository import create_repository
+
     host = host or system_host()
     with _locked(loaded, host):
         bound = _binding(loaded)
@@ -226,6 +227,10 @@ def recover_fleet(
         UsageError: it is no phrase.
         RepositoryError: this device belongs to another repository, or there is none.
     """
+    from tcfs.device.phrase import entropy_of
+    from tcfs.device.repository import recover
+    from tcfs.sync.control import publish_change
+
     host = host or system_host()
     entropy = entropy_of(phrase)
     with _locked(loaded, host):
@@ -235,7 +240,8 @@ def recover_fleet(
         identity = _identity(loaded, host, name)
         context = _context(loaded, host, opened, identity, fmt, "recover")
         try:
-            settle_outbox(context)
+            # A segment that an earlier run finished must not be made a second time.
+            flush_outbox(context)
             change = recover(
                 opened,
                 fmt,
@@ -280,6 +286,9 @@ def enroll_fleet(
         UsageError: the code is none, or was cut off.
         RepositoryError: this device belongs to a repository already, or the store is another one.
     """
+    from tcfs.device.enroll import claim
+    from tcfs.device.invite import parse_code
+
     host = host or system_host()
     code = parse_code(invite)
     with _locked(loaded, host):

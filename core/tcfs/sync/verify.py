@@ -19,7 +19,7 @@ from tcfs.sync.leftovers import hash_file
 from tcfs.sync.materialise import materialise
 from tcfs.sync.receive import opener, refresh_control
 from tcfs.sync.results import LIST_LIMIT, Problem, VerifyReport
-from tcfs.sync.scan import local_entry, unreadable
+from tcfs.sync.scan import local_entry, look, unreadable
 from tcfs.sync.wanted import Wanted
 
 
@@ -159,7 +159,8 @@ class Verifier:
             context.report("verify", done, len(base), "files")
             local = root.local + b"/" + path if path else root.local
             try:
-                entry: LocalEntry | None = local_entry(context.host.files.lstat(local))
+                stat = look(context.host.files, root.local, path)
+                entry: LocalEntry | None = local_entry(stat)
                 if entry is None or local_change(known, entry) is not LocalChange.NONE:
                     continue
                 self._files += 1

@@ -7,15 +7,19 @@ single file, in a directory beside it that is gone when the work is done.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from tcfs.errors import LocalFileError, TcfsError
 from tcfs.host.base import Stat
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import METADATA_DIR, TEMP_PREFIX, join, show
-from tcfs.state.roots import Root
+from tcfs.model.plan import BaseEntry
+from tcfs.state.roots import Intent, Root
 from tcfs.sync.context import Context
 from tcfs.sync.places import make_directory
 from tcfs.sync.results import Problem
+from tcfs.sync.scan import look
+from tcfs.sync.wanted import Wanted
 
 
 class Workbench:
@@ -47,13 +51,30 @@ class Workbench:
     def lstat(self, path: RelPath) -> Stat | None:
         """What is at a path, or None for nothing. Raises OSError."""
         try:
-            return self.files.lstat(self.local(path))
-        except (FileNotFoundError, NotADirectoryError):
+            return look(self.files, self.root.local, path)
+        except FileNotFoundError:
             return None
 
     def barrier(self) -> None:
         """Return when everything written so far is durable. Raises OSError."""
         self.files.barrier(self.top)
+
+    def intend(self, wanted: list[Wanted]) -> None:
+        """Record, durably, what is about to be put on disk."""
+        self.context.state.roots.intend(
+            self.root,
+            [Intent(w.path, w.kind, w.base(None)) for w in wanted],  # type: ignore[arg-type]
+        )
+
+    def done(self, bases: list[tuple[RelPath, BaseEntry]], wanted: Iterable[Wanted]) -> None:
+        """Record, durably, what is on disk now. Of all that was wanted nothing is intended any
+        more, and where a conflict stands there is still something to do.
+        """
+        wanted, roots = list(wanted), self.context.state.roots
+        with self.context.state.transaction():
+            roots.set_base(self.root, bases)
+            roots.drop_intents(self.root, [w.path for w in wanted])
+            roots.wait(self.root, [w.path for w in wanted if w.standing])
 
     # Temporary names
 

@@ -1,0 +1,98 @@
+"""What the state machine found, each as the shortest story that showed it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.sync.naive import NAMES, Device, NaiveFleet
+
+
+@pytest.fixture
+def world() -> Iterator[NaiveFleet]:
+    """Two devices that may write."""
+    with NaiveFleet(NAMES[:2]) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def ann(world: NaiveFleet) -> Device:
+    return world.devices[0]
+
+
+@pytest.fixture
+def bob(world: NaiveFleet) -> Device:
+    return world.devices[1]
+
+
+def test_a_path_below_a_file_is_asked_about_as_if_nothing_were_there(
+    world: NaiveFleet, ann: Device
+) -> None:
+    ann.write(b"p/x", b"1")
+    ann.push()
+    assert not ann.resolve(b"p/x/z", "keep_remote")
+    world.settle()
+
+
+def test_a_pull_never_looks_behind_a_symlink_that_took_a_directorys_place(
+    world: NaiveFleet, ann: Device, bob: Device
+) -> None:
+    ann.write(b"p/x", b"1")
+    world.settle()
+    bob.move(b"p", b"q")
+    bob.link(b"p", b"q")
+    ann.delete(b"p/x")
+    ann.push()
+    bob.pull()
+    assert bob.snapshot()[b"q/x"].data == b"1"
+    world.settle()
+    world.check()
+
+
+def test_verifying_never_looks_below_a_symlink_that_took_a_directorys_place(ann: Device) -> None:
+    ann.write(b"p/x", b"1")
+    ann.push()
+    ann.link(b"p", b"p/x")
+    assert ann.fleet.verify(local=True).problems == ()
+
+
+def test_a_conflict_that_was_deferred_is_settled_by_a_later_pull_in_mode_auto(
+    world: NaiveFleet, ann: Device, bob: Device
+) -> None:
+    ann.write(b"p", b"1")
+    bob.write(b"p", b"2")
+    bob.push()
+    ann.pull("defer")
+    bob.pull("defer")
+    assert bob.pull("auto").resolved == ("p",)
+    world.settle()
+    world.check()
+
+
+def test_equal_bytes_that_two_devices_wrote_end_with_one_time(
+    world: NaiveFleet, ann: Device, bob: Device
+) -> None:
+    ann.write(b"c", b"")
+    bob.write(b"c", b"")
+    bob.push()
+    ann.push()
+    world.settle()
+    world.check()
+
+
+def test_a_push_forgets_nothing_that_a_pull_has_yet_to_do(
+    world: NaiveFleet, ann: Device, bob: Device
+) -> None:
+    ann.write(b"p", b"1")
+    bob.write(b"p", b"2")
+    bob.push()
+    ann.pull("defer")
+    bob.pull("defer")
+    # Its times change and nothing else: there is nothing to send, and the conflict still stands.
+    bob.chmod(b"p", True)
+    bob.chmod(b"p", False)
+    assert bob.push().segment == ""
+    assert bob.pull("auto").resolved == ("p",)
+    world.settle()
+    world.check()
