@@ -169,6 +169,7 @@ class _Run:
         made = set(new)
         placer = Placer(bench, new, keep_displaced=self._keep_displaced)
         if directories:
+            # From now on they appear, and are not finished before the end.
             bench.intend(directories)
         self._set_attributes([w for w in creations if w.attributes_only and w.kind != "dir"])
         try:

@@ -27,7 +27,7 @@ from tcfs.content.pack import Pack, PackBuilder, PackHeader
 from tcfs.content.packer import Packer
 from tcfs.content.seal import NO_EPOCH, SALT_SIZE, Cipher, preferred_cipher
 from tcfs.content.unpack import PackReader, addresses
-from tcfs.errors import AccessError
+from tcfs.errors import AccessError, IntegrityError
 from tcfs.host.base import Executor
 from tcfs.host.executor import SerialExecutor
 from tcfs.ledger.header import MAX_INLINE_PACK
@@ -101,11 +101,12 @@ class Upload:
         for location in context.state.index.pending_packs(self._namespace):
             try:
                 data = context.store.get(location.key)
-            except ObjectMissing:
+                reader = PackReader(location.id, data, context.scope(self._namespace), self._keys)
+                frames = reader.read_trailer(data)
+            except (ObjectMissing, IntegrityError):
+                # No segment named it: what was in it is stored again.
                 context.state.index.forget_pack(location.id)
                 continue
-            reader = PackReader(location.id, data, context.scope(self._namespace), self._keys)
-            frames = reader.read_trailer(data)
             context.state.index.add_chunks(
                 self._namespace, addresses(location.id, frames), announced=False
             )

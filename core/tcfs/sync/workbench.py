@@ -16,7 +16,7 @@ from tcfs.model.ids import RelPath
 from tcfs.model.paths import METADATA_DIR, TEMP_PREFIX, join, show
 from tcfs.model.plan import BaseEntry
 from tcfs.model.tree import Head
-from tcfs.state.roots import Intent, Root
+from tcfs.state.roots import Root
 from tcfs.sync.context import Context
 from tcfs.sync.places import make_directory
 from tcfs.sync.results import Problem
@@ -86,10 +86,7 @@ class Workbench:
 
     def intend(self, wanted: list[Wanted]) -> None:
         """Record, durably, what is about to be put on disk."""
-        self.context.state.roots.intend(
-            self.root,
-            [Intent(w.path, w.kind, w.base(None)) for w in wanted],  # type: ignore[arg-type]
-        )
+        self.context.state.roots.intend(self.root, [w.intent for w in wanted])
 
     def done(self, bases: list[tuple[RelPath, BaseEntry]], wanted: Iterable[Wanted]) -> None:
         """Record, durably, what is on disk now. Of all that was wanted nothing is intended any
