@@ -62,7 +62,7 @@ class Workbench:
         return self.context.state.history.head(self.root.namespace, join(self.root.remote, path))
 
     def directory_made(self, path: RelPath) -> None:
-        """A directory was made that nothing asked for: remember that it is not the user's."""
+        """A directory was made that the fleet has not: remember that it is not the user's."""
         stat = self.files.lstat(self.local(path))
         head = self.head(path)
         entry = BaseEntry(
