@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass, field, replace
+from functools import partial
 
+from tcfs.errors import LocalFileError
 from tcfs.model.clock import merge
 from tcfs.model.ids import RelPath
-from tcfs.model.paths import parents
+from tcfs.model.paths import parents, show
 from tcfs.model.plan import BaseEntry
 from tcfs.state.roots import Intent, Root
 from tcfs.sync.context import Context
-from tcfs.sync.placement import Placer
+from tcfs.sync.placement import Placer, edit_is_kept
 from tcfs.sync.results import Problem
 from tcfs.sync.wanted import Wanted, same_inode, unchanged
 from tcfs.sync.workbench import Workbench
@@ -51,6 +53,11 @@ def materialise(
         creations = [w for w in wanted if w.version is not None and w.path not in bench.failed]
         creations += _implied(bench, creations)
         run.create(sorted(creations, key=lambda w: w.path))
+    except OSError as error:
+        raise LocalFileError(
+            f"cannot go on in {show(root.local)}: {error.strerror or error}",
+            remedy="Mend the disk or its rights, then run the command again: it goes on from here.",
+        ) from error
     finally:
         bench.close()
     return Materialised(run.placed, run.bytes_received, bench.problems, bench.failed)
@@ -161,7 +168,8 @@ class _Run:
 
     def _remove_directory(self, w: Wanted) -> bool | None:
         try:
-            self._files.rmdir(self._bench.local(w.path))
+            local = self._bench.local(w.path)
+            self._bench.attempt(w.path, lambda: self._files.rmdir(local))
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
@@ -181,13 +189,24 @@ class _Run:
         assert w.found is not None
         if unchanged(self._files.lstat(local), w.found):
             displaced = bench.temp_name()
-            self._files.rename(local, displaced)
+            bench.attempt(w.path, lambda: self._files.rename(local, displaced))
             if same_inode(self._files.lstat(displaced), w.found):
                 bench.dispose_later(displaced)
                 return True
-            self._files.rename_new(displaced, local)
-        bench.problem(w.path, "changed meanwhile; nothing was removed")
+            try:
+                self._put_back(w, displaced, local)
+            except OSError as error:
+                raise edit_is_kept(local, displaced, error) from error
+        if w.path not in bench.failed:
+            bench.problem(w.path, "changed meanwhile; nothing was removed")
         return None
+
+    def _put_back(self, w: Wanted, displaced: bytes, local: bytes) -> None:
+        """What was edited in the last moment, to its name or, if that is taken, beside it."""
+        try:
+            self._files.rename_new(displaced, local)
+        except FileExistsError:
+            self._bench.rescue(displaced, w.path)
 
     # Creations
 
@@ -208,6 +227,7 @@ class _Run:
             self.placed = placer.placed
             self.bytes_received = placer.bytes_received
         self._empty_directories(placer, directories, new)
+        bench.lock_again()
         self._finish_directories(directories, made)
 
     def _empty_directories(
@@ -219,7 +239,8 @@ class _Run:
                 continue
             try:
                 placer.make_parents(w.path)
-                self._files.mkdir(self._bench.local(w.path), 0o700)
+                local = self._bench.local(w.path)
+                self._bench.attempt(w.path, partial(self._files.mkdir, local, 0o700))
             except FileExistsError:
                 stat = self._bench.lstat(w.path)
                 if stat is None or stat.kind != "dir":

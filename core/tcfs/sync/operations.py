@@ -227,6 +227,7 @@ def pull(
         TcfsError: what was put on disk and recorded before stays.
     """
     started = context.host.clock.monotonic()
+    context.require_member()
     root, problems = place.root, list[Problem]()
     if root.id:
         root = places.adopt(context, root)

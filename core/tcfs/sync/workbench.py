@@ -7,11 +7,15 @@ single file, in a directory beside it that is gone when the work is done.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final, TypeVar
 
 from tcfs.errors import LocalFileError, TcfsError
 from tcfs.host.base import Stat
 from tcfs.model.clock import VectorClock
+from tcfs.model.conflict import conflict_path
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import METADATA_DIR, TEMP_PREFIX, join, show
 from tcfs.model.plan import BaseEntry
@@ -22,6 +26,10 @@ from tcfs.sync.places import make_directory
 from tcfs.sync.results import Problem
 from tcfs.sync.scan import look
 from tcfs.sync.wanted import Wanted
+
+T = TypeVar("T")
+_WRITABLE: Final = 0o300
+"""What its owner needs to change the names in a directory."""
 
 
 class Workbench:
@@ -45,6 +53,7 @@ class Workbench:
         # Temporary names whose content is nobody's only copy. In order, so that a directory comes
         # before what is in it.
         self._disposable: dict[bytes, None] = {}
+        self._unlocked: dict[RelPath, int] = {}
 
     def local(self, path: RelPath) -> bytes:
         """The absolute path of a path in the root."""
@@ -101,7 +110,64 @@ class Workbench:
             roots.drop_intents(self.root, [w.path for w in wanted])
             roots.wait(self.root, [w.path for w in wanted if w.standing])
 
+    # Directories that may not be written
+
+    def attempt(self, path: RelPath, change: Callable[[], T]) -> T:
+        """Change a name, in a directory that is made writable first if it has to be.
+
+        Raises:
+            OSError: it cannot be done.
+        """
+        try:
+            return change()
+        except PermissionError:
+            if not self._unlock(RelPath(path.rpartition(b"/")[0])):
+                raise
+        return change()
+
+    def _unlock(self, directory: RelPath) -> bool:
+        local = self.local(directory)
+        stat = self.files.lstat(local)
+        if stat.kind != "dir" or stat.mode & _WRITABLE == _WRITABLE:
+            return False
+        roots = self.context.state.roots
+        base = roots.base_of(self.root, directory)
+        if base is not None and base.kind == "dir":
+            # After a crash, its rights are what they were.
+            entry = replace(base, mode=stat.mode)
+            roots.intend(self.root, [Intent(directory, "dir", entry)])
+        self._unlocked.setdefault(directory, stat.mode)
+        self.files.set_attributes(local, mode=stat.mode | _WRITABLE, mtime_ns=None)
+        return True
+
+    def lock_again(self) -> None:
+        """Give directories that were made writable their rights back. Raises OSError."""
+        for directory, mode in self._unlocked.items():
+            try:
+                self.files.set_attributes(self.local(directory), mode=mode, mtime_ns=None)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+        if self._unlocked:
+            self.context.state.roots.drop_intents(self.root, self._unlocked)
+        self._unlocked.clear()
+
     # Temporary names
+
+    def rescue(self, name: bytes, path: RelPath) -> None:
+        """Put an edit that is under a temporary name beside its path, which is taken by now.
+
+        Raises:
+            OSError: it cannot be put there.
+        """
+        kept = self.copy_name(path)
+        self.attempt(path, lambda: self.files.rename_new(name, self.local(kept)))
+        self.problem(path, f"changed twice meanwhile: one edit is in {show(kept)}")
+
+    def copy_name(self, path: RelPath) -> RelPath:
+        """A free name for a conflict copy of a local file."""
+        return conflict_path(
+            path, self.context.identity.name, lambda other: self.lstat(other) is not None
+        )
 
     def temp_name(self) -> bytes:
         """A fresh name for a temporary file; the file is nobody's business until it is placed."""
@@ -136,6 +202,9 @@ class Workbench:
 
     def close(self) -> None:
         """Clear, and remove the directory of temporary names if nothing is left in it."""
+        with suppress(OSError):
+            # Otherwise ``leftovers`` does it.
+            self.lock_again()
         self.clear()
         if self._serial:
             try:
