@@ -33,6 +33,7 @@ def test_every_command_of_the_issue_is_there():
         "sync",
         "conflicts",
         "resolve-conflict",
+        "policy",
         "log",
         "why",
         "restore",

@@ -28,6 +28,7 @@ EVERY = [
     ("pull",),
     ("sync",),
     ("conflicts",),
+    ("policy",),
     ("resolve-conflict", "docs/a.txt", "--keep-both"),
     ("log",),
     ("why", "docs/a.txt"),

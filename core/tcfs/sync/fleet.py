@@ -321,9 +321,11 @@ class Fleet:
         """This device at a glance. An unreachable store is a warning here."""
         context = self._context
         warnings = list(self._loaded.warnings)
+        reached = True
         try:
             refresh_control(context)
         except StoreError as error:
+            reached = False
             warnings.append(f"the store cannot be reached: {error.message}")
         if self.phrase_pending():
             warnings.append(
@@ -366,6 +368,8 @@ class Fleet:
             roots=roots,
             outbox=context.state.outbox.count(),
             warnings=tuple(warnings),
+            store_reached=reached,
+            strategy=context.control.strategy(context.namespace),
         )
 
     def _is_sync_root(self, local: bytes) -> bool:
@@ -431,6 +435,8 @@ class Fleet:
                 return "not_present", "deleted"
             return "not_tracked", "not in sync state: neither pushed nor pulled"
         if base is None:
+            if remote and not head.absent and changed:
+                return "local_newer", "here and in the fleet, and not compared yet: push or pull"
             if remote and not head.absent:
                 return "not_present", "in the fleet, and not on this disk"
             return (

@@ -87,7 +87,7 @@ def check_limits(context: Context, plan: Plan, tracked: int, limits: Limits) -> 
     if deletions > allowed:
         raise LimitError(
             f"{deletions} of {tracked} paths would be deleted; {allowed} are allowed in one go",
-            remedy="Look at them with --dry-run. If they are meant, say --yes, or --max-delete N.",
+            remedy="Look at them with --dry-run. If they are meant, say --yes.",
             details={"deletions": deletions, "allowed": allowed, "plan": plan.hash},
         )
     if limits.max_bytes is not None and plan.bytes > limits.max_bytes:

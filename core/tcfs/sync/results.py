@@ -270,6 +270,9 @@ class Status:
     outbox: int
     """Finished segments not yet in the store."""
     warnings: tuple[str, ...] = ()
+    store_reached: bool = True
+    strategy: str = "device-name"
+    """How mode ``auto`` settles conflicts in the namespace."""
 
 
 @dataclass(frozen=True, slots=True)

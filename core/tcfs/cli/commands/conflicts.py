@@ -1,4 +1,4 @@
-"""``tcfs conflicts`` and ``tcfs resolve-conflict``."""
+"""``tcfs conflicts``, ``tcfs resolve-conflict`` and ``tcfs policy``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tcfs.cli.context import Context
     from tcfs.sync import results as r
 
+STRATEGIES = ("device-name", "first-write", "last-write", "merge")
 _FLAGS = {
     "keep_local": "this device's version wins",
     "keep_remote": "the other version wins",
@@ -54,6 +55,24 @@ def add(subparsers: Subparsers) -> None:
             help=meaning,
         )
     resolve.add_argument("--dry-run", action="store_true", help="show what would be done")
+
+    policy = command(
+        subparsers,
+        "policy",
+        "show or set how mode auto settles conflicts, on every device",
+        _policy,
+        more="device-name: the smaller device name stays in place. first-write, last-write: by "
+        "the fleet's logical time. merge: both, where that is clean. The other side always stays "
+        "beside the file. Setting it is for admins.",
+    )
+    policy.add_argument(
+        "strategy",
+        nargs="?",
+        default="",
+        choices=("", *STRATEGIES),
+        metavar="STRATEGY",
+        help=", ".join(STRATEGIES),
+    )
 
 
 def _conflicts(ctx: Context) -> int:
@@ -112,4 +131,14 @@ def _resolve(ctx: Context) -> int:
             out("  beside it: ", copy)
 
     ctx.result(done, show)
+    return EXIT_OK
+
+
+def _policy(ctx: Context) -> int:
+    wanted = ctx.args.strategy
+    with ctx.fleet() as fleet:
+        if wanted:
+            fleet.set_strategy(wanted)
+        strategy = fleet.status().strategy
+    ctx.result({"strategy": strategy}, lambda: ctx.terminal.out("conflict strategy: ", strategy))
     return EXIT_OK

@@ -46,7 +46,10 @@ def _show_status(ctx: Context, status: r.Status) -> None:
     state = " [revoked]" if status.revoked else ""
     rows: list[tuple[str, Part]] = [
         ("  daemon", dim("not running; not needed for these commands")),
-        ("  storage", f"{redact_url(status.endpoint)} [ok]"),
+        (
+            "  storage",
+            f"{redact_url(status.endpoint)} [{'ok' if status.store_reached else 'unreachable'}]",
+        ),
         ("  repository", status.repo),
         ("  encryption", "on" if status.encryption else yellow("off")),
         ("  device", f"{status.device_name} ({status.device_id}){state}"),
