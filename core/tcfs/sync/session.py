@@ -26,6 +26,7 @@ from tcfs.device.identity import (
     save_identity,
 )
 from tcfs.errors import (
+    ConfigError,
     LocalFileError,
     NotFoundError,
     RepositoryError,
@@ -85,6 +86,11 @@ def open_fleet(
         TcfsError: the identity, the state or the store cannot be used.
     """
     host = host or system_host()
+    if loaded.config.storage.prefix:
+        raise ConfigError(
+            "storage.prefix is for stores on S3, which this version does not have",
+            remedy="Leave it out, and give each repository a directory of its own.",
+        )
     binding = _binding(loaded)
     if binding is None:
         if not create:
