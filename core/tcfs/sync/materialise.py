@@ -83,6 +83,8 @@ class _Run:
                 replaced.append(w.path)
             elif removed or base is None:
                 gone.append(w.path)
+            elif any(failed.startswith(w.path + b"/") for failed in bench.failed):
+                continue  # what should have gone first is still in it
             else:
                 # As far as the fleet goes this directory is no more; what lives in it is not
                 # synced. Remembering that keeps the next push from bringing it back.
@@ -195,7 +197,9 @@ class _Run:
             bases.append((w.path, w.base(stat)))
         if directories:
             self._bench.barrier()
-            self._bench.done(bases, directories)
+            # One that was not finished stays intended: as it is, it is nobody's wish.
+            finished = [w for w in directories if w.path not in self._bench.failed]
+            self._bench.done(bases, finished)
 
     def _set_attributes(self, wanted: list[Wanted]) -> None:
         if not wanted:
