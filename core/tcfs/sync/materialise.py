@@ -10,6 +10,7 @@ import errno
 from dataclasses import dataclass, field, replace
 
 from tcfs.model.ids import RelPath
+from tcfs.model.paths import parents
 from tcfs.model.plan import BaseEntry
 from tcfs.state.roots import Intent, Root
 from tcfs.sync.context import Context
@@ -74,16 +75,18 @@ class _Run:
         gone: list[RelPath] = []
         replaced: list[RelPath] = []
         kept: list[tuple[RelPath, BaseEntry]] = []
+        inhabited: set[RelPath] = set()
         for w in removals:
             removed = self._remove_one(w)
             if removed is None:
+                inhabited.update(parents(w.path))
                 continue
             base = self._roots.base_of(bench.root, w.path)
             if w.version is not None:
                 replaced.append(w.path)
             elif removed or base is None:
                 gone.append(w.path)
-            elif any(failed.startswith(w.path + b"/") for failed in bench.failed):
+            elif w.path in inhabited:
                 continue  # what should have gone first is still in it
             else:
                 # As far as the fleet goes this directory is no more; what lives in it is not
