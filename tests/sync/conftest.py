@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from tcfs.host import native
+from tests.sync.crashing import Experiment
 from tests.sync.kit import Templates, World
+from tests.sync.scenarios import SCENARIOS
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +27,15 @@ def world(tmp_path: Path, templates: Templates, monkeypatch: pytest.MonkeyPatch)
     made = World(tmp_path, templates)
     yield made
     made.close()
+
+
+@pytest.fixture(params=SCENARIOS)
+def experiment(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Experiment]:
+    scenario = SCENARIOS[request.param]
+    for target, value in scenario.patches.items():
+        monkeypatch.setattr(target, value)
+    experiment = Experiment(scenario)
+    yield experiment
+    experiment.close()

@@ -24,6 +24,7 @@ from typing import Any
 from blake3 import blake3
 
 from tcfs.config.load import LoadedConfig, load_config
+from tcfs.errors import TcfsError
 from tcfs.host.base import FileSystem, Host
 from tcfs.host.faults import FaultPlan, Moment, SimulatedCrash
 from tcfs.host.faulty import FaultyFileSystem
@@ -36,6 +37,7 @@ from tcfs.store.memory import MemoryStore
 from tcfs.store.wrappers.fault import FaultStore
 from tcfs.sync import private_files, recovery, session
 from tcfs.sync.fleet import Fleet
+from tests.sync.powerless import Loss, LossyFileSystem
 
 SPACE = NamespaceId("default")
 CHANGES = frozenset(
@@ -191,6 +193,10 @@ class World:
         shutil.rmtree(self.work)
         shutil.copytree(self.top / "saved", self.work, symlinks=True)
         self.store._objects = dict(self._saved)
+        self.correct_stats()
+
+    def correct_stats(self) -> None:
+        """Let the bases know the inodes and times of files that are as they say."""
         for state in self.work.glob("*/state/state.db"):
             _correct_stats(state)
 
@@ -221,12 +227,18 @@ def _correct_stats(state: Path) -> None:
 class Machine:
     """One device with what a run of it is given: host and store, both under a plan or plain."""
 
-    def __init__(self, world: World, name: str, plan: FaultPlan | None) -> None:
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        plan: FaultPlan | None,
+        wrap: Callable[[FileSystem], FileSystem] | None = None,
+    ) -> None:
         self.world = world
         self.name = name
         self.loaded = world.loaded(name)
         system = system_host()
-        files: FileSystem = system.files
+        files = wrap(system.files) if wrap else system.files
         self.store: BlobStore = world.store
         if plan is not None:
             files = FaultyFileSystem(files, plan)
@@ -301,8 +313,8 @@ class Scenario:
         run: the command, on a machine.
         again: the command when it is run after a crash; the same if not given.
         device: who runs it.
-        same_heads: whether the fleet's tree must come out as in a run without a crash.
         repeats: whether a second run has nothing to do.
+        tolerant: the command where single paths may fail; ``run`` if not given.
         finish: what everybody does afterwards, before the worlds are compared.
     """
 
@@ -313,7 +325,12 @@ class Scenario:
     device: str = "a"
     repeats: bool = True
     finish: Callable[[World], None] | None = None
+    tolerant: Run | None = None
     patches: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def lenient(self) -> Run:
+        return self.tolerant or self.run
 
 
 @dataclass
@@ -427,14 +444,7 @@ class Experiment:
 
     def points(self) -> list[Point]:
         """Every moment that is worth a crash."""
-        found: list[Point] = []
-        for operation in self.plan.operations:
-            if operation.name in CHANGES:
-                found.append((operation.number, "before"))
-                if operation.name in ("write_new", "private"):
-                    found.append((operation.number, "middle"))
-        last = max(number for number, _ in found)
-        return [*found, (last, "after")]
+        return points_of(self.plan)
 
     def few_points(self) -> list[Point]:
         """Without the inner ones of many like operations in a row."""
@@ -452,10 +462,60 @@ class Experiment:
         assert plan.crashed, "the crash did not happen: runs differ"
         self.world.close()
 
+    def lose_power(self, plan: FaultPlan, loss: Loss) -> None:
+        """As ``crash``; and what no barrier had covered is lost."""
+        self.world.restore()
+        grave = os.fsencode(self.world.top / "graveyard")
+        shutil.rmtree(grave, ignore_errors=True)
+        lossy: list[LossyFileSystem] = []
+
+        def wrap(files: FileSystem) -> FileSystem:
+            lossy.append(LossyFileSystem(files, grave))
+            return lossy[0]
+
+        machine = Machine(self.world, self.scenario.device, plan, wrap)
+        with numbered(plan), suppress(SimulatedCrash):
+            self.scenario.run(machine)
+        assert plan.crashed, "the crash did not happen: runs differ"
+        self.world.close()
+        lossy[0].lose(loss)
+        # A file system keeps the times that it had given.
+        self.world.correct_stats()
+
+    def plan_of_recovery(self) -> FaultPlan:
+        """What the next run does; it is done."""
+        plan = FaultPlan()
+        with numbered(plan):
+            self._again(self.world.machine(self.scenario.device, plan))
+        return plan
+
+    def crash_again(self, plan: FaultPlan) -> None:
+        """Let the next run crash as well."""
+        with numbered(plan), suppress(SimulatedCrash):
+            self._again(self.world.machine(self.scenario.device, plan))
+        assert plan.crashed, "the second crash did not happen: runs differ"
+        self.world.close()
+
+    @property
+    def _again(self) -> Run:
+        return self.scenario.again or self.scenario.run
+
+    def fail(self, plan: FaultPlan) -> TcfsError | None:
+        """Put the world back and run with a plan that makes operations fail."""
+        self.world.restore()
+        machine = self.world.machine(self.scenario.device, plan)
+        try:
+            with numbered(plan):
+                self.scenario.lenient(machine)
+        except TcfsError as error:
+            return error
+        finally:
+            self.world.close()
+        return None
+
     def recover(self) -> None:
         """Run the same command again, and check everything."""
-        again = self.scenario.again or self.scenario.run
-        again(self.world.machine(self.scenario.device))
+        self._again(self.world.machine(self.scenario.device))
         compare(self.expected, self._finish())
 
     def _finish(self) -> Outcome:
@@ -475,13 +535,25 @@ class Experiment:
     def _check_no_op(self) -> None:
         before = dict(self.world.store._objects)
         trees = {p: inodes(p) for p in self.world.work.glob("*-tree")}
-        (self.scenario.again or self.scenario.run)(self.world.machine(self.scenario.device))
+        self._again(self.world.machine(self.scenario.device))
         self.world.close()
         assert self.world.store._objects.keys() == before.keys(), "a second run wrote something"
         assert {p: inodes(p) for p in trees} == trees, "a second run touched files"
 
     def close(self) -> None:
         self.world.remove()
+
+
+def points_of(plan: FaultPlan) -> list[Point]:
+    """Every moment of a recorded run that is worth a crash."""
+    found: list[Point] = []
+    for operation in plan.operations:
+        if operation.name in CHANGES:
+            found.append((operation.number, "before"))
+            if operation.name in ("write_new", "private"):
+                found.append((operation.number, "middle"))
+    last = max(number for number, _ in found)
+    return [*found, (last, "after")]
 
 
 def thin(points: list[Point], kind: Callable[[Point], str]) -> list[Point]:
@@ -493,6 +565,18 @@ def thin(points: list[Point], kind: Callable[[Point], str]) -> list[Point]:
             row = [point for point in together if point[1] == moment]
             kept += row if len(row) <= 3 else [*row[:2], row[-1]]
     return kept
+
+
+def every(experiment: Experiment, points: list[Point], try_one: Callable[[Point], None]) -> None:
+    """Try each point, and tell of all that fail together."""
+    failures = []
+    for number, moment in points:
+        operation = experiment.plan.operations[number - 1]
+        try:
+            try_one((number, moment))
+        except Exception as error:  # noqa: BLE001 (it fails the test below)
+            failures.append(f"{moment} {operation}: {type(error).__name__}: {error}")
+    assert not failures, f"{len(failures)} of {len(points)} points:\n" + "\n".join(failures)
 
 
 def inodes(top: Path) -> dict[str, tuple[int, int, int]]:

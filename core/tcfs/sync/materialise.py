@@ -112,15 +112,19 @@ class _Run:
         gone: list[RelPath] = []
         replaced: list[RelPath] = []
         kept: list[tuple[RelPath, BaseEntry]] = []
+        inhabited: set[RelPath] = set()
         for w in removals:
             removed = self._remove_one(w)
             if removed is None:
+                inhabited.update(parents(w.path))
                 continue
             base = self._roots.base_of(bench.root, w.path)
             if w.version is not None:
                 replaced.append(w.path)
             elif removed or base is None:
                 gone.append(w.path)
+            elif w.path in inhabited:
+                continue  # what should have gone first is still in it
             else:
                 # As far as the fleet goes this directory is no more; what lives in it may not be
                 # synced. Remembering that keeps the next push from bringing it back then.
@@ -266,7 +270,9 @@ class _Run:
             bases.append((w.path, w.base(stat)))
         if directories:
             self._bench.barrier()
-            self._bench.done(bases, directories)
+            # One that was not finished stays intended: as it is, it is nobody's wish.
+            finished = [w for w in directories if w.path not in self._bench.failed]
+            self._bench.done(bases, finished)
 
     def _set_attributes(self, wanted: list[Wanted]) -> None:
         if not wanted:

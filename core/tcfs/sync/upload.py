@@ -70,12 +70,12 @@ class Upload:
         self._flying: dict[Future[None], Pack] = {}
         self._executor: Executor | None = None
         index = context.state.index
-        self._known: KnownChunks = (
+        known = (
             NothingKnown()
             if index.is_empty(namespace)
             else StoredChunks(context.state.database.path, namespace)
         )
-        self._packer = Packer(self._new_builder, self._send, known=self._known)
+        self._know(known)
         self._inline: Pack | None = None
         self._settling = False
         self.bytes_sent = 0
@@ -91,13 +91,17 @@ class Upload:
         if self._executor is not None:
             self._executor.close()
 
+    def _know(self, known: KnownChunks) -> None:
+        self._known = known
+        self._packer = Packer(self._new_builder, self._send, known=known)
+
     def next_segment(self, seq: int) -> None:
         """Packs from here on are for a later segment."""
         self._seq = seq
 
     def _recover_pending(self) -> None:
         """Take up what an earlier push stored and could not commit."""
-        context = self._context
+        context, found = self._context, False
         for location in context.state.index.pending_packs(self._namespace):
             try:
                 data = context.store.get(location.key)
@@ -110,7 +114,9 @@ class Upload:
             context.state.index.add_chunks(
                 self._namespace, addresses(location.id, frames), announced=False
             )
-            self._known = StoredChunks(context.state.database.path, self._namespace)
+            found = True
+        if found:
+            self._know(StoredChunks(context.state.database.path, self._namespace))
 
     # Packs
 
@@ -146,6 +152,11 @@ class Upload:
 
     def _put(self, pack: Pack) -> None:
         self._context.store.put(pack_key(pack.id), pack.data)
+
+    def _land_arrived(self) -> None:
+        """Record what is in the store by now, so that a run that is cut off need not send it."""
+        if any(future.done() for future in self._flying):
+            self._land(FIRST_COMPLETED)
 
     def _land(self, until: str) -> None:
         """Wait for uploads and record those that are in the store."""
@@ -211,6 +222,7 @@ class Upload:
         for result in executor.map(ingest_small, batches):
             for frame in result.frames:
                 self._packer.add(frame)
+            self._land_arrived()
             self.bytes_read += sum(file.size for file in result.stored)
             yield from result.stored
             yield from result.refused
@@ -225,6 +237,7 @@ class Upload:
             else:
                 self._context.check_cancel()
                 self._packer.add(item)
+                self._land_arrived()
 
 
 def _batches(sources: list[SourceFile], workers: int) -> Iterator[list[SourceFile]]:

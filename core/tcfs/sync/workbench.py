@@ -90,8 +90,18 @@ class Workbench:
         self.context.state.roots.refresh_base(self.root, [(path, entry)])
 
     def barrier(self) -> None:
-        """Return when everything written so far is durable. Raises OSError."""
-        self.files.barrier(self.top)
+        """Return when everything written so far is durable.
+
+        Raises:
+            LocalFileError: nobody knows what is; what was intended stays so for the next run.
+        """
+        try:
+            self.files.barrier(self.top)
+        except OSError as error:
+            raise LocalFileError(
+                f"what was written to {show(self.top)} may not be safe: {error.strerror or error}",
+                remedy="Check the disk, then run the command again: it looks at what is there.",
+            ) from error
 
     def intend(self, wanted: list[Wanted]) -> None:
         """Record, durably, what is about to be put on disk."""
