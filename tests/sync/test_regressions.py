@@ -182,3 +182,53 @@ def test_directories_above_a_part_that_is_pulled_alone_are_the_fleets(
     assert bob.push().plan.total == 0
     world.settle()
     world.check()
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_a_change_of_mode_or_time_here_and_an_edit_there_are_no_choice(
+    world: NaiveFleet, who: int
+) -> None:
+    one, other = world.devices[who], world.devices[1 - who]
+    for name in (b"a", b"b"):
+        one.write(name, b"before")
+    world.settle()
+    one.chmod(b"a", True)
+    one.touch(b"b")
+    for name in (b"a", b"b"):
+        other.write(name, b"after")
+    one.push()
+    other.push()
+    world.settle()
+    world.check()
+    tree = one.snapshot()
+    assert tree.keys() == {b"a", b"b"}
+    assert (tree[b"a"].data, tree[b"a"].mode) == (b"after", 0o600)
+    assert (tree[b"b"].data, tree[b"b"].mode) == (b"after", 0o644)
+
+
+def test_two_modes_for_one_directory_are_settled_by_what_each_device_changed(
+    world: NaiveFleet, ann: Device, bob: Device
+) -> None:
+    ann.mkdir(b"d")
+    world.settle()
+    ann.chmod(b"d", True)
+    ann.push()
+    bob.write(b"d/x", b"1")
+    bob.push()
+    world.settle()
+    world.check()
+    assert bob.snapshot()[b"d"].mode == 0o700
+
+
+def test_a_conflict_below_what_is_a_file_here_can_be_asked_about() -> None:
+    with NaiveFleet(NAMES[:3]) as fleet:
+        one, other, third = fleet.devices
+        one.write(b"p/x", b"1")
+        other.write(b"p/x", b"2")
+        one.push()
+        other.push()
+        third.write(b"p", b"3")
+        third.push()
+        assert not third.resolve(b"p/x", "keep_local")
+        fleet.settle()
+        fleet.check()

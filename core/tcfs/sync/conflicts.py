@@ -17,7 +17,7 @@ from tcfs.sync.places import Place
 from tcfs.sync.push import Push
 from tcfs.sync.resolve import Resolver
 from tcfs.sync.results import ConflictDetail, Resolution, ResolveResult, Side
-from tcfs.sync.scan import scan
+from tcfs.sync.scan import look, scan
 from tcfs.sync.text_merge import common_ancestor, merge_versions
 
 
@@ -178,9 +178,7 @@ class ConflictDesk:
     def _gone(self, place: Place) -> bool:
         base = self._context.state.roots.base_of(place.root, place.prefix)
         try:
-            self._context.host.files.lstat(
-                place.root.local + b"/" + place.prefix if place.prefix else place.root.local
-            )
+            look(self._context.host.files, place.root.local, place.prefix)
         except FileNotFoundError:
             return base is not None
         return False

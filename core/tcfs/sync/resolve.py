@@ -21,7 +21,7 @@ from tcfs.model.tree import Head
 from tcfs.sync.commit import Committer, Draft
 from tcfs.sync.content_store import store_bytes
 from tcfs.sync.context import Context
-from tcfs.sync.text_merge import merge_versions
+from tcfs.sync.text_merge import merge_attributes, merge_versions
 from tcfs.sync.upload import Upload
 
 
@@ -56,7 +56,15 @@ class Resolver:
         self._upload.__exit__(*exc)
 
     def automatic(self, head: Head) -> None:
-        """Settle by the namespace's strategy."""
+        """Settle by the namespace's strategy, if there is anything to choose between.
+
+        There is not where one side only changed the mode or the time: then both sides' changes are
+        kept, and what the other replaced is the ancestor, which history has.
+        """
+        both = merge_attributes(self._context, self._namespace, head.siblings)
+        if both is not None:
+            self._write(head, both)
+            return
         strategy = self._context.control.strategy(self._namespace)
         if strategy == "merge":
             merged = merge_versions(self._context, self._namespace, head.siblings)

@@ -7,11 +7,12 @@ Investigation of Diff3*, 2007). It is refused, with the reason, unless it is cle
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from tcfs.model.event import Version
 from tcfs.model.ids import NamespaceId, VersionId
+from tcfs.model.manifest import SyncManifest
 from tcfs.sync.context import Context
 from tcfs.sync.download import read_content
 
@@ -50,6 +51,33 @@ def common_ancestor(
         shared = reached if shared is None else shared & reached
     candidates = [known[i] for i in shared or ()]
     return max(candidates, key=lambda v: v.order, default=None)
+
+
+def merge_attributes(
+    context: Context, namespace: NamespaceId, versions: Sequence[Version]
+) -> SyncManifest | None:
+    """Two versions of which one changed no bytes: the other's bytes, and what each did to the mode.
+
+    None if both changed the bytes, or the mode, each in a way of its own.
+    """
+    if len(versions) != 2:
+        return None
+    one, other = sorted(versions, key=lambda v: v.id)
+    base = common_ancestor(context, namespace, (one, other))
+    if base is None:
+        return None
+    before, sides = base.manifest, (one.manifest, other.manifest)
+    changed = [side for side in sides if _bytes(side) != _bytes(before)]
+    modes = {side.mode for side in sides} - {before.mode}
+    if len(changed) == 2 or len(modes) > 1 or any(side.kind != before.kind for side in sides):
+        return None
+    # Where neither changed the bytes, the one that changed the mode gives the time as well.
+    taken = changed[0] if changed else next((s for s in sides if s.mode in modes), sides[0])
+    return replace(taken, mode=modes.pop() if modes else before.mode)
+
+
+def _bytes(manifest: SyncManifest) -> tuple[str, bytes, bytes]:
+    return (manifest.kind, manifest.file_hash, manifest.target)
 
 
 def merge_versions(context: Context, namespace: NamespaceId, versions: Sequence[Version]) -> Merge:
