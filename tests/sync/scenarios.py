@@ -125,6 +125,14 @@ def uninvited(world: World) -> None:
     (world.work / "code").write_text(code)
 
 
+def stranded(world: World) -> None:
+    """The only device is lost, and somebody has the words."""
+    world.create("a")
+    fill(world.tree("a"), tree())
+    world.fleet("a").push([])
+    (world.work / "phrase").write_text(world.fleet("a").pending_phrase())
+
+
 def nothing(world: World) -> None:
     fill(world.tree("a"), tree())
 
@@ -205,6 +213,48 @@ def revoke(machine: Machine) -> None:
     assert machine.open().revoke("b").revoked
 
 
+def set_policy(machine: Machine) -> None:
+    machine.open().set_strategy("last-write")
+
+
+def recover(machine: Machine) -> None:
+    phrase = (machine.world.work / "phrase").read_text()
+    session.recover_fleet(
+        machine.loaded, phrase=phrase, name="b", host=machine.host, store=machine.store
+    )
+
+
+def recover_again(machine: Machine) -> None:
+    with suppress(RepositoryError):  # it had come to the end
+        recover(machine)
+
+
+def restore(machine: Machine) -> None:
+    fleet = machine.open()
+    first = fleet.log("big").versions[-1].id
+    fleet.restore("big", first)
+
+
+def restore_again(machine: Machine) -> None:
+    """What was brought back stays so; here again is one more version of the same content."""
+    fleet = machine.open()
+    versions = fleet.log("big").versions
+    if len(versions) == 2:
+        fleet.restore("big", versions[-1].id)
+    else:
+        assert fleet.pull().problems == ()
+
+
+def rebuild(machine: Machine) -> None:
+    machine.open().rebuild_index()
+
+
+def pull_one(machine: Machine) -> None:
+    target = os.fsencode(machine.tree / "copy")
+    problems = machine.open().pull("big", target).problems
+    assert problems == (), problems
+
+
 # Afterwards
 
 
@@ -253,6 +303,11 @@ SCENARIOS = {
         Scenario("init", nothing, init, init_again, finish=a_pushes),
         Scenario("enroll", uninvited, enroll, enroll_again, device="b", finish=b_pulls),
         Scenario("invite", alone, invite, repeats=False, finish=c_joins),
+        Scenario("policy", both, set_policy, repeats=False, finish=a_pushes),
+        Scenario("recover", stranded, recover, recover_again, device="b", finish=b_pulls),
+        Scenario("restore", undoable, restore, restore_again, finish=b_pulls),
+        Scenario("rebuild", edited, rebuild, repeats=False, finish=a_pushes),
+        Scenario("one file", pushed, pull_one, device="b"),
         Scenario("revoke", both, revoke, finish=a_pushes),
     )
 }

@@ -96,3 +96,58 @@ def test_a_push_forgets_nothing_that_a_pull_has_yet_to_do(
     assert bob.pull("auto").resolved == ("p",)
     world.settle()
     world.check()
+
+
+def test_a_directory_that_a_concurrent_file_outlived_is_deleted_with_that_file(
+    world: NaiveFleet, ann: Device, bob: Device
+) -> None:
+    ann.write(b"p/x", b"1")
+    world.settle()
+    ann.delete(b"p")
+    ann.push()
+    bob.write(b"p/y", b"2")
+    bob.push()
+    # Nobody has p in the fleet now, and both have it on disk, for p/y.
+    ann.pull()
+    bob.pull()
+    bob.delete(b"p/y")
+    bob.push()
+    world.settle()
+    world.check()
+    ann.delete(b"p")
+    world.settle()
+    world.check()
+    assert b"p" not in bob.snapshot()
+
+
+def test_a_directory_that_only_a_pull_needed_goes_with_what_was_in_it() -> None:
+    with NaiveFleet((*NAMES[:2], NAMES[-1])) as world:
+        ann, bob, reader = world.devices
+        ann.write(b"p/x", b"1")
+        world.settle()
+        ann.delete(b"p")
+        ann.push()
+        bob.write(b"p/y", b"2")
+        bob.push()
+        reader.pull()
+        bob.delete(b"p")
+        bob.push()
+        reader.pull()
+        assert reader.snapshot() == {}
+        world.settle()
+        world.check()
+
+
+def test_a_deleted_directory_that_is_kept_for_excluded_files_is_not_brought_back(
+    world: NaiveFleet, ann: Device, bob: Device
+) -> None:
+    ann.write(b"p/x", b"1")
+    world.settle()
+    bob.write(b"p/notes.swp", b"an editor's")
+    ann.delete(b"p")
+    ann.push()
+    bob.pull()
+    assert bob.push().plan.total == 0
+    assert b"p/notes.swp" in bob.snapshot()
+    ann.pull()
+    assert b"p" not in ann.snapshot()

@@ -12,7 +12,7 @@ from functools import partial
 
 from tcfs.errors import LocalFileError
 from tcfs.model.ids import RelPath
-from tcfs.model.paths import show
+from tcfs.model.paths import parents, show
 from tcfs.model.plan import BaseEntry
 from tcfs.state.roots import Intent, Root
 from tcfs.sync.context import Context
@@ -92,9 +92,10 @@ class _Run:
             elif removed or base is None:
                 gone.append(w.path)
             else:
-                # As far as the fleet goes this directory is no more; what lives in it is not
-                # synced. Remembering that keeps the next push from bringing it back.
-                kept.append((w.path, replace(base, ids=w.ids, clock=w.clock)))
+                # As far as the fleet goes this directory is no more; what lives in it may not be
+                # synced. Remembering that keeps the next push from bringing it back then.
+                kept.append((w.path, replace(base, ids=w.ids, clock=w.clock, ctime_ns=0)))
+        gone += self._emptied(gone)
         bench.barrier()
         with bench.context.state.transaction():
             self._roots.drop_base(bench.root, gone + replaced)
@@ -103,6 +104,23 @@ class _Run:
             self._roots.set_base(bench.root, kept)
             self._roots.drop_intents(bench.root, [w.path for w in removals])
         bench.clear()
+
+    def _emptied(self, gone: list[RelPath]) -> list[RelPath]:
+        """Remove directories above that stood on this disk alone, for what was in them."""
+        found = []
+        above = {directory for path in gone for directory in parents(path)}
+        for directory in sorted(above, reverse=True):
+            base = self._roots.base_of(self._bench.root, directory)
+            if base is None or not base.on_this_disk_alone:
+                continue
+            if not self._bench.head(directory).absent:
+                continue
+            try:
+                self._files.rmdir(self._bench.local(directory))
+            except OSError:
+                continue  # It is not empty, or not a directory any more: it stays.
+            found.append(directory)
+        return found
 
     def _remove_one(self, w: Wanted) -> bool | None:
         """Whether the path is gone now; None if that is a problem."""
@@ -170,6 +188,7 @@ class _Run:
         made = set(new)
         placer = Placer(bench, new, keep_displaced=self._keep_displaced)
         if directories:
+            # From now on they appear, and are not finished before the end.
             bench.intend(directories)
         self._set_attributes([w for w in creations if w.attributes_only and w.kind != "dir"])
         try:

@@ -42,14 +42,14 @@ def excluded(context: Context) -> Exclusion:
 
 
 def recover_roots(context: Context, namespace: NamespaceId) -> None:
-    """Clean up after a pull that was cut off, in every root of a namespace that can be used."""
+    """Finish or undo what pulls that were cut off left in the roots of a namespace."""
     for root in context.state.roots.all():
         if root.namespace != namespace:
             continue
         try:
             places.adopt(context, root)
         except LocalFileError:
-            continue
+            continue  # whoever needs it is told
         leftovers.recover(context, root)
 
 
@@ -204,6 +204,8 @@ def _explicit(
         if not rest and not places.exists(context, target):
             # Asked for by name, a root that is gone starts anew: with its base forgotten, nothing
             # that it no longer holds can be taken for deleted.
+            if not root.marker and not root.inode:
+                leftovers.recover(context, root)  # they lie beside a single file
             context.state.roots.remove(root)
             continue
         return Place(root, rest)
@@ -248,6 +250,8 @@ def pull(
     if not root.id:
         root = _new_root(context, root)
         made.adopt(root)
+        # An earlier run may have been cut off before it came to record the root.
+        problems += leftovers.recover(context, root)
     made.take_up()
     sent = _send_first(context, root, place.prefix, made)
     settled = _settle(context, root, made) if mode == "auto" and _may_write(context) else None
@@ -348,3 +352,10 @@ def local_changed(context: Context, place: Place) -> bool:
         scan(context.host.files, place.root.local, excluded(context), place.prefix),
     )
     return any(c.change is not LocalChange.NONE for c in made.candidates)
+
+
+def remote_changed(context: Context, place: Place) -> bool:
+    """Whether a pull would have something to do at and below a local path."""
+    made = Pull(context, place.root, place.prefix)
+    made.decide()
+    return made.plan().total > 0

@@ -194,7 +194,7 @@ class Placer:
                 self._bench.keep(x.temp)
                 return True
             if unchanged(self._files.lstat(local), w.found):
-                return self._swap(w, x.temp, local)
+                return self._swap(x, local)
             self._bench.problem(w.path, "changed meanwhile; it was left alone")
         except FileExistsError:
             self._bench.problem(w.path, "appeared meanwhile; it was left alone")
@@ -202,13 +202,14 @@ class Placer:
             self._bench.problem(w.path, f"cannot be replaced: {error.strerror or error}")
         return False
 
-    def _swap(self, w: Wanted, temp: bytes, local: bytes) -> bool:
+    def _swap(self, x: Written, local: bytes) -> bool:
         """Replace a file by a finished one, unless it changed in the last moment.
 
         Raises:
             LocalFileError: the file that was swapped out cannot be put back. It is under its
                 temporary name, where the next run finds and keeps it.
         """
+        w, temp = x.wanted, x.temp
         assert w.found is not None
         # From here on the temporary name may hold the only copy of an edit.
         self._bench.keep(temp)
@@ -220,8 +221,14 @@ class Placer:
             return True
         except OSError as error:
             if error.errno not in _NO_SWAP:
-                self._bench.dispose_later(temp)
-                raise
+                if self._is_ours(x):
+                    self._bench.dispose_later(temp)
+                    raise
+                raise LocalFileError(
+                    f"{show(local)} was replaced, and the system said it was not: "
+                    f"{error.strerror or error}",
+                    remedy="Check the disk, then run the command again.",
+                ) from error
             displaced = self._bench.temp_name()
             self._bench.attempt(w.path, lambda: self._files.rename(local, displaced))
             back = partial(self._files.rename_new, displaced, local)
@@ -242,6 +249,13 @@ class Placer:
         self._bench.dispose_later(temp)
         self._bench.problem(w.path, "changed meanwhile; it was left alone")
         return False
+
+    def _is_ours(self, x: Written) -> bool:
+        """Whether what we wrote still has its temporary name."""
+        try:
+            return x.stat is not None and self._files.lstat(x.temp).inode == x.stat.inode
+        except OSError:
+            return False
 
     def _let_go(self, w: Wanted, displaced: bytes) -> None:
         """What was replaced: its bytes are in the store, unless it is to be kept."""
@@ -284,6 +298,8 @@ class Placer:
             try:
                 mode = 0o700 if directory in self._new else 0o777
                 self._bench.attempt(directory, partial(self._files.mkdir, local, mode))
+                if directory not in self._new:
+                    self._bench.directory_made(directory)
                 self._new.discard(directory)
             except FileExistsError:
                 if self._files.lstat(local).kind != "dir":

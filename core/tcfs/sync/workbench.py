@@ -14,10 +14,12 @@ from typing import Final, TypeVar
 
 from tcfs.errors import LocalFileError, TcfsError
 from tcfs.host.base import Stat
+from tcfs.model.clock import VectorClock
 from tcfs.model.conflict import conflict_path
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import METADATA_DIR, TEMP_PREFIX, join, show
 from tcfs.model.plan import BaseEntry
+from tcfs.model.tree import Head
 from tcfs.state.roots import Intent, Root
 from tcfs.sync.context import Context
 from tcfs.sync.places import make_directory
@@ -64,16 +66,36 @@ class Workbench:
         except FileNotFoundError:
             return None
 
+    def head(self, path: RelPath) -> Head:
+        """What the fleet says of a path."""
+        return self.context.state.history.head(self.root.namespace, join(self.root.remote, path))
+
+    def directory_made(self, path: RelPath) -> None:
+        """A directory was made that nothing asked for: remember that it is not the user's."""
+        stat = self.files.lstat(self.local(path))
+        head = self.head(path)
+        entry = BaseEntry(
+            ids=head.ids if head.absent else (),
+            clock=head.clock if head.absent else VectorClock(),
+            kind="dir",
+            size=0,
+            mode=stat.mode,
+            mtime_ns=stat.mtime_ns,
+            ctime_ns=0,
+            inode=stat.inode,
+            file_hash=b"",
+            target=b"",
+            size_class=0,
+        )
+        self.context.state.roots.refresh_base(self.root, [(path, entry)])
+
     def barrier(self) -> None:
         """Return when everything written so far is durable. Raises OSError."""
         self.files.barrier(self.top)
 
     def intend(self, wanted: list[Wanted]) -> None:
         """Record, durably, what is about to be put on disk."""
-        self.context.state.roots.intend(
-            self.root,
-            [Intent(w.path, w.kind, w.base(None)) for w in wanted],  # type: ignore[arg-type]
-        )
+        self.context.state.roots.intend(self.root, [w.intent for w in wanted])
 
     def done(self, bases: list[tuple[RelPath, BaseEntry]], wanted: Iterable[Wanted]) -> None:
         """Record, durably, what is on disk now. Of all that was wanted nothing is intended any
@@ -107,7 +129,7 @@ class Workbench:
             return False
         roots = self.context.state.roots
         base = roots.base_of(self.root, directory)
-        if base is not None and base.kind == "dir":
+        if base is not None and base.kind == "dir" and not base.on_this_disk_alone:
             # After a crash, its rights are what they were.
             entry = replace(base, mode=stat.mode)
             roots.intend(self.root, [Intent(directory, "dir", entry)])
