@@ -9,6 +9,7 @@ covers every point; ``write_new`` and private files have a torn ``middle`` besid
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import sqlite3
@@ -47,6 +48,7 @@ CHANGES = frozenset(
 """What is worth a crash: everything else leaves the world as it was."""
 
 Tree = dict[bytes, tuple[Any, ...]]
+Point = tuple[int, Moment]
 
 
 def fast_directory() -> str | None:
@@ -423,9 +425,9 @@ class Experiment:
             scenario.run(self.world.machine(scenario.device, self.plan))
         self.expected = self._finish()
 
-    def points(self) -> list[tuple[int, Moment]]:
+    def points(self) -> list[Point]:
         """Every moment that is worth a crash."""
-        found: list[tuple[int, Moment]] = []
+        found: list[Point] = []
         for operation in self.plan.operations:
             if operation.name in CHANGES:
                 found.append((operation.number, "before"))
@@ -433,6 +435,13 @@ class Experiment:
                     found.append((operation.number, "middle"))
         last = max(number for number, _ in found)
         return [*found, (last, "after")]
+
+    def few_points(self) -> list[Point]:
+        """Without the inner ones of many like operations in a row."""
+        return thin(self.points(), lambda point: self._name(point[0]))
+
+    def _name(self, number: int) -> str:
+        return self.plan.operations[number - 1].name
 
     def crash(self, plan: FaultPlan) -> None:
         """Put the world back, run until the plan crashes, and let the process end."""
@@ -473,6 +482,17 @@ class Experiment:
 
     def close(self) -> None:
         self.world.remove()
+
+
+def thin(points: list[Point], kind: Callable[[Point], str]) -> list[Point]:
+    """Of points of one kind that follow each other, the first two and the last."""
+    kept: list[Point] = []
+    for _, like in itertools.groupby(points, kind):
+        together = list(like)
+        for moment in dict.fromkeys(point[1] for point in together):
+            row = [point for point in together if point[1] == moment]
+            kept += row if len(row) <= 3 else [*row[:2], row[-1]]
+    return kept
 
 
 def inodes(top: Path) -> dict[str, tuple[int, int, int]]:

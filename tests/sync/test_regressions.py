@@ -151,3 +151,34 @@ def test_a_deleted_directory_that_is_kept_for_excluded_files_is_not_brought_back
     assert b"p/notes.swp" in bob.snapshot()
     ann.pull()
     assert b"p" not in ann.snapshot()
+
+
+def test_a_directory_deleted_here_that_must_hold_a_new_file_can_be_deleted_again(
+    world: NaiveFleet, ann: Device, bob: Device
+) -> None:
+    ann.write(b"p/x", b"1")
+    ann.chmod(b"p", True)
+    world.settle()
+    bob.delete(b"p")
+    ann.write(b"p/y", b"2")
+    ann.push()
+    world.settle()
+    assert bob.snapshot().keys() == {b"p", b"p/y"}
+    bob.delete(b"p")
+    world.settle()
+    world.check()
+    assert ann.snapshot() == {}
+
+
+def test_directories_above_a_part_that_is_pulled_alone_are_the_fleets(
+    world: NaiveFleet, ann: Device, bob: Device
+) -> None:
+    ann.write(b"p/q/x", b"1")
+    ann.write(b"p/y", b"2")
+    ann.chmod(b"p", True)
+    ann.push()
+    bob.pull_part(b"p/q/x")
+    assert bob.snapshot()[b"p"].mode == 0o700
+    assert bob.push().plan.total == 0
+    world.settle()
+    world.check()

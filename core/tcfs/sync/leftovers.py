@@ -44,14 +44,20 @@ def recover(context: Context, root: Root) -> list[Problem]:
         again: list[RelPath] = []
         for intent in intents:
             stat = bench.lstat(intent.path)
-            if not _holds(bench, intent, stat):
+            if intent.entry is None:
+                (gone if stat is None else again).append(intent.path)
+            elif stat is None or not _holds(bench, intent, intent.entry, stat):
                 again.append(intent.path)
-            elif intent.entry is None or stat is None:
-                gone.append(intent.path)
             else:
-                done.append((intent.path, _finish(bench, intent.path, intent.entry, stat)))
+                if stat.kind == "dir":
+                    # It may have been made, and not been given its rights.
+                    bench.files.set_attributes(
+                        bench.local(intent.path), mode=intent.entry.mode, mtime_ns=None
+                    )
+                    stat = bench.lstat(intent.path) or stat
+                done.append((intent.path, _with_stat(intent.entry, stat)))
         # Temporary files are whole before their intents are written, and gone after them. The
-        # intents of directories, which stay for a whole pull, say nothing of files.
+        # intents of directories, which stay for the whole pull, say nothing of files.
         if any(intent.kind != "dir" for intent in intents):
             _keep_unknown(bench, leftovers)
         if intents:
@@ -63,7 +69,7 @@ def recover(context: Context, root: Root) -> list[Problem]:
             roots.refresh_base(root, done)
             roots.drop_base(root, [*gone, *lost])
             # Something else may be meant to stand where a path was removed.
-            roots.take_up(root, [*again, *gone], root.pulled)
+            roots.take_up(root, again + gone, root.pulled)
             roots.clear_intents(root)
         for name in reversed(leftovers):
             _remove(bench.files, name)
@@ -102,37 +108,38 @@ def _remove(files: FileSystem, path: bytes) -> None:
         files.unlink(path)
 
 
-def _holds(bench: Workbench, intent: Intent, stat: Stat | None) -> bool:
-    """Whether a path holds what was intended."""
-    entry = intent.entry
-    if stat is None or entry is None:
-        return stat is None and entry is None
+def _holds(bench: Workbench, intent: Intent, entry: BaseEntry, stat: Stat) -> bool:
+    """Whether a path holds what was intended, because it was put there."""
     local = bench.local(intent.path)
     if stat.kind != intent.kind:
         return False
-    if stat.kind == "dir":
-        return True
-    if stat.kind == "symlink":
-        content = (b"", bench.files.readlink(local))
-    else:
-        content = (hash_file(bench.files, local), b"")
-    if content != (entry.file_hash, entry.target):
+    if stat.kind == "file" and hash_file(bench.files, local) != entry.file_hash:
         return False
-    # Where the content was there before, only the attributes say whether anything was done.
+    if stat.kind == "symlink" and bench.files.readlink(local) != entry.target:
+        return False
     known = bench.context.state.roots.base_of(bench.root, intent.path)
-    replaced = known is not None and (known.file_hash, known.target) != content
-    return replaced or (
-        stat.mtime_ns == entry.mtime_ns and (stat.kind == "symlink" or stat.mode == entry.mode)
+    held_before = known is None or (known.kind, known.file_hash, known.target) == (
+        entry.kind,
+        entry.file_hash,
+        entry.target,
     )
+    # Where the content was there already it proves nothing: only attributes were to change.
+    return not held_before or _has_attributes(stat, entry)
 
 
-def _finish(bench: Workbench, path: RelPath, entry: BaseEntry, stat: Stat) -> BaseEntry:
-    """The base of a path whose content was compared. Its stat counts if it is as we left it."""
-    if stat.kind == "dir":
-        # It may have been made, and not been given its rights.
-        bench.files.set_attributes(bench.local(path), mode=entry.mode, mtime_ns=None)
-        stat = bench.files.lstat(bench.local(path))
-    elif stat.mtime_ns != entry.mtime_ns or (stat.kind == "file" and stat.size != entry.size):
+def _has_attributes(stat: Stat, entry: BaseEntry) -> bool:
+    if entry.kind == "file":
+        return (stat.mtime_ns, stat.mode) == (entry.mtime_ns, entry.mode)
+    return entry.kind == "dir" or stat.mtime_ns == entry.mtime_ns
+
+
+def _with_stat(entry: BaseEntry, stat: Stat) -> BaseEntry:
+    """A base whose content was just compared with the disk; its stat counts if it is what we set.
+
+    Otherwise it belongs to a later edit, and the next scan looks at it.
+    """
+    ours = entry.kind != "file" or (stat.size, stat.mtime_ns) == (entry.size, entry.mtime_ns)
+    if not ours:
         return replace(entry, ctime_ns=0)
     return replace(
         entry,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from tcfs.errors import LocalFileError
+from tcfs.model.clock import merge
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import parents, show
 from tcfs.model.plan import BaseEntry
@@ -50,6 +51,7 @@ def materialise(
     try:
         run.remove([w for w in wanted if w.version is None or w.replaces_kind])
         creations = [w for w in wanted if w.version is not None and w.path not in bench.failed]
+        creations += _implied(bench, creations)
         run.create(sorted(creations, key=lambda w: w.path))
     except OSError as error:
         raise LocalFileError(
@@ -59,6 +61,34 @@ def materialise(
     finally:
         bench.close()
     return Materialised(run.placed, run.bytes_received, bench.problems, bench.failed)
+
+
+def _implied(bench: Workbench, creations: list[Wanted]) -> list[Wanted]:
+    """Directories of the fleet that are to hold these, and are not on this disk.
+
+    They were deleted here, or lie above the part that is pulled.
+    """
+    known = {w.path for w in creations}
+    found = []
+    for directory in (directory for w in creations for directory in parents(w.path)):
+        if directory in known:
+            continue
+        known.add(directory)
+        try:
+            if bench.lstat(directory) is not None:
+                continue
+        except OSError:
+            continue  # Making it will say what is wrong.
+        head = bench.head(directory)
+        group = next((g for g in head.groups if g[0].manifest.kind == "dir"), None)
+        if group is None:
+            continue
+        ids, clock = head.ids, head.clock
+        if head.conflicted:
+            ids = tuple(version.id for version in group)
+            clock = merge(version.manifest.vclock for version in group)
+        found.append(Wanted(directory, ids, clock, group[0], None, standing=head.conflicted))
+    return found
 
 
 class _Run:

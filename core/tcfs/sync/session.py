@@ -38,10 +38,10 @@ from tcfs.model.ids import NamespaceId, check_device_name
 from tcfs.state.state import State
 from tcfs.store.base import BlobStore
 from tcfs.store.open import open_store
+from tcfs.sync.commit import flush_outbox
 from tcfs.sync.context import Context
 from tcfs.sync.fleet import Fleet
 from tcfs.sync.private_files import read_private, write_private
-from tcfs.sync.receive import settle_outbox
 from tcfs.sync.recovery import PHRASE, keep_phrase, phrase_entropy
 from tcfs.sync.results import InitResult
 
@@ -240,7 +240,8 @@ def recover_fleet(
         identity = _identity(loaded, host, name)
         context = _context(loaded, host, opened, identity, fmt, "recover")
         try:
-            settle_outbox(context)
+            # A segment that an earlier run finished must not be made a second time.
+            flush_outbox(context)
             change = recover(
                 opened,
                 fmt,

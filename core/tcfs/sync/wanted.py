@@ -9,7 +9,6 @@ from tcfs.model.clock import VectorClock
 from tcfs.model.event import Version
 from tcfs.model.ids import RelPath, VersionId
 from tcfs.model.plan import BaseEntry, LocalEntry
-from tcfs.state.roots import Intent
 from tcfs.sync.commit import base_entry
 
 
@@ -56,11 +55,6 @@ class Wanted:
         if self.version is None or self.found is None:
             return False
         return (self.found.kind == "dir") != (self.version.manifest.kind == "dir")
-
-    @property
-    def intent(self) -> Intent:
-        """What is recorded before it is put there."""
-        return Intent(self.path, self.wanted_version.manifest.kind, self.base(None))
 
     def base(self, stat: Stat | None) -> BaseEntry:
         """The base once it is there; without a stat, content will be compared."""

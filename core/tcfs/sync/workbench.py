@@ -71,7 +71,7 @@ class Workbench:
         return self.context.state.history.head(self.root.namespace, join(self.root.remote, path))
 
     def directory_made(self, path: RelPath) -> None:
-        """A directory was made that nothing asked for: remember that it is not the user's."""
+        """A directory was made that the fleet has not: remember that it is not the user's."""
         stat = self.files.lstat(self.local(path))
         head = self.head(path)
         entry = BaseEntry(
@@ -95,7 +95,10 @@ class Workbench:
 
     def intend(self, wanted: list[Wanted]) -> None:
         """Record, durably, what is about to be put on disk."""
-        self.context.state.roots.intend(self.root, [w.intent for w in wanted])
+        self.context.state.roots.intend(
+            self.root,
+            [Intent(w.path, w.wanted_version.manifest.kind, w.base(None)) for w in wanted],
+        )
 
     def done(self, bases: list[tuple[RelPath, BaseEntry]], wanted: Iterable[Wanted]) -> None:
         """Record, durably, what is on disk now. Of all that was wanted nothing is intended any
