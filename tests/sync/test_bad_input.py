@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -379,21 +380,7 @@ def test_a_file_that_is_larger_than_may_be_written_stops_a_pull(world: World) ->
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
 
-    environ = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(ben.home),
-        "TCFS_HOME": str(ben.home),
-        "TCFS_REMOTE": world.endpoint,
-        "TCFS_SYNC_SYNC_ROOT": str(ben.tree),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environ,
-        capture_output=True,
-        check=False,
-        preexec_fn=limit,
-        text=True,
-    )
+    done = run_python(ben, code, limit)
     assert done.returncode in (0, 14), done.stderr
     assert "big.bin" in done.stdout or "space" in done.stdout
     assert "big.bin" not in ben.contents()
@@ -861,3 +848,75 @@ def test_keys_of_the_ledger_name_their_place() -> None:
     for junk in ("ledger/default/x", "ledger/default/../y", "packs/aa/b", "ledger/_control"):
         with pytest.raises(IntegrityError):
             parse_key(junk)
+
+
+def test_a_state_file_that_cannot_grow_is_a_local_error_and_nothing_is_lost(world: World) -> None:
+    anna, ben = world.devices("anna", "ben")
+    anna.fill({"a.txt": "a"})
+    anna.push()
+    connection = anna.fleet._context.state.database.connection
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    anna.fill({f"{n}-{'x' * 200}.txt": str(n) for n in range(300)})
+
+    with pytest.raises(LocalFileError, match="state file") as caught:
+        anna.push()
+
+    assert caught.value.exit_code == 14
+    anna.reopen()
+    assert anna.push().problems == ()
+    ben.pull()
+    assert_same(anna.tree, ben.tree)
+    assert ben.fleet.verify(read_data=True).ok
+
+
+@pytest.mark.parametrize("limit_kb", [150, 400])
+def test_a_push_that_runs_into_a_limit_of_the_system_is_finished_later(
+    world: World, limit_kb: int
+) -> None:
+    anna, ben = world.devices("anna", "ben")
+    anna.fill({f"f{n}.bin": BIG[n * 1000 : n * 1000 + 200_000] for n in range(5)})
+    anna.close()
+    code = (
+        "import sys\n"
+        "from tcfs.config.load import load_config\n"
+        "from tcfs.errors import TcfsError\n"
+        "from tcfs.sync.session import open_fleet\n"
+        "try:\n"
+        "    open_fleet(load_config(), actor='test').push([])\n"
+        "except TcfsError as error:\n"
+        "    print(error.message); sys.exit(error.exit_code)\n"
+    )
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_kb * 1000, limit_kb * 1000))
+
+    done = run_python(anna, code, limit)
+    assert done.returncode in (13, 14), done.stderr
+    assert "Traceback" not in done.stderr
+    assert anna.push().problems == ()
+    ben.pull()
+    assert_same(anna.tree, ben.tree)
+    assert anna.fleet.verify(read_data=True).ok
+
+
+def run_python(
+    device: Device, code: str, before: Callable[[], None]
+) -> subprocess.CompletedProcess[str]:
+    """Run a program with the device's home, in a process of its own."""
+    environ = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(device.home),
+        "TCFS_HOME": str(device.home),
+        "TCFS_REMOTE": device.world.endpoint,
+        "TCFS_SYNC_SYNC_ROOT": str(device.tree),
+    }
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=environ,
+        capture_output=True,
+        check=False,
+        preexec_fn=before,
+        text=True,
+    )

@@ -77,18 +77,28 @@ class Database:
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             yield self.connection
-        except BaseException:
-            self.connection.execute("ROLLBACK")
-            self._device_numbers.clear()
-            self._device_ids.clear()
+        except BaseException as error:
+            self._roll_back()
+            if isinstance(error, sqlite3.Error):
+                raise self._failure(error) from error
             raise
         try:
             self.connection.execute("COMMIT")
         except sqlite3.Error as error:
+            self._roll_back()
+            raise self._failure(error) from error
+
+    def _roll_back(self) -> None:
+        if self.connection.in_transaction:  # SQLite ends it itself when the disk is full.
             self.connection.execute("ROLLBACK")
-            raise LocalFileError(
-                f"the state file {self.path} cannot be written: {error}"
-            ) from error
+        self._device_numbers.clear()
+        self._device_ids.clear()
+
+    def _failure(self, error: sqlite3.Error) -> LocalFileError:
+        return LocalFileError(
+            f"the state file {self.path} cannot be written: {error}",
+            remedy="Make room or mend its disk, then run the command again: nothing is lost.",
+        )
 
     def device_no(self, device: DeviceId) -> int:
         """The small number of a device, given on first use."""

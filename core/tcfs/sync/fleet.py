@@ -17,12 +17,9 @@ from tcfs.errors import (
     UsageError,
 )
 from tcfs.model.access import Role, Strategy
-from tcfs.model.conflict import SyncOutcome, compare
 from tcfs.model.ids import DeviceId, NamespaceId, RelPath
 from tcfs.model.paths import ROOT, show, unshow
-from tcfs.model.plan import BaseEntry
-from tcfs.model.tree import Head
-from tcfs.sync import chronicle, operations, places, undo
+from tcfs.sync import chronicle, operations, places, standing, undo
 from tcfs.sync import results as r
 from tcfs.sync.conflicts import ConflictDesk
 from tcfs.sync.context import Context
@@ -378,84 +375,20 @@ class Fleet:
 
     def path_status(self, path: bytes) -> r.PathStatus:
         """How a local path, or else a remote one, stands."""
-        return self._path_status(self._fresh(), path)
+        context = self._fresh()
+        place, namespace, remote = self._place_of(context, path)
+        warnings = ("the recovery phrase was not confirmed",) if self.phrase_pending() else ()
+        return standing.path_status(context, show(path), place, namespace, remote, warnings)
 
-    def _path_status(self, context: Context, path: bytes) -> r.PathStatus:
-        place = None
+    def _place_of(
+        self, context: Context, path: bytes
+    ) -> tuple[places.Place | None, NamespaceId, RelPath]:
+        """What a user means by a path: a local one if it looks like one, or is there."""
         if path.startswith((b"/", b"./", b"../")) or os.path.lexists(path):
             place = places.locate(context, path)
-            namespace, remote = place.root.namespace, place.remote
-        else:
-            namespace, remote = self._remote(os.fsdecode(path))
-            place = places.place_of(context, namespace, remote)
-        history = context.state.history
-        head = history.head(namespace, remote)
-        base = (
-            context.state.roots.base_of(place.root, place.prefix)
-            if place is not None and place.root.id
-            else None
-        )
-        changed = (
-            place is not None and place.root.id != 0 and operations.local_changed(context, place)
-        )
-        warnings = ("the recovery phrase was not confirmed",) if self.phrase_pending() else ()
-        state, message = self._compare(context, namespace, remote, head, base, changed)
-        version = head.siblings[0] if head.siblings else None
-        return r.PathStatus(
-            path=show(path),
-            remote=places.remote_text(context, namespace, remote),
-            state=state,
-            message=message,
-            size=version.manifest.file_size if version else 0,
-            file_hash=version.manifest.file_hash.hex() if version else "",
-            chunks=len(version.manifest.chunks) if version else 0,
-            device=show(version.manifest.written_by.encode()) if version else "",
-            vclock={str(d): n for d, n in head.clock.clocks.items()},
-            warnings=warnings,
-        )
-
-    def _compare(
-        self,
-        context: Context,
-        namespace: NamespaceId,
-        remote: RelPath,
-        head: Head,
-        base: BaseEntry | None,
-        changed: bool,
-    ) -> tuple[r.SyncState, str]:
-        below = context.state.history.conflicted(namespace, remote)
-        if below:
-            return "conflict", f"{len(below)} conflict(s); see: tcfs conflicts"
-        if (
-            head.absent
-            and base is None
-            and not context.state.history.has_live_below(namespace, remote)
-        ):
-            if head.ids:
-                return "not_present", "deleted"
-            return "not_tracked", "not in sync state: neither pushed nor pulled"
-        if base is None:
-            if remote and not head.absent and changed:
-                return "local_newer", "here and in the fleet, and not compared yet: push or pull"
-            if remote and not head.absent:
-                return "not_present", "in the fleet, and not on this disk"
-            return (
-                ("local_newer", "local changes to push") if changed else ("up_to_date", "in sync")
-            )
-        outcome = compare(
-            b"" if changed else base.file_hash,
-            base.clock,
-            head.version.manifest.file_hash if head.version else b"\0",
-            head.clock,
-        )
-        behind = not set(head.ids) <= set(base.ids)
-        if changed and behind:
-            return "conflict", "changed here and in the fleet"
-        if changed:
-            return "local_newer", "local changes to push"
-        if behind and outcome is not SyncOutcome.UP_TO_DATE:
-            return "remote_newer", "changes to pull"
-        return "up_to_date", "in sync"
+            return place, place.root.namespace, place.remote
+        namespace, remote = self._remote(os.fsdecode(path))
+        return places.place_of(context, namespace, remote), namespace, remote
 
     def complete_paths(self, prefix: str, limit: int = 50) -> list[str]:
         """Remote paths that begin like this, from what is known here."""

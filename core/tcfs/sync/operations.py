@@ -352,3 +352,10 @@ def local_changed(context: Context, place: Place) -> bool:
         scan(context.host.files, place.root.local, excluded(context), place.prefix),
     )
     return any(c.change is not LocalChange.NONE for c in made.candidates)
+
+
+def remote_changed(context: Context, place: Place) -> bool:
+    """Whether a pull would have something to do at and below a local path."""
+    made = Pull(context, place.root, place.prefix)
+    made.decide()
+    return made.plan().total > 0

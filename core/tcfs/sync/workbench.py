@@ -142,7 +142,7 @@ class Workbench:
             return False
         roots = self.context.state.roots
         base = roots.base_of(self.root, directory)
-        if base is not None and base.kind == "dir":
+        if base is not None and base.kind == "dir" and not base.on_this_disk_alone:
             # After a crash, its rights are what they were.
             entry = replace(base, mode=stat.mode)
             roots.intend(self.root, [Intent(directory, "dir", entry)])
