@@ -505,9 +505,6 @@ class Demo:
     def _assistant(self) -> None:
         tell = self._tell
         call = ["tcfs-mcp", "call", "device_status"]
-        offered = subprocess.run([BIN / call[0], "tools"], capture_output=True, check=False)
-        if offered.returncode:
-            return
         tell.step("The door for assistants and scripts")
         answer = json.loads(self._run(self.anna, *call, quiet=True))
         device = answer["device"]

@@ -158,7 +158,8 @@ class IdentityError(TcfsError):
     code = "identity"
     exit_code = 21
     default_remedy = (
-        "Nothing was sent. Give this machine an identity of its own with: "
+        "Nothing was sent. If this machine's state was lost or restored from a backup, run: "
+        "tcfs rebuild-index. If another machine uses the same identity, give this one its own: "
         "tcfs device enroll --new-identity --invite CODE"
     )
 

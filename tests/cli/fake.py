@@ -191,7 +191,7 @@ class FakeEngine:
         return r.InitResult(DEVICE, "yoga", "file:///srv/store", "d" * 32, phrase, ("made keys",))
 
     def init_fleet(self, loaded: Any, **kwargs: Any) -> r.InitResult:
-        return self._join("init", kwargs, PHRASE if kwargs["encryption"] else "")
+        return self._join("init", kwargs, "" if kwargs["encryption"] is False else PHRASE)
 
     def recover_fleet(self, loaded: Any, **kwargs: Any) -> r.InitResult:
         return self._join("recover", kwargs)

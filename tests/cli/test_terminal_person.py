@@ -31,7 +31,7 @@ def test_init_shows_the_phrase_takes_it_away_and_confirms_it_word_by_word(tmp_pa
     person.reads("Confirmed.")
     assert person.leaves() == 0
     assert ["confirm_phrase", [PHRASE]] in person.record["calls"]
-    assert person.record["joined"] == [["init", {"name": "yoga", "encryption": True}]]
+    assert person.record["joined"] == [["init", {"name": "yoga", "encryption": None}]]
 
 
 def test_a_wrong_word_is_asked_again_and_three_wrong_ones_confirm_nothing(tmp_path: Path):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -324,22 +324,25 @@ class World:
 # Hosts
 
 
+Hook = Callable[[str, bytes], None]
+
+
+def _nothing(method: str, path: bytes) -> None:
+    pass
+
+
 class Watching:
     """A file system that counts calls and can be told to do something before or after one.
 
-    ``calls`` lists (method, path). ``before(method, path)`` and ``after`` may be replaced by a test
-    to change the disk, or raise an OSError, at that very moment.
+    ``calls`` lists (method, path). A test sets ``before`` and ``after``, called with the same, to
+    change the disk, or raise an OSError, at that very moment.
     """
 
     def __init__(self, inner: FileSystem) -> None:
         self.inner = inner
         self.calls: list[tuple[str, bytes]] = []
-
-    def before(self, method: str, path: bytes) -> None:
-        """Replace this."""
-
-    def after(self, method: str, path: bytes) -> None:
-        """Replace this."""
+        self.before: Hook = _nothing
+        self.after: Hook = _nothing
 
     @property
     def ignores_case(self) -> bool:

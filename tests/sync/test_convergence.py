@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -19,16 +19,20 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tcfs.model.access import DEFAULT_STRATEGY, STRATEGIES
 from tcfs.sync.results import Resolution
 from tests.sync.naive import NAMES, Device, NaiveFleet
 
 DEEP = bool(os.environ.get("TCFS_DEEP"))
 BOUNDED = settings(
-    max_examples=int(os.environ.get("TCFS_EXAMPLES", "2000")) if DEEP else 12,
+    max_examples=int(os.environ.get("TCFS_EXAMPLES", "2000")) if DEEP else 15,
     stateful_step_count=40 if DEEP else 25,
     deadline=None,
+    derandomize=False,
     print_blob=True,
+    # An example is a few dozen syncs; what can be explained is in the steps that are printed.
     suppress_health_check=list(HealthCheck),
+    phases=[phase for phase in Phase if phase is not Phase.explain],
 )
 
 # Few, so that they collide, and prefixes of each other, so that files become directories and back.
@@ -59,9 +63,12 @@ class Convergence(RuleBasedStateMachine):
         self.count += 1
         return b"same\n" * size if shared else b"line\n" * size + b"%d\n" % self.count
 
-    @initialize(shared=st.booleans())
-    def begin(self, shared: bool) -> None:
+    @initialize(shared=st.booleans(), strategy=st.sampled_from(sorted(STRATEGIES)))
+    def begin(self, shared: bool, strategy: str) -> None:
         """Half of the examples begin with a tree that all devices have."""
+        if strategy != DEFAULT_STRATEGY:
+            self.world.devices[0].fleet.set_strategy(strategy)
+            self.world.merging = strategy == "merge"
         if shared:
             first = self.world.devices[0]
             first.write(b"a", b"one\ntwo\nthree\n")
@@ -127,6 +134,19 @@ class Convergence(RuleBasedStateMachine):
     @rule(index=devices)
     def sync(self, index: int) -> None:
         self.device(index).sync()
+
+    @rule(index=devices, path=paths)
+    def push_part(self, index: int, path: bytes) -> None:
+        if not self.device(index).reader:
+            self.device(index).push_part(path)
+
+    @rule(index=devices, path=paths, mode=st.sampled_from(("auto", "defer")))
+    def pull_part(self, index: int, path: bytes, mode: str) -> None:
+        self.device(index).pull_part(path, mode)
+
+    @rule(index=devices, push=st.booleans())
+    def plan_and_apply(self, index: int, push: bool) -> None:
+        self.device(index).plan_and_apply(push and not self.device(index).reader)
 
     @rule(index=devices, path=paths, resolution=st.sampled_from(RESOLUTIONS))
     def resolve(self, index: int, path: bytes, resolution: Resolution) -> None:

@@ -157,11 +157,13 @@ def test_more_deletions_than_allowed_need_a_yes(world: World) -> None:
         anna.push()
     assert caught.value.exit_code == 19
     assert caught.value.details["deletions"] == 30
-    with pytest.raises(LimitError):
-        anna.push(limits=Limits(max_delete=29, confirmed=True))
+    for limits in (Limits(max_delete=29, confirmed=True), Limits(max_delete=30)):
+        with pytest.raises(LimitError):
+            anna.push(limits=limits)
     assert len(anna.fleet.log(limit=1000).versions) == 40
 
-    assert anna.push(limits=Limits(max_delete=30)).plan.counts == {"delete": 30}
+    said_yes = Limits(max_delete=30, confirmed=True)
+    assert anna.push(limits=said_yes).plan.counts == {"delete": 30}
     with pytest.raises(LimitError):
         ben.pull()
     assert len(ben.contents()) == 40

@@ -96,3 +96,89 @@ def test_a_push_forgets_nothing_that_a_pull_has_yet_to_do(
     assert bob.pull("auto").resolved == ("p",)
     world.settle()
     world.check()
+
+
+def test_a_directory_that_a_concurrent_file_outlived_is_deleted_with_that_file(
+    world: NaiveFleet, ann: Device, bob: Device
+) -> None:
+    ann.write(b"p/x", b"1")
+    world.settle()
+    ann.delete(b"p")
+    ann.push()
+    bob.write(b"p/y", b"2")
+    bob.push()
+    # Nobody has p in the fleet now, and both have it on disk, for p/y.
+    ann.pull()
+    bob.pull()
+    bob.delete(b"p/y")
+    bob.push()
+    world.settle()
+    world.check()
+    ann.delete(b"p")
+    world.settle()
+    world.check()
+    assert b"p" not in bob.snapshot()
+
+
+def test_a_directory_that_only_a_pull_needed_goes_with_what_was_in_it() -> None:
+    with NaiveFleet((*NAMES[:2], NAMES[-1])) as world:
+        ann, bob, reader = world.devices
+        ann.write(b"p/x", b"1")
+        world.settle()
+        ann.delete(b"p")
+        ann.push()
+        bob.write(b"p/y", b"2")
+        bob.push()
+        reader.pull()
+        bob.delete(b"p")
+        bob.push()
+        reader.pull()
+        assert reader.snapshot() == {}
+        world.settle()
+        world.check()
+
+
+def test_a_deleted_directory_that_is_kept_for_excluded_files_is_not_brought_back(
+    world: NaiveFleet, ann: Device, bob: Device
+) -> None:
+    ann.write(b"p/x", b"1")
+    world.settle()
+    bob.write(b"p/notes.swp", b"an editor's")
+    ann.delete(b"p")
+    ann.push()
+    bob.pull()
+    assert bob.push().plan.total == 0
+    assert b"p/notes.swp" in bob.snapshot()
+    ann.pull()
+    assert b"p" not in ann.snapshot()
+
+
+def test_a_directory_deleted_here_that_must_hold_a_new_file_can_be_deleted_again(
+    world: NaiveFleet, ann: Device, bob: Device
+) -> None:
+    ann.write(b"p/x", b"1")
+    ann.chmod(b"p", True)
+    world.settle()
+    bob.delete(b"p")
+    ann.write(b"p/y", b"2")
+    ann.push()
+    world.settle()
+    assert bob.snapshot().keys() == {b"p", b"p/y"}
+    bob.delete(b"p")
+    world.settle()
+    world.check()
+    assert ann.snapshot() == {}
+
+
+def test_directories_above_a_part_that_is_pulled_alone_are_the_fleets(
+    world: NaiveFleet, ann: Device, bob: Device
+) -> None:
+    ann.write(b"p/q/x", b"1")
+    ann.write(b"p/y", b"2")
+    ann.chmod(b"p", True)
+    ann.push()
+    bob.pull_part(b"p/q/x")
+    assert bob.snapshot()[b"p"].mode == 0o700
+    assert bob.push().plan.total == 0
+    world.settle()
+    world.check()

@@ -114,12 +114,12 @@ def call_words(name: str, arguments: list[str]) -> list[str]:
     return [*words, *(word for argument in arguments for word in ("--tool-arg", argument))]
 
 
-def test_the_inspector_lists_everything_over_stdio_and_calls_a_tool(inspector: Path, home: Path):
+def test_the_inspector_lists_and_calls_every_tool_over_stdio(inspector: Path, home: Path):
     server = over_stdio(home)
     code, listed, error = inspect(inspector, home, *server, "--method", "tools/list")
     assert code == 0, error
     assert [tool["name"] for tool in listed["tools"]] == [spec.name for spec in TOOLS]
-    for name, arguments, expected in calls(home)[:2]:
+    for name, arguments, expected in calls(home):
         code, answer, error = inspect(inspector, home, *server, *call_words(name, arguments))
         assert code == expected, (name, answer, error)
 

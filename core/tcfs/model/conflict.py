@@ -10,7 +10,7 @@ from tcfs.model.access import Strategy
 from tcfs.model.clock import Ordering, VectorClock
 from tcfs.model.event import Version
 from tcfs.model.ids import RelPath
-from tcfs.model.paths import MAX_NAME
+from tcfs.model.paths import MAX_NAME, MAX_PATH
 
 
 class SyncOutcome(Enum):
@@ -60,8 +60,9 @@ def preferred(siblings: Iterable[Version], strategy: Strategy) -> Version:
 def conflict_path(path: RelPath, device_name: str, taken: Callable[[RelPath], bool]) -> RelPath:
     """Where a loser goes: ``stem.conflict-<device>.ext``, then ``stem.conflict-<device>-2.ext`` ...
 
-    ``taken`` says whether a name already holds something else. A stem that would make the name too
-    long is shortened.
+    ``taken`` says whether a name already holds something else. A stem that would make the name or
+    the path too long is shortened, by whole characters; a path with no room at all for such a name
+    gets it in a directory further up.
     """
     directory, slash, name = path.rpartition(b"/")
     stem, dot, extension = name.rpartition(b".")
@@ -70,11 +71,24 @@ def conflict_path(path: RelPath, device_name: str, taken: Callable[[RelPath], bo
     count = 1
     while True:
         number = b"" if count == 1 else b"-%d" % count
-        mark = b".conflict-" + device_name.encode() + number + dot + extension
-        if len(mark) >= MAX_NAME:
-            mark = b".conflict-" + device_name.encode() + number
-        room = MAX_NAME - len(mark)
-        candidate = RelPath(directory + slash + stem[:room] + mark)
+        mark = b".conflict-" + device_name.encode() + number
+        while len(directory) + 1 + len(mark) >= MAX_PATH:
+            directory, slash, _ = directory.rpartition(b"/")
+        most = min(MAX_NAME, MAX_PATH - len(directory + slash))
+        if len(mark + dot + extension) < most:
+            mark += dot + extension
+        candidate = RelPath(directory + slash + _shortened(stem, most - len(mark)) + mark)
         if not taken(candidate):
             return candidate
         count += 1
+
+
+def _shortened(stem: bytes, room: int) -> bytes:
+    """The beginning of a name: of UTF-8 whole characters, since not every disk takes parts."""
+    if len(stem) <= room:
+        return stem
+    try:
+        stem.decode()
+    except UnicodeDecodeError:
+        return stem[:room]
+    return stem[:room].decode(errors="ignore").encode()

@@ -80,7 +80,7 @@ def parse_remote(
     Raises:
         UsageError: the path is not allowed.
     """
-    raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+    raw = _encode(text) if isinstance(text, str) else text
     raw = raw[:-1] if raw.endswith(b"/") and raw != b"/" else raw
     if not raw:
         return namespace, ROOT
@@ -142,7 +142,14 @@ def show(path: bytes) -> str:
 
 
 def unshow(text: str) -> bytes:
-    """The bytes that ``show`` wrote, so that what was shown can be given back."""
+    """The bytes that ``show`` wrote, so that what was shown can be given back.
+
+    What only looks like an escape stands for itself.
+
+    Raises:
+        UsageError: the text holds what no encoding takes.
+    """
+    _encode(text)
     out = bytearray()
     i = 0
     while i < len(text):
@@ -155,9 +162,12 @@ def unshow(text: str) -> bytes:
             i += 1
         elif size and len(digits) == size and all(c in "0123456789abcdef" for c in digits):
             code = int(digits, 16)
-            out += (
-                bytes([code]) if following == "x" else chr(code).encode("utf-8", "surrogateescape")
-            )
+            if following == "x":
+                out.append(code)
+            elif code > 0x10FFFF or 0xD800 <= code <= 0xDFFF:
+                out += text[i : i + 2 + size].encode()
+            else:
+                out += chr(code).encode()
             i += 2 + size
         elif following == "\\":
             out += b"\\"
@@ -166,6 +176,14 @@ def unshow(text: str) -> bytes:
             out += b"\\"
             i += 1
     return bytes(out)
+
+
+def _encode(text: str) -> bytes:
+    """The bytes of a path as Python has it from the system. Raises UsageError."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise UsageError("a path holds half of a surrogate pair, which is no character") from None
 
 
 def to_json_field(name: str, value: bytes) -> dict[str, Any]:

@@ -6,7 +6,8 @@ Everything here is pure. ``BaseEntry`` is the last synced tree, ``LocalEntry`` t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
@@ -36,7 +37,8 @@ class LocalEntry:
 class BaseEntry:
     """What a source last materialised at a path: the versions, their content, and the file's stat.
 
-    ``ctime_ns`` is 0 where the stat is not to be trusted, so that content is compared instead.
+    ``ctime_ns`` is 0 where the stat is not to be trusted, so that content is compared instead; of a
+    directory, where it may stand on this disk alone: see ``on_this_disk_alone``.
     """
 
     ids: tuple[VersionId, ...]
@@ -55,6 +57,14 @@ class BaseEntry:
     def content(self) -> Content:
         """In the terms of ``SyncManifest.content``."""
         return (self.kind, self.file_hash, 0 if self.kind == "symlink" else self.mode, self.target)
+
+    @property
+    def on_this_disk_alone(self) -> bool:
+        """Whether this is a directory that a pull made or kept for what is in it.
+
+        The fleet has no such directory, or had none then: it was deleted there, or never written.
+        """
+        return self.kind == "dir" and self.ctime_ns == 0
 
 
 class LocalChange(Enum):
@@ -160,21 +170,34 @@ class MoveMatcher:
     """
 
     def __init__(self, gone: Mapping[RelPath, BaseEntry]) -> None:
-        self._by_hash: dict[bytes, list[tuple[RelPath, BaseEntry]]] = {}
+        # By what is known of a candidate, so that none has to be searched for: a tree may hold
+        # thousands of equal files. In path order; used ones are passed over when they come up.
+        self._by: dict[tuple[bytes, int | None, bytes | None], deque[RelPath]] = {}
+        self._used: set[RelPath] = set()
         for path in sorted(gone):
             entry = gone[path]
             if entry.kind == "file" and entry.size:
-                self._by_hash.setdefault(entry.file_hash, []).append((path, entry))
+                for key in _keys(path, entry.file_hash, entry.inode):
+                    self._by.setdefault(key, deque()).append(path)
 
     def match(self, path: RelPath, file_hash: bytes, inode: int) -> RelPath | None:
         """The path that the file at ``path`` was moved from, if any."""
-        candidates = self._by_hash.get(file_hash)
-        if not candidates:
-            return None
-        name = path.rpartition(b"/")[2]
-        best = max(
-            candidates,
-            key=lambda old: (old[1].inode == inode, old[0].rpartition(b"/")[2] == name),
-        )
-        candidates.remove(best)
-        return best[0]
+        for key in _keys(path, file_hash, inode):
+            candidates = self._by.get(key, ())
+            while candidates:
+                found = candidates.popleft()
+                if found not in self._used:
+                    self._used.add(found)
+                    return found
+        return None
+
+
+def _keys(
+    path: RelPath, file_hash: bytes, inode: int
+) -> Iterator[tuple[bytes, int | None, bytes | None]]:
+    """What a file may be known by, the best sign first."""
+    name = path.rpartition(b"/")[2]
+    yield file_hash, inode, name
+    yield file_hash, inode, None
+    yield file_hash, None, name
+    yield file_hash, None, None

@@ -110,11 +110,11 @@ class Context:
             raise IntegrityError(f"pack {pack} is in no segment that is known here")
         return self.store.get_range(location.key, location.offset + offset, length)
 
-    def require_writer(self) -> DeviceRecord:
-        """This device's record, if it may write.
+    def require_member(self) -> DeviceRecord:
+        """This device's record.
 
         Raises:
-            AccessError: it was revoked, never admitted, or may only read.
+            AccessError: it was revoked, or never admitted.
         """
         device = self.device
         if device is None:
@@ -128,6 +128,15 @@ class Context:
                 remedy="Its files are untouched. To come back it needs a new identity: "
                 "tcfs device enroll --new-identity --invite CODE",
             )
+        return device
+
+    def require_writer(self) -> DeviceRecord:
+        """This device's record, if it may write.
+
+        Raises:
+            AccessError: it was revoked, never admitted, or may only read.
+        """
+        device = self.require_member()
         if device.role == "reader":
             raise AccessError(f"this device ({device.name}) may read but not write")
         return device

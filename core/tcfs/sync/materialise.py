@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass, field, replace
+from functools import partial
 
+from tcfs.errors import LocalFileError
+from tcfs.model.clock import merge
 from tcfs.model.ids import RelPath
-from tcfs.model.paths import parents
+from tcfs.model.paths import parents, show
 from tcfs.model.plan import BaseEntry
 from tcfs.state.roots import Intent, Root
 from tcfs.sync.context import Context
-from tcfs.sync.placement import Placer
+from tcfs.sync.placement import Placer, edit_is_kept
 from tcfs.sync.results import Problem
 from tcfs.sync.wanted import Wanted, same_inode, unchanged
 from tcfs.sync.workbench import Workbench
@@ -48,10 +51,44 @@ def materialise(
     try:
         run.remove([w for w in wanted if w.version is None or w.replaces_kind])
         creations = [w for w in wanted if w.version is not None and w.path not in bench.failed]
+        creations += _implied(bench, creations)
         run.create(sorted(creations, key=lambda w: w.path))
+    except OSError as error:
+        raise LocalFileError(
+            f"cannot go on in {show(root.local)}: {error.strerror or error}",
+            remedy="Mend the disk or its rights, then run the command again: it goes on from here.",
+        ) from error
     finally:
         bench.close()
     return Materialised(run.placed, run.bytes_received, bench.problems, bench.failed)
+
+
+def _implied(bench: Workbench, creations: list[Wanted]) -> list[Wanted]:
+    """Directories of the fleet that are to hold these, and are not on this disk.
+
+    They were deleted here, or lie above the part that is pulled.
+    """
+    known = {w.path for w in creations}
+    found = []
+    for directory in (directory for w in creations for directory in parents(w.path)):
+        if directory in known:
+            continue
+        known.add(directory)
+        try:
+            if bench.lstat(directory) is not None:
+                continue
+        except OSError:
+            continue  # Making it will say what is wrong.
+        head = bench.head(directory)
+        group = next((g for g in head.groups if g[0].manifest.kind == "dir"), None)
+        if group is None:
+            continue
+        ids, clock = head.ids, head.clock
+        if head.conflicted:
+            ids = tuple(version.id for version in group)
+            clock = merge(version.manifest.vclock for version in group)
+        found.append(Wanted(directory, ids, clock, group[0], None, standing=head.conflicted))
+    return found
 
 
 class _Run:
@@ -89,9 +126,10 @@ class _Run:
             elif w.path in inhabited:
                 continue  # what should have gone first is still in it
             else:
-                # As far as the fleet goes this directory is no more; what lives in it is not
-                # synced. Remembering that keeps the next push from bringing it back.
-                kept.append((w.path, replace(base, ids=w.ids, clock=w.clock)))
+                # As far as the fleet goes this directory is no more; what lives in it may not be
+                # synced. Remembering that keeps the next push from bringing it back then.
+                kept.append((w.path, replace(base, ids=w.ids, clock=w.clock, ctime_ns=0)))
+        gone += self._emptied(gone)
         bench.barrier()
         with bench.context.state.transaction():
             self._roots.drop_base(bench.root, gone + replaced)
@@ -100,6 +138,23 @@ class _Run:
             self._roots.set_base(bench.root, kept)
             self._roots.drop_intents(bench.root, [w.path for w in removals])
         bench.clear()
+
+    def _emptied(self, gone: list[RelPath]) -> list[RelPath]:
+        """Remove directories above that stood on this disk alone, for what was in them."""
+        found = []
+        above = {directory for path in gone for directory in parents(path)}
+        for directory in sorted(above, reverse=True):
+            base = self._roots.base_of(self._bench.root, directory)
+            if base is None or not base.on_this_disk_alone:
+                continue
+            if not self._bench.head(directory).absent:
+                continue
+            try:
+                self._files.rmdir(self._bench.local(directory))
+            except OSError:
+                continue  # It is not empty, or not a directory any more: it stays.
+            found.append(directory)
+        return found
 
     def _remove_one(self, w: Wanted) -> bool | None:
         """Whether the path is gone now; None if that is a problem."""
@@ -117,7 +172,8 @@ class _Run:
 
     def _remove_directory(self, w: Wanted) -> bool | None:
         try:
-            self._files.rmdir(self._bench.local(w.path))
+            local = self._bench.local(w.path)
+            self._bench.attempt(w.path, lambda: self._files.rmdir(local))
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
@@ -137,13 +193,24 @@ class _Run:
         assert w.found is not None
         if unchanged(self._files.lstat(local), w.found):
             displaced = bench.temp_name()
-            self._files.rename(local, displaced)
+            bench.attempt(w.path, lambda: self._files.rename(local, displaced))
             if same_inode(self._files.lstat(displaced), w.found):
                 bench.dispose_later(displaced)
                 return True
-            self._files.rename_new(displaced, local)
-        bench.problem(w.path, "changed meanwhile; nothing was removed")
+            try:
+                self._put_back(w, displaced, local)
+            except OSError as error:
+                raise edit_is_kept(local, displaced, error) from error
+        if w.path not in bench.failed:
+            bench.problem(w.path, "changed meanwhile; nothing was removed")
         return None
+
+    def _put_back(self, w: Wanted, displaced: bytes, local: bytes) -> None:
+        """What was edited in the last moment, to its name or, if that is taken, beside it."""
+        try:
+            self._files.rename_new(displaced, local)
+        except FileExistsError:
+            self._bench.rescue(displaced, w.path)
 
     # Creations
 
@@ -155,6 +222,7 @@ class _Run:
         made = set(new)
         placer = Placer(bench, new, keep_displaced=self._keep_displaced)
         if directories:
+            # From now on they appear, and are not finished before the end.
             bench.intend(directories)
         self._set_attributes([w for w in creations if w.attributes_only and w.kind != "dir"])
         try:
@@ -163,6 +231,7 @@ class _Run:
             self.placed = placer.placed
             self.bytes_received = placer.bytes_received
         self._empty_directories(placer, directories, new)
+        bench.lock_again()
         self._finish_directories(directories, made)
 
     def _empty_directories(
@@ -174,7 +243,8 @@ class _Run:
                 continue
             try:
                 placer.make_parents(w.path)
-                self._files.mkdir(self._bench.local(w.path), 0o700)
+                local = self._bench.local(w.path)
+                self._bench.attempt(w.path, partial(self._files.mkdir, local, 0o700))
             except FileExistsError:
                 stat = self._bench.lstat(w.path)
                 if stat is None or stat.kind != "dir":

@@ -42,14 +42,14 @@ def excluded(context: Context) -> Exclusion:
 
 
 def recover_roots(context: Context, namespace: NamespaceId) -> None:
-    """Clean up after a pull that was cut off, in every root of a namespace that can be used."""
+    """Finish or undo what pulls that were cut off left in the roots of a namespace."""
     for root in context.state.roots.all():
         if root.namespace != namespace:
             continue
         try:
             places.adopt(context, root)
         except LocalFileError:
-            continue
+            continue  # whoever needs it is told
         leftovers.recover(context, root)
 
 
@@ -227,6 +227,7 @@ def pull(
         TcfsError: what was put on disk and recorded before stays.
     """
     started = context.host.clock.monotonic()
+    context.require_member()
     root, problems = place.root, list[Problem]()
     if root.id:
         root = places.adopt(context, root)

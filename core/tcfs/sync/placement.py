@@ -16,7 +16,6 @@ from typing import Final
 
 from tcfs.errors import IntegrityError, LocalFileError, StoreError
 from tcfs.host.base import Stat
-from tcfs.model.conflict import conflict_path
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import parents, show
 from tcfs.model.plan import BaseEntry
@@ -171,7 +170,8 @@ class Placer:
         self._new.discard(stage.path)
         try:
             self.make_parents(stage.path)
-            self._files.rename_new(stage.temp, self._bench.local(stage.path))
+            target = self._bench.local(stage.path)
+            self._bench.attempt(stage.path, lambda: self._files.rename_new(stage.temp, target))
         except FileExistsError:
             return [self._restat(x) for x in stage.files if self._place_file(x)]
         except OSError as error:
@@ -190,7 +190,7 @@ class Placer:
         try:
             self.make_parents(w.path)
             if w.found is None or w.found.kind == "dir":
-                self._files.rename_new(x.temp, local)
+                self._bench.attempt(w.path, lambda: self._files.rename_new(x.temp, local))
                 self._bench.keep(x.temp)
                 return True
             if unchanged(self._files.lstat(local), w.found):
@@ -214,7 +214,7 @@ class Placer:
         # From here on the temporary name may hold the only copy of an edit.
         self._bench.keep(temp)
         try:
-            self._files.exchange(temp, local)
+            self._bench.attempt(w.path, lambda: self._files.exchange(temp, local))
             displaced, back = temp, partial(self._files.exchange, temp, local)
         except FileNotFoundError:
             self._files.rename_new(temp, local)
@@ -230,7 +230,7 @@ class Placer:
                     remedy="Check the disk, then run the command again.",
                 ) from error
             displaced = self._bench.temp_name()
-            self._files.rename(local, displaced)
+            self._bench.attempt(w.path, lambda: self._files.rename(local, displaced))
             back = partial(self._files.rename_new, displaced, local)
         try:
             if same_inode(self._files.lstat(displaced), w.found):
@@ -238,13 +238,14 @@ class Placer:
                     self._files.rename_new(temp, local)
                 self._let_go(w, displaced)
                 return True
-            back()
+            try:
+                back()
+            except OSError:
+                self._bench.rescue(displaced, w.path)
+                self._bench.dispose_later(temp)
+                return False
         except OSError as error:
-            raise LocalFileError(
-                f"{show(local)} was edited while it was replaced, and its bytes are in "
-                f"{show(displaced)}: {error.strerror or error}",
-                remedy="Run the command again: it puts them beside the file.",
-            ) from error
+            raise edit_is_kept(local, displaced, error) from error
         self._bench.dispose_later(temp)
         self._bench.problem(w.path, "changed meanwhile; it was left alone")
         return False
@@ -261,11 +262,8 @@ class Placer:
         if not self._keep_displaced:
             self._bench.dispose_later(displaced)
             return
-        bench = self._bench
-        name = conflict_path(
-            w.path, bench.context.identity.name, lambda path: bench.lstat(path) is not None
-        )
-        self._files.rename_new(displaced, bench.local(name))
+        kept = self._bench.local(self._bench.copy_name(w.path))
+        self._bench.attempt(w.path, lambda: self._files.rename_new(displaced, kept))
 
     def _restat(self, x: Written) -> Written:
         """With the stat that the file has under its own name: a rename changes its ctime."""
@@ -298,12 +296,24 @@ class Placer:
                 continue
             local = self._bench.local(directory)
             try:
-                self._files.mkdir(local, 0o700 if directory in self._new else 0o777)
+                mode = 0o700 if directory in self._new else 0o777
+                self._bench.attempt(directory, partial(self._files.mkdir, local, mode))
+                if directory not in self._new:
+                    self._bench.directory_made(directory)
                 self._new.discard(directory)
             except FileExistsError:
                 if self._files.lstat(local).kind != "dir":
                     raise OSError(errno.ENOTDIR, "a file is in the way of its directory") from None
             self._there.add(directory)
+
+
+def edit_is_kept(local: bytes, temp: bytes, error: OSError) -> LocalFileError:
+    """The error for an edit that is under a temporary name, where the next run finds it."""
+    return LocalFileError(
+        f"{show(local)} was edited while it was replaced, and its bytes are in {show(temp)}: "
+        f"{error.strerror or error}",
+        remedy="Run the command again: it puts them beside the file.",
+    )
 
 
 def _batches(wanted: list[Wanted]) -> Iterator[list[Wanted]]:

@@ -7,6 +7,7 @@ what it does not hold.
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from typing import Final
@@ -222,9 +223,13 @@ def _mark(context: Context, local: bytes) -> str:
         files.barrier(local)
     except FileExistsError:
         return _read_marker(context, local)
-    except OSError:
-        # A read-only tree can be pushed all the same; its inode has to do.
-        return ""
+    except OSError as error:
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            # A read-only tree can be pushed all the same; its inode has to do.
+            return ""
+        raise LocalFileError(
+            f"cannot write the identity marker of {show(local)}: {error.strerror}"
+        ) from error
     return marker
 
 

@@ -88,6 +88,8 @@ class Push:
                 continue
             known = base.get(path)
             change = local_change(known, entry)
+            if known is not None and known.on_this_disk_alone and self._revives(path, entry, known):
+                change = LocalChange.NEW
             if change is not LocalChange.NONE and (only is None or path in only):
                 found.append(Candidate(path, change, entry, known))
         if only is None:
@@ -96,6 +98,22 @@ class Push:
                     found.append(Candidate(path, LocalChange.DELETED, None, known))
         found.sort(key=lambda candidate: candidate.path)
         return found
+
+    def _revives(self, path: RelPath, entry: LocalEntry, base: BaseEntry) -> bool:
+        """Whether a directory that only this disk has is to be in the fleet after all.
+
+        It is if it holds what is synced, or nothing; a deleted one that is kept for excluded files
+        alone is not.
+        """
+        history = self._context.state.history
+        remote = join(self._root.remote, path)
+        head = history.head(self._namespace, remote)
+        if entry.kind != "dir" or not head.absent or not set(head.ids) <= set(base.ids):
+            return False
+        start = path + b"/"
+        if any(other.startswith(start) for other in self._scan.entries):
+            return True
+        return not any(other.startswith(start) for other in self._scan.hidden)
 
     @property
     def tracked(self) -> int:
@@ -323,7 +341,8 @@ class _Work:
     def _settle(self, c: Candidate, manifest: SyncManifest, entry: LocalEntry) -> None:
         """Decide what a path's content means: nothing new, adopted, attributes, or a write."""
         base = c.base
-        if base is not None and base.content == manifest.content:
+        revived = base is not None and c.change is LocalChange.NEW
+        if base is not None and base.content == manifest.content and not revived:
             if base.mtime_ns == entry.mtime_ns or entry.kind == "dir":
                 self._refreshed.append((c.path, _with_stat(base, entry)))
                 return
@@ -347,7 +366,8 @@ class _Work:
         moved = None
         if manifest.kind == "file" and manifest.file_size and base is None:
             moved = self._moves.match(c.path, manifest.file_hash, entry.inode)
-        self._commit("setattr" if unchanged else "write", c, manifest, entry, moved)
+        op = "setattr" if unchanged and not revived else "write"
+        self._commit(op, c, manifest, entry, moved)
 
     def _commit(
         self,

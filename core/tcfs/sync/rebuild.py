@@ -6,9 +6,15 @@ base is not: files on disk are compared with the fleet by content, and equal one
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from tcfs.content.unpack import PackReader, addresses
-from tcfs.errors import IntegrityError
-from tcfs.model.ids import NamespaceId
+from tcfs.errors import IntegrityError, LocalFileError
+from tcfs.ledger.keys import parse_key
+from tcfs.model.ids import CONTROL, NamespaceId
+from tcfs.store.base import ObjectMissing
+from tcfs.sync import leftovers, places
+from tcfs.sync.commit import flush_outbox
 from tcfs.sync.context import Context
 from tcfs.sync.receive import receive, refresh_control
 from tcfs.sync.results import RebuildResult
@@ -21,6 +27,7 @@ def rebuild(context: Context) -> RebuildResult:
         StoreError: the store failed; run it again.
     """
     state = context.state
+    _finish_pulls(context)
     with state.transaction() as run:
         for table in ("intent", "todo", "base", "chunk", "pack", "superseded", "version"):
             run.execute(f"DELETE FROM {table}")
@@ -34,6 +41,7 @@ def rebuild(context: Context) -> RebuildResult:
     for namespace in context.control.epochs:
         segments += receive(context, namespace, rebuild=True)
         messages += _chunks_from_packs(context, namespace)
+    _settle_outbox(context)
     (versions,) = state.database.connection.execute("SELECT count(*) FROM version").fetchone()
     (packs,) = state.database.connection.execute("SELECT count(*) FROM pack").fetchone()
     return RebuildResult(
@@ -43,6 +51,29 @@ def rebuild(context: Context) -> RebuildResult:
         packs=packs,
         messages=tuple(messages),
     )
+
+
+def _finish_pulls(context: Context) -> None:
+    """What a pull that was cut off left is told apart by what is about to be forgotten."""
+    for root in context.state.roots.all():
+        # A root that cannot be used has nothing to lose here.
+        with suppress(LocalFileError):
+            leftovers.recover(context, places.adopt(context, root))
+
+
+def _settle_outbox(context: Context) -> None:
+    """Send what was finished and never sent, unless its place in the chain is taken by now."""
+    for entry in context.state.outbox.all():
+        device = parse_key(entry.key).device
+        heads = (
+            context.control_heads
+            if entry.namespace == CONTROL
+            else context.state.history.heads(entry.namespace)
+        )
+        head = heads.get(device)
+        if head is not None and entry.seq <= head.seq:
+            context.state.outbox.remove(entry)
+    flush_outbox(context)
 
 
 def _chunks_from_packs(context: Context, namespace: NamespaceId) -> list[str]:
@@ -55,8 +86,8 @@ def _chunks_from_packs(context: Context, namespace: NamespaceId) -> list[str]:
         try:
             data = context.store.get(location.key)
             frames = PackReader(location.id, data, scope, keys).read_trailer(data)
-        except IntegrityError as error:
-            messages.append(error.message)
+        except (IntegrityError, ObjectMissing) as error:
+            messages.append(f"pack {location.id}: {error.message}")
             continue
         context.state.index.add_chunks(namespace, addresses(location.id, frames), announced=False)
     return messages

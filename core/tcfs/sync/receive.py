@@ -86,16 +86,18 @@ def receive(context: Context, namespace: NamespaceId, *, rebuild: bool = False) 
     """Fetch and take up what is new in a namespace. Returns the number of new segments.
 
     Args:
-        rebuild: the state was lost, and this device's own chain is read like any other.
+        rebuild: the state was lost, and this device's own chain is read like any other. The
+            outbox waits until it is known where that chain ends.
 
     Raises:
         IdentityError: this device's own chain went on without it.
         StoreError: the store failed; what was taken up before stays.
     """
     refresh_control(context)
-    settle_outbox(context)
     if not rebuild:
+        # First, because a segment sent where another stands by now would fork the chain.
         _check_own(context, namespace)
+        settle_outbox(context)
     count = 0
     while True:
         history = context.state.history

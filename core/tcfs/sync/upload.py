@@ -105,14 +105,10 @@ class Upload:
         for location in context.state.index.pending_packs(self._namespace):
             try:
                 data = context.store.get(location.key)
-            except ObjectMissing:
-                context.state.index.forget_pack(location.id)
-                continue
-            reader = PackReader(location.id, data, context.scope(self._namespace), self._keys)
-            try:
+                reader = PackReader(location.id, data, context.scope(self._namespace), self._keys)
                 frames = reader.read_trailer(data)
-            except IntegrityError:
-                # Nothing relies on it yet: its content is sent again.
+            except (ObjectMissing, IntegrityError):
+                # No segment named it: what was in it is stored again.
                 context.state.index.forget_pack(location.id)
                 continue
             context.state.index.add_chunks(

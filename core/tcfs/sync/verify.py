@@ -83,6 +83,14 @@ class Verifier:
                 self._problem(
                     f"ledger/{self._namespace}/{finding.device}/{finding.seq}", finding.reason
                 )
+        told = {finding.device for finding in result.findings}
+        for device, seq, segment_hash in context.state.history.segments(self._namespace):
+            if device not in told and (device, ChainHead(seq, segment_hash)) not in known:
+                told.add(device)
+                self._problem(
+                    f"ledger/{self._namespace}/{device}/{seq}",
+                    "was known here, and is no longer in the store",
+                )
 
     def packs(self, *, read_data: bool) -> None:
         """Every pack that a segment names: that it is there, and with ``read_data`` every byte.

@@ -7,19 +7,29 @@ single file, in a directory beside it that is gone when the work is done.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final, TypeVar
 
 from tcfs.errors import LocalFileError, TcfsError
 from tcfs.host.base import Stat
+from tcfs.model.clock import VectorClock
+from tcfs.model.conflict import conflict_path
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import METADATA_DIR, TEMP_PREFIX, join, show
 from tcfs.model.plan import BaseEntry
+from tcfs.model.tree import Head
 from tcfs.state.roots import Intent, Root
 from tcfs.sync.context import Context
 from tcfs.sync.places import make_directory
 from tcfs.sync.results import Problem
 from tcfs.sync.scan import look
 from tcfs.sync.wanted import Wanted
+
+T = TypeVar("T")
+_WRITABLE: Final = 0o300
+"""What its owner needs to change the names in a directory."""
 
 
 class Workbench:
@@ -43,6 +53,7 @@ class Workbench:
         # Temporary names whose content is nobody's only copy. In order, so that a directory comes
         # before what is in it.
         self._disposable: dict[bytes, None] = {}
+        self._unlocked: dict[RelPath, int] = {}
 
     def local(self, path: RelPath) -> bytes:
         """The absolute path of a path in the root."""
@@ -54,6 +65,29 @@ class Workbench:
             return look(self.files, self.root.local, path)
         except FileNotFoundError:
             return None
+
+    def head(self, path: RelPath) -> Head:
+        """What the fleet says of a path."""
+        return self.context.state.history.head(self.root.namespace, join(self.root.remote, path))
+
+    def directory_made(self, path: RelPath) -> None:
+        """A directory was made that the fleet has not: remember that it is not the user's."""
+        stat = self.files.lstat(self.local(path))
+        head = self.head(path)
+        entry = BaseEntry(
+            ids=head.ids if head.absent else (),
+            clock=head.clock if head.absent else VectorClock(),
+            kind="dir",
+            size=0,
+            mode=stat.mode,
+            mtime_ns=stat.mtime_ns,
+            ctime_ns=0,
+            inode=stat.inode,
+            file_hash=b"",
+            target=b"",
+            size_class=0,
+        )
+        self.context.state.roots.refresh_base(self.root, [(path, entry)])
 
     def barrier(self) -> None:
         """Return when everything written so far is durable.
@@ -73,7 +107,7 @@ class Workbench:
         """Record, durably, what is about to be put on disk."""
         self.context.state.roots.intend(
             self.root,
-            [Intent(w.path, w.kind, w.base(None)) for w in wanted],  # type: ignore[arg-type]
+            [Intent(w.path, w.wanted_version.manifest.kind, w.base(None)) for w in wanted],
         )
 
     def done(self, bases: list[tuple[RelPath, BaseEntry]], wanted: Iterable[Wanted]) -> None:
@@ -86,7 +120,64 @@ class Workbench:
             roots.drop_intents(self.root, [w.path for w in wanted])
             roots.wait(self.root, [w.path for w in wanted if w.standing])
 
+    # Directories that may not be written
+
+    def attempt(self, path: RelPath, change: Callable[[], T]) -> T:
+        """Change a name, in a directory that is made writable first if it has to be.
+
+        Raises:
+            OSError: it cannot be done.
+        """
+        try:
+            return change()
+        except PermissionError:
+            if not self._unlock(RelPath(path.rpartition(b"/")[0])):
+                raise
+        return change()
+
+    def _unlock(self, directory: RelPath) -> bool:
+        local = self.local(directory)
+        stat = self.files.lstat(local)
+        if stat.kind != "dir" or stat.mode & _WRITABLE == _WRITABLE:
+            return False
+        roots = self.context.state.roots
+        base = roots.base_of(self.root, directory)
+        if base is not None and base.kind == "dir":
+            # After a crash, its rights are what they were.
+            entry = replace(base, mode=stat.mode)
+            roots.intend(self.root, [Intent(directory, "dir", entry)])
+        self._unlocked.setdefault(directory, stat.mode)
+        self.files.set_attributes(local, mode=stat.mode | _WRITABLE, mtime_ns=None)
+        return True
+
+    def lock_again(self) -> None:
+        """Give directories that were made writable their rights back. Raises OSError."""
+        for directory, mode in self._unlocked.items():
+            try:
+                self.files.set_attributes(self.local(directory), mode=mode, mtime_ns=None)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+        if self._unlocked:
+            self.context.state.roots.drop_intents(self.root, self._unlocked)
+        self._unlocked.clear()
+
     # Temporary names
+
+    def rescue(self, name: bytes, path: RelPath) -> None:
+        """Put an edit that is under a temporary name beside its path, which is taken by now.
+
+        Raises:
+            OSError: it cannot be put there.
+        """
+        kept = self.copy_name(path)
+        self.attempt(path, lambda: self.files.rename_new(name, self.local(kept)))
+        self.problem(path, f"changed twice meanwhile: one edit is in {show(kept)}")
+
+    def copy_name(self, path: RelPath) -> RelPath:
+        """A free name for a conflict copy of a local file."""
+        return conflict_path(
+            path, self.context.identity.name, lambda other: self.lstat(other) is not None
+        )
 
     def temp_name(self) -> bytes:
         """A fresh name for a temporary file; the file is nobody's business until it is placed."""
@@ -121,6 +212,9 @@ class Workbench:
 
     def close(self) -> None:
         """Clear, and remove the directory of temporary names if nothing is left in it."""
+        with suppress(OSError):
+            # Otherwise ``leftovers`` does it.
+            self.lock_again()
         self.clear()
         if self._serial:
             try:

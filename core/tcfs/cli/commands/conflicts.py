@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _FLAGS = {
     "keep_local": "this device's version wins",
     "keep_remote": "the other version wins",
-    "keep_both": "this device's version stays, the other goes beside it",
+    "keep_both": "the version that all devices prefer stays, the other goes beside it",
     "merge": "merge both, where that is clean",
     "defer": "decide later",
 }

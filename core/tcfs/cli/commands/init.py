@@ -48,7 +48,9 @@ def _init(ctx: Context) -> int:
         return EXIT_OK
     from tcfs.cli.engine import engine
 
-    result = engine().init_fleet(ctx.loaded(), name=args.name, encryption=not args.no_encryption)
+    # Without the option, crypto.enabled decides.
+    encryption = False if args.no_encryption else None
+    result = engine().init_fleet(ctx.loaded(), name=args.name, encryption=encryption)
     _show_result(ctx, result)
     if not result.phrase:
         return EXIT_OK
