@@ -1,0 +1,88 @@
+"""An edit in the last moment before a file is replaced survives whatever comes then."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+
+from tcfs.host.faults import FaultPlan, Moment, Operation, SimulatedCrash
+from tests.sync.crashing import CHANGES, Experiment, known_hashes, numbered
+from tests.sync.scenarios import SCENARIOS
+
+EDIT = b"typed by the user in the very last moment"
+HASH = blake3(EDIT).digest()
+
+
+@pytest.fixture(scope="module")
+def experiment() -> Iterator[Experiment]:
+    made = Experiment(SCENARIOS["pull"])
+    yield made
+    made.close()
+
+
+def edit(path: Path) -> None:
+    path.write_bytes(EDIT)
+
+
+def replace(path: Path) -> None:
+    """As editors save: a new file takes the name."""
+    new = path.with_name("new-by-editor")
+    new.write_bytes(EDIT)
+    new.rename(path)
+
+
+def edited_then(
+    tree: Path, name: str, change: Callable[[Path], None], further: int
+) -> tuple[FaultPlan, list[Operation]]:
+    """Changes a file just before it is swapped; dies so many changes later."""
+    passed: list[Operation] = []
+    path = os.fsencode(tree / name)
+    started = False
+
+    def hook(operation: Operation, moment: Moment) -> None:
+        nonlocal started
+        if operation.name not in CHANGES or moment != "before":
+            return
+        if started:
+            passed.append(operation)
+            if len(passed) == further:
+                raise SimulatedCrash
+        if operation.name == "exchange" and operation.target == path and not started:
+            started = True
+            change(tree / name)
+
+    return FaultPlan(hook), passed
+
+
+@pytest.mark.parametrize("change", [edit, replace])
+@pytest.mark.parametrize("name", ["a.txt", "big"])
+def test_an_edit_while_a_file_is_replaced_survives_a_crash_at_any_later_change(
+    experiment: Experiment, name: str, change: Callable[[Path], None]
+) -> None:
+    world = experiment.world
+    tree = world.tree("b")
+    further = 0
+    while True:
+        further += 1
+        world.restore()
+        plan, passed = edited_then(tree, name, change, further)
+        with numbered(plan), suppress(SimulatedCrash):
+            world.machine("b", plan).open().pull()
+        world.close()
+        # Two more runs, whatever they find.
+        world.fleet("b").pull()
+        world.fleet("b").pull(mode="auto")
+        assert EDIT in contents(tree) or HASH in known_hashes(world.fleet("b")), passed[-1:]
+        world.close()
+        if not plan.crashed:
+            assert further > 10
+            return
+
+
+def contents(tree: Path) -> set[bytes]:
+    return {p.read_bytes() for p in tree.rglob("*") if p.is_file() and ".tcfs" not in p.parts}
