@@ -97,20 +97,22 @@ def test_a_damaged_segment_stops_its_chain_and_no_other(world: World, how: str) 
     ben.push()
     ben.fill({"ben2.txt": "2"})
     ben.push()
-    anna_id = anna.fleet.status().device_id
     (_, second) = world.objects(f"ledger/default/{ben.fleet.status().device_id}")
     whole = second.read_bytes()
     damage(second, how)
     anna.fill({"anna.txt": "a"})
     anna.push()
-    assert anna_id
 
-    cleo.pull()
+    pulled = cleo.pull()
 
     assert cleo.contents() == {"ben1.txt": b"1", "anna.txt": b"a"}
+    assert [(p.path, p.code) for p in pulled.problems] == [
+        (f"ledger/default/{ben.fleet.status().device_id}/2", "integrity")
+    ]
     assert any("damaged" in w for w in cleo.fleet.status().warnings)
     second.write_bytes(whole)
-    cleo.pull()
+    assert cleo.pull().problems == ()
+    assert cleo.fleet.status().warnings == ()
     assert cleo.contents() == {"ben1.txt": b"1", "ben2.txt": b"2", "anna.txt": b"a"}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tcfs.model.ids import StoreKey
@@ -57,6 +57,13 @@ class Findings:
                     *(finding.namespace, finding.device, finding.seq),
                     *(finding.kind, finding.reason, finding.found_at),
                 ),
+            )
+
+    def forget(self, namespace: str, kinds: Iterable[str]) -> None:
+        """Drop findings of a namespace that are about to be looked for anew."""
+        with self._db.transaction() as run:
+            run.executemany(
+                "DELETE FROM finding WHERE ns = ? AND kind = ?", [(namespace, k) for k in kinds]
             )
 
     def all(self) -> list[StoredFinding]:

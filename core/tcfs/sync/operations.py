@@ -25,7 +25,7 @@ from tcfs.sync.places import Place
 from tcfs.sync.planning import check_limits, check_plan
 from tcfs.sync.pull import Pull
 from tcfs.sync.push import Push, Pushed
-from tcfs.sync.receive import receive
+from tcfs.sync.receive import receive, stopped_chains
 from tcfs.sync.resolve import Resolved, Resolver
 from tcfs.sync.results import LIST_LIMIT, ConflictInfo, Plan, Problem, SyncResult, Transfer
 from tcfs.sync.scan import scan
@@ -228,7 +228,8 @@ def pull(
     """
     started = context.host.clock.monotonic()
     context.require_member()
-    root, problems = place.root, list[Problem]()
+    root = place.root
+    problems: list[Problem] = stopped_chains(context, root.namespace)
     if root.id:
         root = places.adopt(context, root)
         problems += leftovers.recover(context, root)

@@ -6,8 +6,9 @@ No file is touched here. After it, the state says what the fleet is; a pull puts
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
-from tcfs.errors import IntegrityError
+from tcfs.errors import AccessError, IntegrityError
 from tcfs.ledger.chain import Finding, KnownSegment, check_own_chain
 from tcfs.ledger.control import load_control
 from tcfs.ledger.fetch import Opener, fetch
@@ -21,7 +22,11 @@ from tcfs.state.index import PackLocation
 from tcfs.store.base import BlobStore
 from tcfs.sync.commit import flush_outbox, take_up_segment
 from tcfs.sync.context import Context
+from tcfs.sync.results import Problem as ReportedProblem
 from tcfs.sync.upload import pack_key
+
+PASSING: Final = frozenset(("damaged", "gap", "held", "no-key", "rollback"))
+"""Findings that every look at the store makes anew, as long as they hold."""
 
 
 def refresh_control(context: Context, *, offline: bool = False) -> None:
@@ -38,6 +43,8 @@ def refresh_control(context: Context, *, offline: bool = False) -> None:
         cached=context.state.control.objects(),
     )
     context.state.control.add(view.fresh)
+    if store is not None:
+        context.state.findings.forget(CONTROL, PASSING)
     _keep(context, view.findings)
     if view.state.epochs != context.view.state.epochs:
         context.forget_keys()
@@ -99,6 +106,7 @@ def receive(context: Context, namespace: NamespaceId, *, rebuild: bool = False) 
         _check_own(context, namespace)
         settle_outbox(context)
     count = 0
+    context.state.findings.forget(namespace, PASSING)
     while True:
         history = context.state.history
         result = fetch(
@@ -120,6 +128,20 @@ def receive(context: Context, namespace: NamespaceId, *, rebuild: bool = False) 
         context.report("receive", count, 0, "segments")
         if not result.more:
             return count
+
+
+def stopped_chains(context: Context, namespace: NamespaceId) -> list[ReportedProblem]:
+    """Chains whose next segment cannot be had now: what others did since is not known here."""
+    return [
+        ReportedProblem(
+            f"ledger/{finding.namespace}/{finding.device}/{finding.seq}",
+            AccessError.code if finding.kind == "no-key" else IntegrityError.code,
+            f"the history of this device stops here: {finding.reason}",
+            "Everything else was handled. Look closer with: tcfs verify",
+        )
+        for finding in context.state.findings.all()
+        if finding.namespace == namespace and finding.kind in PASSING - {"held"}
+    ]
 
 
 def opener(context: Context, namespace: NamespaceId) -> Opener:
