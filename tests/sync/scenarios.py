@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tcfs.errors import NotFoundError, RepositoryError
+from tcfs.host.faults import FaultPlan, Moment, Operation, SimulatedCrash
 from tcfs.sync import session
 from tests.sync.crashing import Machine, Scenario, World, fill
 
@@ -109,6 +110,18 @@ def conflicting(world: World) -> None:
 def in_conflict(world: World) -> None:
     conflicting(world)
     world.fleet("b").push([])
+
+
+def sent_in_part(world: World) -> None:
+    """A push of ``a`` was cut off when its second segment was finished and not sent."""
+    edited(world)
+
+    def hook(operation: Operation, moment: Moment) -> None:
+        if operation.name == "put" and str(operation.target).startswith("ledger/default/"):
+            raise SimulatedCrash
+
+    with suppress(SimulatedCrash):
+        world.machine("a", FaultPlan(hook)).open().push([])
 
 
 def undoable(world: World) -> None:
@@ -333,6 +346,7 @@ SCENARIOS = {
         Scenario("recover", stranded, recover, recover_again, device="b", finish=b_pulls),
         Scenario("restore", undoable, restore, restore_again, finish=b_pulls),
         Scenario("rebuild", edited, rebuild, repeats=False, finish=a_pushes),
+        Scenario("rebuild after a push", sent_in_part, rebuild, repeats=False, finish=a_pushes),
         Scenario("one file", pushed, pull_one, device="b", tolerant=try_pull_one),
         Scenario("revoke", both, revoke, finish=a_pushes),
     )
