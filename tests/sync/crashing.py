@@ -390,6 +390,8 @@ def check_settled(world: World, name: str) -> None:
     assert state.index.pending_packs(SPACE) == [], "pending packs are left"
     assert state.findings.all() == [], state.findings.all()
     assert leftovers(world.tree(name)) == []
+    report = fleet.verify(read_data=True, local=True)
+    assert report.ok, report.problems
     known = {(device, seq) for device, seq, _ in state.history.segments(SPACE)}
     stored = {
         tuple(key.split("/")[2:])
@@ -397,8 +399,6 @@ def check_settled(world: World, name: str) -> None:
         if key.startswith("ledger/default/")
     }
     assert known == {(device, int(rest.split("-")[0])) for device, rest in stored}
-    report = fleet.verify(read_data=True, local=True)
-    assert report.ok, report.problems
 
 
 def observe(world: World, device: str, before: set[bytes]) -> Outcome:
