@@ -392,7 +392,12 @@ class Device:
         return False
 
     def rebuild(self) -> None:
-        """Lose the index and make it anew."""
+        """Lose the index and make it anew.
+
+        What was deleted elsewhere meanwhile then looks like a new file here, and stays: a device
+        that may write sends it again, one that may not keeps it to itself.
+        """
+        self.edited = True
         self._watched(lambda: self.fleet.rebuild_index())
 
     def _watched(self, act: Callable[[], T]) -> T:
