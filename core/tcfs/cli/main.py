@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import io
 import os
 import signal
@@ -23,6 +24,9 @@ EXIT_PIPE: Final = 128 + signal.SIGPIPE
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``tcfs`` with ``argv`` (by default the process's arguments) and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    # A large tree is hundreds of thousands of objects without a cycle: by default the collector
+    # walks them again and again, a tenth of a push.
+    gc.set_threshold(100_000, 20, 50)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A locale that cannot show a character must not end the command.

@@ -12,13 +12,35 @@ from tcfs.model.clock import VectorClock
 from tcfs.model.ids import DeviceId, NamespaceId, RelPath
 from tcfs.model.manifest import Kind
 from tcfs.model.paths import ROOT
-from tcfs.model.plan import BaseEntry
+from tcfs.model.plan import BaseEntry, LocalEntry
 from tcfs.state.database import Database
 from tcfs.state.history import below, dump_clock, dump_ids, parse_ids
 
 _COLUMNS: Final = (
     "path, ids, clock, kind, size, mode, mtime_ns, ctime_ns, inode, file_hash, target, size_class"
 )
+
+
+StoredBase = tuple[Any, ...]
+"""A row of ``base``, its columns in the order of ``_COLUMNS``."""
+
+
+def is_unchanged(row: StoredBase, entry: LocalEntry) -> bool:
+    """Whether ``tcfs.model.plan.local_change`` says NONE of a stored row and an entry on disk.
+
+    False may also be said of a directory that stands on this disk alone.
+    """
+    if row[3] != entry.kind or not row[7]:
+        return False
+    if entry.kind == "dir":
+        return bool(row[5] == entry.mode)
+    return bool(
+        row[7] == entry.ctime_ns
+        and row[6] == entry.mtime_ns
+        and row[4] == entry.size
+        and row[8] == _signed(entry.inode)
+        and (row[5] == entry.mode or entry.kind == "symlink")
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +127,23 @@ class Roots:
             (root.id, prefix, low, high),
         )
         return {RelPath(row[0]): self._entry(row) for row in rows}
+
+    def stored_base(self, root: Root, prefix: RelPath = ROOT) -> dict[RelPath, StoredBase]:
+        """The base at and below a path, as it is stored; ``read`` makes an entry of a row.
+
+        For a scan that finds hardly anything changed: making an entry costs more than a stat.
+        """
+        low, high = below(prefix)
+        rows = self._db.connection.execute(
+            f"SELECT {_COLUMNS} FROM base WHERE root = ?"
+            " AND (path = ? OR (path >= ? AND path < ?))",
+            (root.id, prefix, low, high),
+        )
+        return {row[0]: row for row in rows}
+
+    def read(self, row: StoredBase) -> BaseEntry:
+        """The entry of a stored row."""
+        return self._entry(row)
 
     def base_of(self, root: Root, path: RelPath) -> BaseEntry | None:
         """The base of one path."""

@@ -20,7 +20,7 @@ from tcfs.model.ids import NamespaceId, RelPath
 from tcfs.model.manifest import SyncManifest
 from tcfs.model.paths import ROOT, join, show
 from tcfs.model.plan import BaseEntry, LocalChange, LocalEntry, MoveMatcher, local_change
-from tcfs.state.roots import Root
+from tcfs.state.roots import Root, is_unchanged
 from tcfs.sync.commit import Committer, Draft, base_entry
 from tcfs.sync.context import Context
 from tcfs.sync.places import adopt
@@ -76,25 +76,29 @@ class Push:
         self._root = root
         self._scan = scanned
         self._namespace: NamespaceId = root.namespace
-        self._base = context.state.roots.base(root, prefix) if root.id else {}
+        self._base = context.state.roots.stored_base(root, prefix) if root.id else {}
         self.candidates = self._candidates(only)
 
     def _candidates(self, only: frozenset[RelPath] | None) -> list[Candidate]:
         found = []
-        base, entries = self._base, self._scan.entries
+        base, entries, read = self._base, self._scan.entries, self._context.state.roots.read
         whole_namespace = not self._root.remote
         for path, entry in entries.items():
             if path == ROOT and whole_namespace:
                 continue
-            known = base.get(path)
+            row = base.get(path)
+            if row is not None and is_unchanged(row, entry):
+                continue
+            known = read(row) if row is not None else None
             change = local_change(known, entry)
             if known is not None and known.on_this_disk_alone and self._revives(path, entry, known):
                 change = LocalChange.NEW
             if change is not LocalChange.NONE and (only is None or path in only):
                 found.append(Candidate(path, change, entry, known))
         if only is None:
-            for path, known in base.items():
-                if path not in entries and self._scan.sees(path, known.kind == "dir"):
+            for path in base.keys() - entries.keys():
+                known = read(base[path])
+                if self._scan.sees(path, known.kind == "dir"):
                     found.append(Candidate(path, LocalChange.DELETED, None, known))
         found.sort(key=lambda candidate: candidate.path)
         return found
