@@ -168,6 +168,6 @@ def test_joining_and_looking_from_a_prefix_are_inverse(prefix, path):
 @given(rel_paths)
 def test_parents_are_every_directory_above_outermost_first(path):
     above = parents(path)
-    assert above == sorted(above, key=len)
+    assert list(above) == sorted(above, key=len)
     assert all(relative_to(path, directory) for directory in above)
     assert len(above) == path.count(b"/")

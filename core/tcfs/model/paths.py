@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Any, Final
 
 from tcfs.errors import IntegrityError, UsageError
@@ -112,10 +113,17 @@ def relative_to(path: RelPath, prefix: RelPath) -> RelPath | None:
     return None
 
 
-def parents(path: RelPath) -> list[RelPath]:
+def parents(path: RelPath) -> tuple[RelPath, ...]:
     """The directories above ``path``, outermost first, without ``ROOT``."""
-    names = path.split(b"/")
-    return [RelPath(b"/".join(names[:i])) for i in range(1, len(names))]
+    directory = path.rpartition(b"/")[0]
+    return _to(directory) if directory else ()
+
+
+@lru_cache(maxsize=4096)
+def _to(directory: bytes) -> tuple[RelPath, ...]:
+    """A directory and those above it. Kept, since the files of a directory come together."""
+    names = directory.split(b"/")
+    return tuple(RelPath(b"/".join(names[: i + 1])) for i in range(len(names)))
 
 
 def show(path: bytes) -> str:
