@@ -68,7 +68,8 @@ def measure(command: list[str], env: dict[str, str]) -> Sample:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)}: exit {process.returncode}\n{complaint.decode()}")
-    return Sample(wall, usage.ru_utime + usage.ru_stime, max(peak[0], usage.ru_maxrss))
+    # Not ru_maxrss: it remembers the size of the process that was forked to start this one.
+    return Sample(wall, usage.ru_utime + usage.ru_stime, peak[0])
 
 
 def family_memory(pid: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
@@ -131,6 +132,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `tcfs-mcp` with `argv` (by default the process's arguments) and return its exit code."""
+    # Loading makes a hundred thousand objects that stay: the collector need not walk them.
+    gc.set_threshold(100_000, 20, 50)
     parser = build_parser()
     options, rest = parser.parse_known_args(argv)
     if rest:
