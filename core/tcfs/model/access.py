@@ -47,13 +47,6 @@ class DeviceRecord:
         """Whether this device has been revoked."""
         return self.cut is not None
 
-    def accepts(self, namespace: NamespaceId, seq: int) -> bool:
-        """Whether segment ``seq`` of this device's chain stands before its revocation, if any."""
-        if self.cut is None:
-            return True
-        head = self.cut.get(namespace)
-        return head is not None and seq <= head.seq
-
     def to_json(self) -> dict[str, Any]:
         """The ``device`` of an ``admit`` event."""
         return {

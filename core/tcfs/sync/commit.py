@@ -9,19 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from tcfs.content.address import ChunkAddress
-from tcfs.content.keys import KeyRing
-from tcfs.content.seal import NO_EPOCH, SALT_SIZE, Cipher, preferred_cipher
-from tcfs.errors import AccessError
+from tcfs.content.seal import SALT_SIZE
 from tcfs.ledger.segment import Place, Segment, SegmentDraft, open_segment, seal_segment
 from tcfs.model.clock import VectorClock
 from tcfs.model.event import ContentEvent, Op, SegmentHeader
 from tcfs.model.ids import (
     CONTROL,
     ChunkId,
-    EpochId,
     NamespaceId,
     PackId,
     RelPath,
@@ -34,6 +31,7 @@ from tcfs.model.plan import BaseEntry, LocalEntry
 from tcfs.state.index import OutboxEntry, PackLocation
 from tcfs.state.roots import Root
 from tcfs.sync.context import Context
+from tcfs.sync.sealing import sealing
 from tcfs.sync.upload import Settled, Upload, pack_key
 
 PART_BYTES: Final = 7 << 20
@@ -202,24 +200,6 @@ def next_place(context: Context, namespace: NamespaceId) -> Place:
         seen=seen,
         control=context.control_heads,
     )
-
-
-class Sealing(NamedTuple):
-    """How the segments of a namespace are sealed now."""
-
-    keyring: KeyRing | None
-    epoch: EpochId
-    cipher: Cipher
-
-
-def sealing(context: Context, namespace: NamespaceId) -> Sealing:
-    """How a namespace is sealed now. Raises AccessError if it has no key yet."""
-    if not context.format.encryption:
-        return Sealing(None, NO_EPOCH, Cipher.NONE)
-    epoch = context.control.current_epoch(namespace)
-    if epoch is None:
-        raise AccessError(f"the namespace {namespace} has no key")
-    return Sealing(context.keys(namespace), epoch.epoch, preferred_cipher())
 
 
 def take_up(

@@ -25,9 +25,9 @@ from tcfs.content.ingest_large import ingest_large
 from tcfs.content.known import KnownChunks, NothingKnown
 from tcfs.content.pack import Pack, PackBuilder, PackHeader
 from tcfs.content.packer import Packer
-from tcfs.content.seal import NO_EPOCH, SALT_SIZE, Cipher, preferred_cipher
+from tcfs.content.seal import SALT_SIZE
 from tcfs.content.unpack import PackReader, addresses
-from tcfs.errors import AccessError, IntegrityError
+from tcfs.errors import IntegrityError
 from tcfs.host.base import Executor
 from tcfs.host.executor import SerialExecutor
 from tcfs.ledger.header import MAX_INLINE_PACK
@@ -35,6 +35,7 @@ from tcfs.model.ids import ChunkId, NamespaceId, PackId, StoreKey
 from tcfs.state.index import PackLocation, StoredChunks
 from tcfs.store.base import ObjectMissing
 from tcfs.sync.context import Context
+from tcfs.sync.sealing import sealing
 
 BATCH_BYTES: Final = 4 << 20
 BATCH_FILES: Final = 512
@@ -122,20 +123,14 @@ class Upload:
 
     def _new_builder(self) -> PackBuilder:
         context = self._context
-        if context.format.encryption:
-            epoch = context.control.current_epoch(self._namespace)
-            if epoch is None:
-                raise AccessError(f"the namespace {self._namespace} has no key")
-            cipher, epoch_id = preferred_cipher(), epoch.epoch
-            key = self._keys.epoch_key(epoch_id)
-        else:
-            cipher, epoch_id, key = Cipher.NONE, NO_EPOCH, b""
+        sealed = sealing(context, self._namespace)
+        key = sealed.keyring.epoch_key(sealed.epoch) if sealed.keyring else b""
         header = PackHeader(
-            cipher=cipher,
+            cipher=sealed.cipher,
             repo=context.repo,
             device=context.identity.device_id,
             seq=self._seq,
-            epoch=epoch_id,
+            epoch=sealed.epoch,
             salt=context.host.entropy.token(SALT_SIZE),
             namespace=self._namespace,
         )
