@@ -20,6 +20,7 @@ def add_commands(subparsers: Subparsers) -> None:
         configuration,
         conflicts,
         device,
+        fleet,
         history,
         init,
         revert,
@@ -30,6 +31,7 @@ def add_commands(subparsers: Subparsers) -> None:
     for module in (
         init,
         device,
+        fleet,
         transfer,
         conflicts,
         history,
