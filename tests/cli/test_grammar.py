@@ -44,6 +44,7 @@ def test_every_command_of_the_issue_is_there():
         "sync-status",
         "config",
         "config show",
+        "fleet",
         "completion",
     }
 
