@@ -23,14 +23,25 @@ _SERVERS = "|".join(scheme for scheme in ENDPOINT_SCHEMES if scheme != "file")
 _DURATION = r"^([0-9]+(\.[0-9]+)?|([0-9]+(\.[0-9]+)?(ms|s|m|h|d|w))+)$"
 
 PATTERNS: Final = {
-    "storage.endpoint": f"^(file:///.*|({_SERVERS})://[^@/]*(/.*)?)?$",
-    "storage.prefix": f"^({_PART}(/{_PART})*)?$",
-    "storage.remote_name": f"^{_NAME}*$",
-    "sync.namespace": "^[a-z0-9][a-z0-9._-]{0,62}$",
-    "sync.device_name": f"^({_NAME}{{0,62}})?$",
-    "sync.nats_url": "^((nats|tls)://[^@/]+(/.*)?)?$",
+    "storage.endpoint": (
+        f"^(file:///.*|({_SERVERS})://[^@/]*(/.*)?)?$",
+        "empty, or a URL without credentials that begins with "
+        + ", ".join(f"{scheme}://" for scheme in ENDPOINT_SCHEMES),
+    ),
+    "storage.prefix": (f"^({_PART}(/{_PART})*)?$", "names of a-z, 0-9, '.', '_' and '-', by '/'"),
+    "storage.remote_name": (f"^{_NAME}*$", "letters, digits, '.', '_' and '-'"),
+    "sync.namespace": ("^[a-z0-9][a-z0-9._-]{0,62}$", "1 to 63 of a-z, 0-9, '.', '_' and '-'"),
+    "sync.device_name": (
+        f"^({_NAME}{{0,62}})?$",
+        "empty, or 1 to 63 letters, digits, '.', '_' and '-'",
+    ),
+    "sync.nats_url": (
+        "^((nats|tls)://[^@/]+(/.*)?)?$",
+        "empty, or nats:// or tls:// and a host, without credentials",
+    ),
 }
-"""What the validators of these settings accept. Anchored, in the syntax of both ECMA and POSIX."""
+"""What the validators of these settings accept, and in words. Anchored, in the syntax of both ECMA
+and POSIX."""
 
 _SECRET = re.compile(r"(^|_)(credentials|identity|key|kdbx|password|secret|token)(_|$)")
 
@@ -46,17 +57,16 @@ def is_secret(key: str, field: FieldInfo) -> bool:
 def schema_json() -> str:
     """The JSON schema of the configuration, formatted and ending in a newline.
 
-    ``x-secret`` marks settings for which ``is_secret`` holds. A bound beside ``anyOf`` means the
-    number alone, as JSON Schema has it.
+    ``x-secret`` marks settings for which ``is_secret`` holds, ``x-form`` says a pattern in words. A
+    bound beside ``anyOf`` means the number alone, as JSON Schema has it.
     """
     schema = Config.model_json_schema()
     for section, model in sections().items():
         properties: dict[str, Any] = schema["$defs"][model.__name__]["properties"]
         for key, field in model.model_fields.items():
             found = properties[key]
-            pattern = PATTERNS.get(f"{section}.{key}")
-            if pattern is not None:
-                found["pattern"] = pattern
+            if f"{section}.{key}" in PATTERNS:
+                found["pattern"], found["x-form"] = PATTERNS[f"{section}.{key}"]
             if is_secret(key, field):
                 found["x-secret"] = True
             for name, bound in _bounds(field):
@@ -64,7 +74,7 @@ def schema_json() -> str:
             for choice in found.get("anyOf", ()):
                 # The one kind of setting that is a number or a text is a duration.
                 if choice == {"type": "string"} and {"type": "number"} in found["anyOf"]:
-                    choice["pattern"] = _DURATION
+                    choice["pattern"], choice["x-form"] = _DURATION, "text such as 30s or 1h30m"
         schema["properties"][section].pop("default", None)
     return json.dumps(schema, indent=2, sort_keys=True) + "\n"
 
