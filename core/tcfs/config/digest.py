@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,10 @@ from typing import Any, Final
 from blake3 import blake3
 
 from tcfs.config.schema import Config, settings
+
+# systemd hands credentials over at a place that is named after the unit: for the daemon another
+# than for a command that is run as the daemon would run it.
+_HANDED_OVER = re.compile(r"/run/credentials/[^/]+/")
 
 DIGEST_BYTES: Final = 8
 """Of one setting. Enough to tell values apart that nobody chose to collide."""
@@ -70,7 +75,7 @@ def _plain(value: Any, home: str) -> Any:
         text = os.fsencode(value).decode("utf-8", "backslashreplace")
         if home and (text == home or text.startswith(f"{home}/")):
             return f"~{text[len(home) :]}"
-        return text
+        return _HANDED_OVER.sub("/run/credentials/*/", text)
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, tuple | list):

@@ -25,7 +25,7 @@ class HostCheck:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """The whole fleet. ``problems`` are those of the definition itself: its hosts are then unknown."""
+    """The whole fleet. ``problems`` are the definition's own: its hosts are then unknown."""
 
     fleet: str
     ok: bool

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from blake3 import blake3
 
 from tcfs import __version__
-from tcfs.config.digest import SettingsDigest, digest
+from tcfs.config.digest import SettingsDigest, digest, digest_of
 from tcfs.device.published import Published, make_published, parse_published, settings_key
 from tcfs.errors import IntegrityError, TcfsError
 from tcfs.model.ids import DeviceId
@@ -58,6 +58,10 @@ class SettingsDesk:
             AccessError: this device lacks the fleet's keys.
         """
         return digest(config, home=home, key=self._key())
+
+    def digest_value(self, key: str, text: str) -> str:
+        """The digest of one setting, from its canonical text. Raises AccessError."""
+        return digest_of(key, text, self._key())
 
     def publish(self) -> bool:
         """Say what this device runs with, unless that is what it said last.
