@@ -45,6 +45,12 @@ def test_every_command_of_the_issue_is_there():
         "config",
         "config show",
         "fleet",
+        "fleet check",
+        "fleet render",
+        "fleet diff",
+        "fleet drift",
+        "fleet switch",
+        "fleet rollout",
         "completion",
     }
 

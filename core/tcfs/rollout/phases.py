@@ -7,13 +7,16 @@ person or an assistant did it and says so.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tcfs.rollout.compare import HostDiff
-from tcfs.rollout.definition import Definition, Host
+from tcfs.errors import TcfsError
+from tcfs.rollout.compare import HostDiff, compare_fleet
+from tcfs.rollout.definition import Definition, Host, read_definition
+from tcfs.sync.facade import FleetApi
 
 PHASES: Final = {
     1: "Define and pin",
@@ -32,10 +35,30 @@ class Facts:
 
     Attributes:
         diffs: how each host stands to its declaration, by host; None if the store was not asked.
+        unasked: why it was not.
     """
 
     definition: Definition
     diffs: Mapping[str, HostDiff] | None = None
+    unasked: str = "the fleet's store was not asked"
+
+
+def look(folder: Path, open_fleet: Callable[[], AbstractContextManager[FleetApi]]) -> Facts:
+    """What can be seen of a fleet: its definition, and its devices as far as there is a store.
+
+    Raises:
+        FleetFileError: there is no definition, or Nix is not there.
+    """
+    definition = read_definition(folder)
+    if definition.problems:
+        return Facts(definition, unasked="the definition does not evaluate")
+    try:
+        with open_fleet() as fleet:
+            report = compare_fleet(definition, fleet.settings)
+    except TcfsError as error:
+        # A rollout begins before this machine belongs to any fleet.
+        return Facts(definition, unasked=f"the fleet cannot be asked: {error.message}")
+    return Facts(definition, {diff.host: diff for diff in report.hosts if diff.host})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +89,13 @@ def steps(facts: Facts) -> list[Step]:
     hosts = [host for _, host in sorted(definition.hosts.items()) if host.enable]
     found = [*_define(definition)]
     for host in hosts:
-        found += _enroll(host, facts.diffs)
+        found += _enroll(host, facts)
     if hosts:
         found += _smoke(hosts)
         found += _conflicts(hosts)
         found += _git(hosts)
         found += _live(hosts)
-        found += _checklist(hosts, facts.diffs)
+        found += _checklist(hosts, facts)
     return found
 
 
@@ -107,9 +130,9 @@ def _define(definition: Definition) -> Iterator[Step]:
         )
 
 
-def _enroll(host: Host, diffs: Mapping[str, HostDiff] | None) -> Iterator[Step]:
-    diff = (diffs or {}).get(host.name)
-    unknown = "the fleet's store was not asked" if diffs is None else ""
+def _enroll(host: Host, facts: Facts) -> Iterator[Step]:
+    diff = (facts.diffs or {}).get(host.name)
+    unknown = facts.unasked if facts.diffs is None else ""
     enrolled = diff is not None and diff.state not in ("not_enrolled", "invalid")
     yield Step(
         f"2.switch/{host.name}",
@@ -247,11 +270,12 @@ def _live(hosts: list[Host]) -> Iterator[Step]:
         )
 
 
-def _checklist(hosts: list[Host], diffs: Mapping[str, HostDiff] | None) -> Iterator[Step]:
+def _checklist(hosts: list[Host], facts: Facts) -> Iterator[Step]:
+    diffs = facts.diffs
     states = [diffs[host.name].state if diffs and host.name in diffs else "" for host in hosts]
     enrolled = diffs is not None and not {"not_enrolled", ""} & set(states)
     same = diffs is not None and set(states) == {"same"}
-    unknown = "the fleet's store was not asked" if diffs is None else ""
+    unknown = facts.unasked if diffs is None else ""
     yield Step(
         "7.enrolled",
         7,

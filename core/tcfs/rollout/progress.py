@@ -1,4 +1,4 @@
-"""``fleet_rollout``: where a rollout is. Its place is kept in ``rollout.json`` beside the definition.
+"""``fleet_rollout``: where a rollout is, kept in ``rollout.json`` beside the definition.
 
 The file is for Git as much as the definition: whoever goes on, on whatever machine, goes on where
 the last one stopped.

@@ -16,4 +16,8 @@ if TYPE_CHECKING:
 
 def add(subparsers: Subparsers) -> None:
     """Describe the commands."""
-    group(subparsers, "fleet", "manage the fleet as a whole")
+    from tcfs.cli.commands import fleet_compare, fleet_definition, fleet_rollout, fleet_switch
+
+    fleet = group(subparsers, "fleet", "manage the fleet as a whole")
+    for module in (fleet_definition, fleet_compare, fleet_switch, fleet_rollout):
+        module.add(fleet)
