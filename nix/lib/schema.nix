@@ -152,7 +152,8 @@ let
     enum = elem v type.values;
     bool = isBool v;
     int = isInt v && inRange type v;
-    number = (isInt v || isFloat v) && inRange type v;
+    # Older versions of Nix write six digits of a number: one that would not arrive is refused.
+    number = (isInt v || isFloat v && fromJSON (toJSON v) == v) && inRange type v;
     path = isString v && match "/.*|~|~/.*" (bare v) != null;
     string = isString v
       && (!(type ? minLength) || stringLength v >= type.minLength)
@@ -175,6 +176,9 @@ let
     else if isString v && match "[0-9.]+" v != null && elem real.kind [ "int" "number" ] then "; leave out the quotes"
     else if typeOf v == "path" && real.kind == "path" then
       "; write it as text in quotes: a path without quotes is copied to the Nix store"
+    else if isString v && real.kind == "path" && match ".*[$].*" (bare v) != null then
+      "; it holds a shell variable, which tcfs does not expand (agenix: set age.secretsDir)"
+    else if isFloat v && real.kind == "number" && inRange real v then "; this Nix knows six digits of a number"
     else if real.kind == "list" && !(isList v) then "; put it in [ ]"
     else "";
 
