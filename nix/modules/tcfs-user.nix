@@ -40,6 +40,8 @@ let
       KeepAlive = true;
       ThrottleInterval = 5;
       ProcessType = "Background";
+      # Files that the agent makes are its user's alone.
+      Umask = 63;
       StandardOutPath = "${home}/Library/Logs/${name}.log";
       StandardErrorPath = "${home}/Library/Logs/${name}.log";
     };

@@ -2,14 +2,11 @@
 # nix-darwin that they write to, and packages that are only names.
 let
   lib = import ./shim.nix;
-  inherit (lib) mkOption types;
-  free = mkOption { type = types.anything; default = { }; };
-  list = mkOption { type = types.listOf types.raw; default = [ ]; };
 
   package = name: { type = "derivation"; inherit name; outPath = "/nix/store/00000000000000000000000000000000-${name}"; };
 in
 rec {
-  inherit lib;
+  inherit lib package;
 
   # Files that would be in the store are their names and texts.
   pkgs = platform: {
@@ -19,11 +16,19 @@ rec {
       isLinux = builtins.match ".*-linux" platform != null;
     };
     tcfs = package "tcfs";
-    writeText = name: text: package name // { inherit text; };
-    writeShellScriptBin = name: text: package name // { inherit text; };
+    writeText = file;
+    writeShellScriptBin = file;
   };
+  file = name: text: package name // { inherit text; };
 
-  surroundings = {
+  surroundings = surroundingsFor lib;
+  surroundingsFor = lib:
+    let
+      inherit (lib) mkOption types;
+      free = mkOption { type = types.attrsOf types.anything; default = { }; };
+      list = mkOption { type = types.listOf types.raw; default = [ ]; };
+    in
+    {
     nixos = { options = {
       assertions = list;
       warnings = list;
