@@ -101,7 +101,6 @@ in
             DevicePolicy = "closed";
             PrivateDevices = true;
             PrivateTmp = true;
-            ProcSubset = "pid";
             ProtectClock = true;
             ProtectControlGroups = true;
             ProtectHome = if homes == [ ] then true else "tmpfs";
