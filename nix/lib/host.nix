@@ -44,7 +44,7 @@ let
 
   credential = s: "${s.section}.${s.field.key}";
 
-  say = option: assertion: message: { inherit option assertion; message = "${option} ${message}"; };
+  say = option: assertion: message: { inherit option assertion message; };
 in
 rec {
   managers = [ "home-manager" "nixos" "nix-darwin" ];

@@ -77,7 +77,7 @@ in
       credentials = host.credentials values;
       command = [ program "daemon" "--config" "${file}" ];
       mountCommand = m: [ program "mount" "--config" "${file}" m.remote m.mountPoint ];
-      assertions = map (a: { inherit (a) assertion message; }) (host.assertions facts values);
+      assertions = map (a: { inherit (a) assertion; message = "${a.option} ${a.message}"; }) (host.assertions facts values);
       warnings = map (w: "tcfs: ${w}") (host.warnings values);
       # Directories that the service writes to.
       writable = builtins.filter (path: path != null) [

@@ -1,4 +1,4 @@
-"""The flake with stand-ins for nixpkgs: what it offers, and that packages are pinned as elsewhere."""
+"""The flake with stand-ins for nixpkgs: what it offers, and that packages are pinned."""
 
 import json
 import re

@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,13 +24,14 @@ MAX_OUTPUT: Final = 64 << 20
 _PLACE = re.compile(r"\bat (?P<file>/.*?):(?P<line>\d+):(?P<column>\d+)")
 
 
-@dataclass(frozen=True, slots=True)
 class NixFailure(Exception):
     """Nix refused an expression: what it said, and the innermost place in a file that it named."""
 
-    message: str
-    file: str = ""
-    line: int = 0
+    def __init__(self, message: str, file: str = "", line: int = 0) -> None:
+        super().__init__(message)
+        self.message = message
+        self.file = file
+        self.line = line
 
 
 def library() -> Path:

@@ -224,7 +224,6 @@ class _Run:
     ) -> None:
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
         self.stopped = ""
-        self.grace_s = _GRACE_S
         self._lines = 0
         self._name = plan.command[0]
         self._deadline = deadline
@@ -303,7 +302,7 @@ class _Run:
             except ProcessLookupError:
                 return
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(self.grace_s)
+                self._process.wait(_GRACE_S)
 
 
 def _flake(folder: Path) -> Path:
