@@ -9,7 +9,6 @@ from tcfs.rollout.compare import DiffReport, compare_fleet, shown
 from tcfs.rollout.definition import read_definition
 from tcfs.rollout.names import options
 from tests.nix.support import host_expression
-from tests.sync.conftest import templates, world  # noqa: F401 - fixtures
 from tests.sync.kit import Device, World
 
 
@@ -48,7 +47,7 @@ def fleet(lab: Path) -> Path:
     return lab
 
 
-def test_a_device_with_what_is_declared_is_the_same(world: World, fleet: Path):  # noqa: F811
+def test_a_device_with_what_is_declared_is_the_same(world: World, fleet: Path):
     anna = named(world.device("anna"))
     anna.push()
     declare(fleet, anna=running(anna))
@@ -59,7 +58,7 @@ def test_a_device_with_what_is_declared_is_the_same(world: World, fleet: Path): 
 
 
 def test_what_would_change_is_told_by_option_with_the_value_there_where_it_can_be(
-    world: World,  # noqa: F811
+    world: World,
     fleet: Path,
 ):
     anna = named(world.device("anna"))
@@ -85,7 +84,7 @@ def test_what_would_change_is_told_by_option_with_the_value_there_where_it_can_b
 
 
 def test_a_path_in_the_home_is_the_same_however_it_is_written(
-    world: World,  # noqa: F811
+    world: World,
     fleet: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
@@ -102,7 +101,7 @@ def test_a_path_in_the_home_is_the_same_however_it_is_written(
     assert [(c.option, c.declared) for c in host.changes] == [("syncRoot", '"~/other"')]
 
 
-def test_every_host_and_device_has_its_state(world: World, fleet: Path):  # noqa: F811
+def test_every_host_and_device_has_its_state(world: World, fleet: Path):
     anna, _ben, _carl = world.devices("anna", "ben", "carl")
     named(anna).push()
     declare(fleet, anna=running(anna), ben={}, dora={}, wrong={"jobs": "x"})
@@ -118,7 +117,7 @@ def test_every_host_and_device_has_its_state(world: World, fleet: Path):  # noqa
 
 
 def test_settings_of_an_older_version_that_it_does_not_know_are_no_drift(
-    world: World,  # noqa: F811
+    world: World,
     fleet: Path,
 ):
     anna = named(world.device("anna"))

@@ -119,14 +119,17 @@ class SettingsDesk:
     def _key(self) -> bytes:
         """32 bytes that the members share. Where nothing is encrypted, the store knows them too."""
         context = self._context
-        secret: bytes | None = context.repo.bytes
-        if context.format.encryption:
-            secret = context.keys(context.namespace).chunk_key
-            if secret is None:
-                # Before the membership was ever read there are no keys to see.
-                refresh_control(context)
-                context.forget_keys()
-                secret = context.keys(context.namespace).chunk_key
-            if secret is None:
-                raise AccessError(f"this device has no key of {context.namespace} yet")
+        secret = self._chunk_key() if context.format.encryption else context.repo.bytes
         return blake3(secret, derive_key_context=_KEY_CONTEXT).digest()
+
+    def _chunk_key(self) -> bytes:
+        context = self._context
+        found = context.keys(context.namespace).chunk_key
+        if found is None:
+            # Before the membership was ever read there are no keys to see.
+            refresh_control(context)
+            context.forget_keys()
+            found = context.keys(context.namespace).chunk_key
+        if found is None:
+            raise AccessError(f"this device has no key of {context.namespace} yet")
+        return found
