@@ -103,6 +103,7 @@ class Pull:
         self.problems: list[Problem] = []
         self.decisions: list[Decision] = []
         self._directories: set[RelPath] = set()
+        self._missing: set[bytes] = set()
 
     # Deciding
 
@@ -110,6 +111,7 @@ class Pull:
         """Look at every path that the fleet changed, and decide. Changes nothing."""
         history, root = self._context.state.history, self._root
         self._directories.clear()
+        self._missing.clear()
         touched, newest = history.touched(root.namespace, root.remote, root.pulled)
         changed = [relative_to(path, root.remote) for path in touched]
         paths = {path for path in changed if path is not None}
@@ -161,9 +163,14 @@ class Pull:
         return Decision(path, action, head, base, entry, content, dirty)
 
     def _look(self, path: RelPath) -> LocalEntry | None:
+        directory = path.rpartition(b"/")[0]
+        if directory in self._missing:
+            return None
         try:
             stat = look(self._files, self._root.local, path, self._directories)
         except FileNotFoundError:
+            if directory and directory not in self._directories:
+                self._missing.add(directory)
             return None
         entry = local_entry(stat)
         if entry is None:
