@@ -142,6 +142,12 @@ class World:
     def tree(self, name: str) -> Path:
         return self.work / f"{name}-tree"
 
+    def snapshots(self) -> dict[str, Tree]:
+        """The trees of all devices."""
+        return {
+            top.name.removesuffix("-tree"): snapshot(top) for top in self.work.glob("*-tree")
+        }
+
     def loaded(self, name: str) -> LoadedConfig:
         self.tree(name).mkdir(exist_ok=True)
         return load_config(
@@ -358,14 +364,12 @@ def heads_of(fleet: Fleet) -> dict[bytes, Any]:
 def known_hashes(fleet: Fleet) -> set[bytes]:
     """The content of every version ever, all of whose chunks have an address."""
     run = fleet._context.state.database.connection.execute
-    found = set()
+    found, ids = set(), set()
     for file_hash, chunks in run("SELECT file_hash, chunks FROM version WHERE kind = 'file'"):
-        ids = [chunks[i : i + 32] for i in range(0, len(chunks), 32)]
-        for chunk in ids:
-            assert fleet._context.state.index.address(SPACE, chunk) is not None, (
-                "chunk without address"
-            )
+        ids.update(chunks[i : i + 32] for i in range(0, len(chunks), 32))
         found.add(file_hash)
+    for chunk in ids:
+        assert fleet._context.state.index.address(SPACE, chunk) is not None, "chunk without address"
     return found
 
 
@@ -380,9 +384,8 @@ def check_chains(store: MemoryStore) -> None:
         assert sorted(found) == list(range(1, len(found) + 1)), f"{chain}: {sorted(found)}"
 
 
-def check_settled(world: World, name: str) -> None:
-    """Nothing of a run that was cut off is left."""
-    fleet = world.fleet(name)
+def check_settled(world: World, name: str, fleet: Fleet) -> None:
+    """Nothing of a run that was cut off is left on this device."""
     state = fleet._context.state
     assert state.outbox.count() == 0, "the outbox is not empty"
     for root in state.roots.all():
@@ -404,15 +407,15 @@ def check_settled(world: World, name: str) -> None:
 def observe(world: World, device: str, before: set[bytes]) -> Outcome:
     """Check what must hold after any run, and gather what is to be compared."""
     check_chains(world.store)
-    check_settled(world, device)
     fleet = world.fleet(device)
+    check_settled(world, device, fleet)
     heads = heads_of(fleet)
-    trees = {device: snapshot(world.tree(device))}
+    trees = world.snapshots()
     history = known_hashes(fleet)
-    here = set().union(*(hashes(snapshot(p)) for p in world.work.glob("*-tree")))
+    here = set().union(*map(hashes, trees.values()))
     missing = before - here - history
     assert not missing, f"{len(missing)} contents are lost"
-    return Outcome(trees, heads, here | history)
+    return Outcome({device: trees[device]}, heads, here | history)
 
 
 def compare(expected: Outcome, found: Outcome) -> None:
@@ -440,9 +443,7 @@ class Experiment:
         self.world = World()
         scenario.prepare(self.world)
         self.world.save()
-        self.before: set[bytes] = set().union(
-            *(hashes(snapshot(p)) for p in self.world.work.glob("*-tree"))
-        )
+        self.before: set[bytes] = set().union(*map(hashes, self.world.snapshots().values()))
         self.plan = FaultPlan()
         self.world.restore()
         with numbered(self.plan):
@@ -535,8 +536,7 @@ class Experiment:
             scenario.finish(world)
             world.close()
             check_chains(world.store)
-            for top in world.work.glob("*-tree"):
-                outcome.trees[top.name.removesuffix("-tree")] = snapshot(top)
+            outcome.trees |= world.snapshots()
         return outcome
 
     def _check_no_op(self) -> None:
