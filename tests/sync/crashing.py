@@ -40,13 +40,15 @@ from tcfs.sync.fleet import Fleet
 from tests.sync.powerless import Loss, LossyFileSystem
 
 SPACE = NamespaceId("default")
-CHANGES = frozenset(
+TREE_CHANGES = frozenset(
     (
-        *("put", "delete", "transaction", "private", "barrier", "fsync"),
         *("write_new", "symlink", "mkdir", "rmdir", "unlink"),
         *("rename_new", "exchange", "rename", "set_attributes"),
     )
 )
+"""What a power loss takes back, if no barrier came after it."""
+LASTING = frozenset(("put", "delete", "transaction", "private", "barrier", "fsync"))
+CHANGES = TREE_CHANGES | LASTING
 """What is worth a crash: everything else leaves the world as it was."""
 
 Tree = dict[bytes, tuple[Any, ...]]
@@ -458,6 +460,36 @@ class Experiment:
         """Without the inner ones of many like operations in a row."""
         return thin(self.points(), lambda point: self._name(point[0]))
 
+    def losses(self, loss: Loss) -> list[Point]:
+        """Of ``few_points``, one for each disk that this power loss may leave.
+
+        Where nothing was changed since the last barrier, there is nothing to lose: that is the
+        crash alone, at a point of ``few_points``. And where all such changes are undone, crashes
+        that differ in nothing but those changes leave one and the same disk.
+        """
+        found: dict[object, Point] = {}
+        for point in self.few_points():
+            done = self._done(point)
+            barrier = max((n for n, (name, _) in enumerate(done) if name == "barrier"), default=-1)
+            loose = {name for name, _ in done[barrier + 1 :]} & TREE_CHANGES
+            if not (loose if loss == "names" else "write_new" in loose):
+                continue
+            # Of crashes that leave the same disk the last one, which has the most to undo.
+            lasting = tuple(step for step in done if step[0] in LASTING)
+            found[lasting if loss == "names" else point] = point
+        assert found, "there is nothing to lose anywhere"
+        return list(found.values())
+
+    def _done(self, point: Point) -> list[tuple[str, Moment]]:
+        """The changes that a crash at this point leaves, and how far each had come."""
+        number, moment = point
+        done: list[tuple[str, Moment]] = [
+            (operation.name, "after")
+            for operation in self.plan.operations[: number - 1]
+            if operation.name in CHANGES
+        ]
+        return done if moment == "before" else [*done, (self._name(number), moment)]
+
     def _name(self, number: int) -> str:
         return self.plan.operations[number - 1].name
 
@@ -486,6 +518,7 @@ class Experiment:
             self.scenario.run(machine)
         assert plan.crashed, "the crash did not happen: runs differ"
         self.world.close()
+        assert lossy[0].exposed(loss), "nothing is lost: runs differ"
         lossy[0].lose(loss)
         # A file system keeps the times that it had given.
         self.world.correct_stats()
