@@ -146,9 +146,7 @@ class World:
 
     def snapshots(self) -> dict[str, Tree]:
         """The trees of all devices."""
-        return {
-            top.name.removesuffix("-tree"): snapshot(top) for top in self.work.glob("*-tree")
-        }
+        return {top.name.removesuffix("-tree"): snapshot(top) for top in self.work.glob("*-tree")}
 
     def loaded(self, name: str) -> LoadedConfig:
         self.tree(name).mkdir(exist_ok=True)
@@ -366,7 +364,8 @@ def heads_of(fleet: Fleet) -> dict[bytes, Any]:
 def known_hashes(fleet: Fleet) -> set[bytes]:
     """The content of every version ever, all of whose chunks have an address."""
     run = fleet._context.state.database.connection.execute
-    found, ids = set(), set()
+    found: set[bytes] = set()
+    ids: set[bytes] = set()
     for file_hash, chunks in run("SELECT file_hash, chunks FROM version WHERE kind = 'file'"):
         ids.update(chunks[i : i + 32] for i in range(0, len(chunks), 32))
         found.add(file_hash)

@@ -449,16 +449,6 @@ class History:
                     break
         return found
 
-    def live_count(self, namespace: NamespaceId, prefix: RelPath) -> int:
-        """How many live versions stand at and below a prefix."""
-        low, high = below(prefix)
-        (count,) = self._db.connection.execute(
-            "SELECT count(*) FROM version WHERE ns = ? AND live = 1 AND kind != 'tombstone'"
-            " AND (path = ? OR (path >= ? AND path < ?))",
-            (namespace, prefix, low, high),
-        ).fetchone()
-        return int(count)
-
     def names_below(self, namespace: NamespaceId, start: bytes, limit: int) -> list[RelPath]:
         """Live paths that begin with these bytes, in order."""
         rows = self._db.connection.execute(
