@@ -29,7 +29,7 @@ from tcfs.host.base import FileSystem, Host
 from tcfs.host.faults import FaultPlan, Moment, SimulatedCrash
 from tcfs.host.faulty import FaultyFileSystem
 from tcfs.host.system import system_host
-from tcfs.model.ids import NamespaceId
+from tcfs.model.ids import ChunkId, NamespaceId
 from tcfs.model.paths import ROOT
 from tcfs.state.database import Database
 from tcfs.store.base import BlobStore
@@ -365,9 +365,9 @@ def known_hashes(fleet: Fleet) -> set[bytes]:
     """The content of every version ever, all of whose chunks have an address."""
     run = fleet._context.state.database.connection.execute
     found: set[bytes] = set()
-    ids: set[bytes] = set()
+    ids: set[ChunkId] = set()
     for file_hash, chunks in run("SELECT file_hash, chunks FROM version WHERE kind = 'file'"):
-        ids.update(chunks[i : i + 32] for i in range(0, len(chunks), 32))
+        ids.update(ChunkId(chunks[i : i + 32]) for i in range(0, len(chunks), 32))
         found.add(file_hash)
     for chunk in ids:
         assert fleet._context.state.index.address(SPACE, chunk) is not None, "chunk without address"
