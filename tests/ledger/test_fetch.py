@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -29,6 +28,7 @@ from tests.ledger.world import (
     signer,
     version,
 )
+from tests.values import replace
 
 
 def problems(result):
