@@ -69,7 +69,8 @@ def home(tmp_path: Path) -> Path:
 def inspect(inspector: Path, home: Path, *words: str) -> tuple[int, dict[str, Any], str]:
     """Run the inspector; its exit code, the JSON it prints, and stderr."""
     done = subprocess.run(
-        [str(inspector), "--cli", *words],
+        # How long a server takes to start says how busy the machine is; ``timeout`` ends a hang.
+        [str(inspector), "--cli", *words, "--connect-timeout", "0"],
         env={**processes.environment(home), "MCP_CATALOG_PATH": str(home / "catalog.json")},
         capture_output=True,
         text=True,
