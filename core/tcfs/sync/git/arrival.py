@@ -256,7 +256,7 @@ def _set_index(repository: Repository, old: Value, new: bytes, scratch: bytes) -
     if now != new:
         if old is not None and now != old:
             return  # somebody staged something meanwhile
-        arguments = ("-m", new) if os.path.lexists(index) else (new,)
+        arguments = ("-i", "-m", new) if os.path.lexists(index) else (new,)
         program.run("read-tree", *arguments)
     elif not os.path.lexists(index):
         program.run("read-tree", new)
