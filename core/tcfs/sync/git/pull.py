@@ -321,7 +321,7 @@ class GitPull:
         group = [n for n in (HEAD, current) if n is not None and n in found and found[n].moves]
         staged_here = self._staged_here(snapshot, base)
         if group and (task.dirty or staged_here):
-            if all(self._answered(n, base) for n in group):
+            if all(self._answered(task, n, base) for n in group):
                 return
             for name in group:
                 found[name] = self._hold(task, found[name], base.get(name))
@@ -344,8 +344,11 @@ class GitPull:
         known = base.get(INDEX)
         return snapshot.registers.get(INDEX) != (known.value if known else None)
 
-    def _answered(self, name: bytes, base: dict[bytes, RegisterBase]) -> bool:
-        """Whether this device held the register, and somebody decided since."""
+    def _answered(self, task: _Task, name: bytes, base: dict[bytes, RegisterBase]) -> bool:
+        """Whether what is to come was decided on: here, or elsewhere since this device held it."""
+        head = task.remote.heads[name]
+        if head.version is not None and head.version.id.device == self._context.identity.device_id:
+            return True
         known = base.get(name)
         if known is None:
             return False
