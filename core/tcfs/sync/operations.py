@@ -278,7 +278,7 @@ def pull(
         result,
         transfer=Transfer(
             files=pulled.files,
-            bytes_sent=sent.bytes_sent if sent else 0,
+            bytes_sent=(sent.bytes_sent if sent else 0) + git_pulled.bytes_sent,
             bytes_received=pulled.bytes_received + git_pulled.bytes_received,
             segments=(sent.segments if sent else 0)
             + bool(settled and settled.segment)

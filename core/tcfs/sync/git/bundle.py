@@ -111,7 +111,7 @@ def take_in(program: Program, path: bytes, info: BundleInfo) -> None:
     Raises:
         IntegrityError: it, or an object in it, is damaged, or what it builds on is not here.
     """
-    status, _, err = program.call("bundle", "verify", "--quiet", path)
+    status, _, err = program.call("bundle", "verify", path)
     if status:
         raise IntegrityError(f"git bundle verify: {_line(err)}")
     offset = pack_offset(path)

@@ -9,7 +9,7 @@ from tcfs.errors import BusyError, ConflictError, NotFoundError, TcfsError, Usag
 from tcfs.model.conflict import preferred
 from tcfs.model.event import Version
 from tcfs.model.ids import NamespaceId, RelPath
-from tcfs.model.paths import ROOT, relative_to, show
+from tcfs.model.paths import ROOT, join, relative_to, show
 from tcfs.model.tree import Head
 from tcfs.sync import operations
 from tcfs.sync.commit import Committer, Draft
@@ -22,14 +22,12 @@ from tcfs.sync.git import bundle
 from tcfs.sync.git.arrival import Arrival, complete, perform
 from tcfs.sync.git.merge import merge_commits, put_on_disk
 from tcfs.sync.git.names import BRANCHES, INDEX, TAGS, oids_of, split
-from tcfs.sync.git.push import GitPush
 from tcfs.sync.git.registers import is_held, register_draft, value_of
 from tcfs.sync.git.repository import Repository, open_repository
 from tcfs.sync.git.snapshot import take
 from tcfs.sync.git.workshop import drop_scratch, held, scratch_directory
 from tcfs.sync.places import Place, place_of
 from tcfs.sync.results import ConflictDetail, Resolution, ResolveResult, Side
-from tcfs.sync.scan import Scan
 from tcfs.sync.text_merge import common_ancestor
 
 LOG_LINES = 20
@@ -291,15 +289,18 @@ class RefDesk(ConflictDesk):
             drop_scratch(scratch)
 
     def _send(self, place: Place, repo: RelPath) -> None:
-        """What the refs are here becomes versions before anything is settled about them."""
-        mark = RelPath(repo + b"/.git" if repo else b".git")
-        # Refs that moved this instant are what is to be sent; no files are read that could differ.
-        since = self._context.host.clock.now() + 3600
-        push = GitPush(self._context, place.root, repo, Scan(hidden={mark}), since)
-        done = push.run(place.root)
-        if done.problems:
-            problem = done.problems[0]
-            raise BusyError(problem.message, remedy=problem.remedy)
+        """What is here, files and refs, goes to the fleet before anything is settled about it."""
+        done = operations.push(
+            self._context,
+            [Place(place.root, repo)],
+            dry_run=False,
+            plan="",
+            limits=Limits(confirmed=True),
+        )
+        mark = (show(join(place.root.remote, repo)) or ".") + "/.git"
+        for problem in done.problems:
+            if problem.path == mark:
+                raise BusyError(problem.message, remedy=problem.remedy)
 
     def _follow(self, place: Place | None) -> None:
         if place is not None:

@@ -28,6 +28,7 @@ from tcfs.sync.git.arrival import Arrival, apply, complete, follow, perform
 from tcfs.sync.git.decide import Decision, Rules, decide
 from tcfs.sync.git.incoming import bring
 from tcfs.sync.git.names import FORMAT, HEAD, INDEX, STASH, branch_of
+from tcfs.sync.git.outgoing import bundle_drafts
 from tcfs.sync.git.program import GitError, Program
 from tcfs.sync.git.push import known_base
 from tcfs.sync.git.registers import Remote, is_held, register_draft, value_of
@@ -54,6 +55,7 @@ from tcfs.sync.planning import PlanBuilder
 from tcfs.sync.results import Plan, Problem
 from tcfs.sync.scan import local_entry
 from tcfs.sync.text_merge import common_ancestor
+from tcfs.sync.upload import Upload
 
 MANY_EDITS = 2_000
 """Changed tracked files from which nobody is asked whether the fleet has each."""
@@ -64,6 +66,7 @@ class GitPulled:
     """What a pull of repositories did."""
 
     bytes_received: int = 0
+    bytes_sent: int = 0
     segments: int = 0
     last_segment: str = ""
     problems: list[Problem] = field(default_factory=list)
@@ -246,7 +249,7 @@ class GitPull:
         base = known_base(context, root, task.path, task.remote)
         found = self._decide(task, repository.program, snapshot.registers, base)
         self._guard(task, repository, snapshot, found, base)
-        self._write(task, found, pulled)
+        self._write(task, repository, found, pulled, scratch)
         arrival = self._arrival(task, repository, snapshot, found, scratch)
         for error in perform(context, root, repository, arrival, scratch):
             self._told.problem(root, task.path, error)
@@ -376,29 +379,45 @@ class GitPull:
             held=True,
         )
 
-    def _write(self, task: _Task, found: dict[bytes, Decision], pulled: GitPulled) -> None:
-        """Commit the versions that deciding made, if this device may."""
+    def _write(
+        self,
+        task: _Task,
+        repository: Repository,
+        found: dict[bytes, Decision],
+        pulled: GitPulled,
+        scratch: bytes,
+    ) -> None:
+        """Commit the versions that deciding made, with their objects, if this device may."""
         context, namespace = self._context, self._root.namespace
         writing = [d for d in found.values() if d.write is not None]
         if not writing:
             return
-        try:
-            committer = Committer(context, namespace)
-            ids = committer.add(
-                [
-                    register_draft(
-                        context,
-                        namespace,
-                        task.remote.repository,
-                        d.name,
-                        d.write[0],
-                        d.write[1],
-                        held=d.held,
-                    )
-                    for d in writing
-                    if d.write is not None
-                ]
+        drafts = []
+        named: list[tuple[bytes, bytes]] = []
+        for d in writing:
+            assert d.write is not None
+            value, parents = d.write
+            drafts.append(
+                register_draft(
+                    context,
+                    namespace,
+                    task.remote.repository,
+                    d.name,
+                    value,
+                    parents,
+                    held=d.held,
+                )
             )
+            named += [(d.name, oid) for oid in names.oids_of(d.name, value)]
+        own = context.state.history.heads(namespace).get(context.identity.device_id)
+        try:
+            with Upload(context, namespace, own.seq + 1 if own else 1) as upload:
+                committer = Committer(context, namespace, upload=upload)
+                drafts += bundle_drafts(
+                    context, namespace, repository, task.remote, named, upload, scratch, full=False
+                )
+                ids = committer.add(drafts)
+                committer.flush()
         except AccessError as error:
             for d in writing:
                 if d.conflict:
@@ -409,10 +428,10 @@ class GitPull:
                     )
                     found[d.name] = replace(d, write=None, base=None)
             return
-        committer.flush()
+        pulled.bytes_sent += upload.bytes_sent + committer.bytes_sent
         pulled.segments += len(committer.segments)
         pulled.last_segment = committer.last
-        for d, version in zip(writing, ids, strict=True):
+        for d, version in zip(writing, ids, strict=False):
             assert d.write is not None
             found[d.name] = replace(d, base=RegisterBase(d.write[0], (version,)))
 
@@ -528,7 +547,7 @@ class GitPull:
                 context, root.namespace, remote, first, scratch, first=True
             )
             found = self._decide(task, first, {}, {})
-            self._write(task, found, pulled)
+            self._write(task, repository, found, pulled, scratch)
             arrival = self._arrival(task, repository, Snapshot({}, (), None), found, scratch)
             arrival.head = (_current_head(git_dir), arrival.head[1]) if arrival.head else None
             failed, errors = apply(repository, arrival, scratch)

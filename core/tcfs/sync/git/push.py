@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Final
 
-from tcfs.content.ingest import SourceFile, StoredFile
 from tcfs.errors import LocalFileError
-from tcfs.model.clock import VectorClock
 from tcfs.model.ids import RelPath, VersionId
-from tcfs.model.manifest import SyncManifest
 from tcfs.model.paths import join, show
 from tcfs.state.git import RegisterBase
 from tcfs.state.roots import Root
 from tcfs.sync.commit import Committer, Draft
 from tcfs.sync.context import Context
-from tcfs.sync.git import bundle, registers, report
+from tcfs.sync.git import registers, report
 from tcfs.sync.git.arrival import complete
-from tcfs.sync.git.names import BUNDLES, FORMAT, REPORTS, oids_of, path_of
+from tcfs.sync.git.names import REPORTS, oids_of, path_of
+from tcfs.sync.git.outgoing import bundle_drafts, deletion, file_draft, store_scratch
 from tcfs.sync.git.registers import Remote, register_draft
 from tcfs.sync.git.repository import (
     RefusedRepositoryError,
@@ -50,11 +47,6 @@ from tcfs.sync.push import Pushed
 from tcfs.sync.results import Plan
 from tcfs.sync.scan import Scan
 from tcfs.sync.upload import Upload
-
-FULL_AFTER: Final = 50
-"""Incremental bundles after which a full one takes their place."""
-SMALL: Final = 1 << 20
-"""Bytes of incremental bundles that never call for a full one."""
 
 
 @dataclass(slots=True)
@@ -287,128 +279,32 @@ class GitPush:
         repository, snapshot = change.repository, change.snapshot
         if repository is None or snapshot is None:
             for version in (*remote.bundles.values(), *remote.reports.values()):
-                drafts.append(_deletion(version.manifest, (version.id,)))
+                drafts.append(deletion(version))
             return drafts, names
         hide_marker(repository)
         if newest_change(repository.git_dir) >= self._since_ns:
             raise PostponedError("postponed: it changed while it was read")
-        drafts += self._objects(repository, snapshot, remote, upload, scratch)
-        told = report.make(repository, snapshot).to_json()
-        name = REPORTS + context.identity.device_id.encode()
-        known = remote.reports.get(context.identity.device_id)
-        stored = self._store(upload, os.path.join(scratch, b"report"), told)
-        if known is None or known.manifest.file_hash != stored.file_hash:
-            drafts.append(self._file(remote.repository, name, stored, known.id if known else None))
-        return drafts, names
-
-    def _objects(
-        self,
-        repository: Repository,
-        snapshot: Snapshot,
-        remote: Remote,
-        upload: Upload,
-        scratch: bytes,
-    ) -> list[Draft]:
-        """A bundle of the objects that the fleet lacks."""
-        program = repository.program
         named = [
-            (
-                name
-                if name.startswith(b"refs/") and value == oid
-                else b"refs/tcfs/incoming/" + oid,
-                oid,
-            )
+            (name, oid)
             for name, value in sorted(snapshot.registers.items())
             for oid in oids_of(name, value)
         ]
-        known = remote.oids() if remote.bundles else set()
-        fresh = [(name, oid) for name, oid in named if oid not in known]
-        path = os.path.join(scratch, b"bundle")
-        sha256 = snapshot.registers[FORMAT].startswith(b"sha256")
-        drafts: list[Draft] = []
-        if fresh:
-            have = bundle.present(program, known)
-            info = bundle.make(program, fresh, have, path, sha256=sha256)
-            if info is not None:
-                drafts.append(self._bundle_draft(upload, remote, path, info))
-        if not self._time_for_a_full_one(remote):
-            return drafts
-        everything = {oid for _, oid in named} | remote.oids()
-        if bundle.present(program, everything) != everything:
-            return drafts  # not all of it has arrived here
-        others = everything - {oid for _, oid in named}
-        named += [(b"refs/tcfs/incoming/" + oid, oid) for oid in sorted(others)]
-        info = bundle.make(program, named, (), path, sha256=sha256)
-        if info is None:
-            return drafts
-        return [
-            self._bundle_draft(upload, remote, path, info),
-            *(_deletion(v.manifest, (v.id,)) for v in remote.bundles.values()),
-        ]
-
-    def _time_for_a_full_one(self, remote: Remote) -> bool:
-        full = incremental = count = 0
-        for version in remote.bundles.values():
-            info = registers.bundle_info(version)
-            if info is not None and not info.needs:
-                full = max(full, version.manifest.file_size)
-            else:
-                incremental += version.manifest.file_size
-                count += 1
-        return count >= FULL_AFTER or incremental > max(2 * full, SMALL)
-
-    def _bundle_draft(
-        self, upload: Upload, remote: Remote, path: bytes, info: bundle.BundleInfo
-    ) -> Draft:
-        stored = self._store(upload, path)
-        device = self._context.identity.device_id
-        count = self._context.state.history.counter(self._root.namespace, device) + 1
-        name = BUNDLES + f"{device}-{count}".encode()
-        return self._file(remote.repository, name, stored, None, registers.bundle_extra(info))
-
-    def _file(
-        self,
-        repository: RelPath,
-        name: bytes,
-        stored: StoredFile,
-        parent: VersionId | None,
-        extra: dict[str, object] | None = None,
-    ) -> Draft:
-        context = self._context
-        parents = (parent,) if parent is not None else ()
-        manifest = SyncManifest(
-            rel_path=path_of(repository, name),
-            kind="file",
-            vclock=VectorClock(),
-            parents=parents,
-            written_by="",
-            written_at=0,
-            file_hash=stored.file_hash,
-            file_size=stored.size,
-            chunks=tuple(stored.chunks),
-            mode=0o644,
-            mtime_ns=int(context.host.clock.now()) * 1_000_000_000,
-            size_class=stored.size_class,
-            extra=extra or {},
+        drafts += bundle_drafts(
+            context, root.namespace, repository, remote, named, upload, scratch, full=True
         )
-        return Draft("write", manifest, registers.clock_of(context, self._root.namespace, parents))
-
-    def _store(self, upload: Upload, path: bytes, data: bytes | None = None) -> StoredFile:
-        """Store a scratch file's content and remove it."""
-        files = self._context.host.files
-        try:
-            if data is not None:
-                with open(path, "wb") as file:
-                    file.write(data)
-            for answer in upload.store([SourceFile(path, files.lstat(path), 0)]):
-                if isinstance(answer, StoredFile):
-                    return answer
-        except OSError as error:
-            raise LocalFileError(f"cannot write beside the state: {error.strerror}") from error
-        finally:
-            if os.path.lexists(path):
-                os.unlink(path)
-        raise LocalFileError("a temporary file of ours changed while it was read")
+        told = report.make(repository, snapshot).to_json()
+        name = REPORTS + context.identity.device_id.encode()
+        known = remote.reports.get(context.identity.device_id)
+        path = os.path.join(scratch, b"report")
+        with open(path, "wb") as file:
+            file.write(told)
+        stored = store_scratch(context, upload, path)
+        if known is None or known.manifest.file_hash != stored.file_hash:
+            parents = (known.id,) if known else ()
+            drafts.append(
+                file_draft(context, root.namespace, remote.repository, name, stored, parents)
+            )
+        return drafts, names
 
 
 def known_base(
@@ -422,15 +318,3 @@ def known_base(
         if all(i in live or history.version(root.namespace, i) is not None for i in base.ids):
             found[name] = base
     return found
-
-
-def _deletion(manifest: SyncManifest, parents: tuple[VersionId, ...]) -> Draft:
-    gone = SyncManifest(
-        rel_path=manifest.rel_path,
-        kind="tombstone",
-        vclock=VectorClock(),
-        parents=parents,
-        written_by="",
-        written_at=0,
-    )
-    return Draft("delete", gone, manifest.vclock)
