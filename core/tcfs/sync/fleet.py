@@ -27,6 +27,7 @@ from tcfs.sync.download import read_start
 from tcfs.sync.escape import text_of
 from tcfs.sync.facade import Cancel, Limits, ProgressFn
 from tcfs.sync.git.desk import desk
+from tcfs.sync.git.status import GitDoor
 from tcfs.sync.members import device_info
 from tcfs.sync.planning import check_plan
 from tcfs.sync.rebuild import rebuild
@@ -396,6 +397,11 @@ class Fleet:
             self._context.namespace, unshow(prefix), limit
         )
         return [show(path) for path in found]
+
+    @property
+    def git(self) -> GitDoor:
+        """Git repositories."""
+        return GitDoor(self._fresh)
 
     # The fleet
 
