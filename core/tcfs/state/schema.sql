@@ -176,3 +176,24 @@ CREATE TABLE finding (
     found_at INTEGER NOT NULL,
     PRIMARY KEY (ns, device, seq, kind)
 ) WITHOUT ROWID;
+
+-- What this device's git repositories last had in common with the fleet, register by register (see
+-- FORMAT.md, *Git repositories*): the third side of every decision about a ref, as `base` is for
+-- files. `repo` is relative to the root.
+CREATE TABLE git_base (
+    root  INTEGER NOT NULL REFERENCES root ON DELETE CASCADE,
+    repo  BLOB NOT NULL,
+    name  BLOB NOT NULL,  -- HEAD, index, format or a full ref name
+    value BLOB NOT NULL,
+    ids   TEXT NOT NULL,  -- JSON [[device id, counter]]: parents of the next local change
+    PRIMARY KEY (root, repo, name)
+) WITHOUT ROWID;
+
+-- Ref updates that a pull has begun in a repository, written before the first of them. After a
+-- crash they are completed before anything else is done there.
+CREATE TABLE git_arrival (
+    root  INTEGER NOT NULL REFERENCES root ON DELETE CASCADE,
+    repo  BLOB NOT NULL,
+    steps TEXT NOT NULL,  -- JSON; see tcfs.sync.git.arrival
+    PRIMARY KEY (root, repo)
+) WITHOUT ROWID;

@@ -31,6 +31,7 @@ from tcfs.model.tree import Head
 from tcfs.state.roots import Root
 from tcfs.sync.commit import base_entry
 from tcfs.sync.context import Context
+from tcfs.sync.git.off_disk import stays_off_disk
 from tcfs.sync.leftovers import hash_file
 from tcfs.sync.materialise import materialise
 from tcfs.sync.planning import PlanBuilder
@@ -118,10 +119,13 @@ class Pull:
         if root.id:
             paths.update(self._context.state.roots.todo(root))
         self._touched, self._newest = sorted(paths), newest
+        off_disk = stays_off_disk(self._context, root)
         wanted = [
             join(root.remote, path)
             for path in paths
-            if relative_to(path, self._prefix) is not None and (path or root.remote)
+            if relative_to(path, self._prefix) is not None
+            and (path or root.remote)
+            and not off_disk(path)
         ]
         base = self._context.state.roots.base(root) if root.id and len(wanted) >= MANY else None
         decisions = [
@@ -130,6 +134,11 @@ class Pull:
         ]
         self.decisions = [d for d in decisions if d is not None]
         return self.decisions
+
+    @property
+    def touched(self) -> list[RelPath]:
+        """Every path that the fleet changed or that is still to do, on disk here or not."""
+        return self._touched
 
     def adopt(self, root: Root) -> None:
         """The root is recorded now; what was decided for it stands."""
