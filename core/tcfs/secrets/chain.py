@@ -75,8 +75,8 @@ class Found:
 class CredentialChain:
     """Asks sources in order. Safe to use from several threads.
 
-    What was read is kept until the stamp of its source changes: whoever asks next takes up a changed
-    file.
+    What was read is kept until the stamp of its source changes, so that a changed file is taken up
+    by whoever asks next.
     """
 
     def __init__(self, sources: Sequence[CredentialSource]) -> None:
