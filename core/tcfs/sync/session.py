@@ -37,6 +37,7 @@ from tcfs.ledger.control import load_control
 from tcfs.model.ids import NamespaceId, check_device_name
 from tcfs.state.state import State
 from tcfs.store.base import BlobStore
+from tcfs.store.endpoint import Endpoint
 from tcfs.sync.commit import flush_outbox
 from tcfs.sync.context import Context
 from tcfs.sync.fleet import Fleet
@@ -181,20 +182,20 @@ def init_fleet(
                 remedy="See it with: tcfs status",
             )
         endpoint = configured_endpoint(loaded)
-        opened = store or open_configured(loaded, endpoint, create=True)
-        entropy = phrase_entropy(loaded)
-        if entropy is None:
-            entropy = host.entropy.token(32)
-            keep_phrase(loaded, entropy)
-        identity = _identity(loaded, host, name)
-        encrypt = loaded.config.crypto.enabled if encryption is None else encryption
-        created = create_repository(
-            opened,
-            identity,
-            entropy,
-            encryption=encrypt,
-            created_by=f"tcfs {__version__}",
-        )
+        with _opened(loaded, endpoint, store, create=True) as opened:
+            entropy = phrase_entropy(loaded)
+            if entropy is None:
+                entropy = host.entropy.token(32)
+                keep_phrase(loaded, entropy)
+            identity = _identity(loaded, host, name)
+            encrypt = loaded.config.crypto.enabled if encryption is None else encryption
+            created = create_repository(
+                opened,
+                identity,
+                entropy,
+                encryption=encrypt,
+                created_by=f"tcfs {__version__}",
+            )
         _bind(loaded, created.format, endpoint.url)
     messages = [
         f"created {'the embedded store' if loaded.embedded else 'a repository'} at {endpoint.url}",
@@ -236,25 +237,25 @@ def recover_fleet(
     with _locked(loaded, host):
         _refuse_bound(loaded)
         endpoint = configured_endpoint(loaded)
-        opened = store or open_configured(loaded, endpoint)
-        fmt = load_format(opened)
-        identity = _identity(loaded, host, name)
-        context = _context(loaded, host, opened, identity, fmt, "recover")
-        try:
-            # A segment that an earlier run finished must not be made a second time.
-            flush_outbox(context)
-            change = recover(
-                opened,
-                fmt,
-                entropy,
-                identity,
-                source=host.entropy,
-                now=host.clock.now(),
-            )
-            if change is not None:
-                publish_change(context, change)
-        finally:
-            context.state.close()
+        with _opened(loaded, endpoint, store) as opened:
+            fmt = load_format(opened)
+            identity = _identity(loaded, host, name)
+            context = _context(loaded, host, opened, identity, fmt, "recover")
+            try:
+                # A segment that an earlier run finished must not be made a second time.
+                flush_outbox(context)
+                change = recover(
+                    opened,
+                    fmt,
+                    entropy,
+                    identity,
+                    source=host.entropy,
+                    now=host.clock.now(),
+                )
+                if change is not None:
+                    publish_change(context, change)
+            finally:
+                context.state.close()
         _bind(loaded, fmt, endpoint.url)
     return InitResult(
         device_id=identity.device_id,
@@ -297,9 +298,9 @@ def enroll_fleet(
             _lay_aside(loaded, host)
         _refuse_bound(loaded)
         endpoint = configured_endpoint(loaded, code.endpoint)
-        opened = store or open_configured(loaded, endpoint)
-        identity = _identity(loaded, host, name)
-        enrolled = claim(opened, code, identity, host.clock.now())
+        with _opened(loaded, endpoint, store) as opened:
+            identity = _identity(loaded, host, name)
+            enrolled = claim(opened, code, identity, host.clock.now())
         _bind(loaded, enrolled.format, endpoint.url)
     return InitResult(
         device_id=identity.device_id,
@@ -308,6 +309,21 @@ def enroll_fleet(
         repo=str(enrolled.format.repo),
         messages=(f"enrolled: {identity.name} ({identity.device_id})",),
     )
+
+
+@contextmanager
+def _opened(
+    loaded: LoadedConfig, endpoint: Endpoint, given: BlobStore | None, *, create: bool = False
+) -> Iterator[BlobStore]:
+    """The given store, or that of the endpoint while the context lasts."""
+    if given is not None:
+        yield given
+        return
+    store = open_configured(loaded, endpoint, create=create)
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 # What a device keeps
