@@ -17,7 +17,9 @@ from typing import Final
 from tcfs.errors import LocalFileError
 from tcfs.model.ids import DeviceId
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+_SCRIPTS: Final = ("schema.sql", "garbage.sql")
+"""What makes each version of the schema of the one before it, the first of nothing."""
 BUSY_TIMEOUT_S: Final = 10.0
 
 
@@ -51,15 +53,15 @@ class Database:
         run("PRAGMA foreign_keys = ON")
         run("PRAGMA cache_size = -32000")
         (version,) = run("PRAGMA user_version").fetchone()
-        if version == 0:
-            schema = resources.files("tcfs.state").joinpath("schema.sql").read_text("utf-8")
+        if version < SCHEMA_VERSION:
             run("BEGIN IMMEDIATE")
             (version,) = run("PRAGMA user_version").fetchone()
-            if version == 0:
-                for statement in _statements(schema):
+            for name in _SCRIPTS[version:]:
+                script = resources.files("tcfs.state").joinpath(name).read_text("utf-8")
+                for statement in _statements(script):
                     run(statement)
-                run(f"PRAGMA user_version = {SCHEMA_VERSION}")
-                version = SCHEMA_VERSION
+            version = max(version, SCHEMA_VERSION)
+            run(f"PRAGMA user_version = {version}")
             run("COMMIT")
         if version != SCHEMA_VERSION:
             raise LocalFileError(

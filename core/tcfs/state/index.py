@@ -104,19 +104,35 @@ class Index:
         # In key order the tree's pages are filled one after the other.
         rows.sort()
         with self._db.transaction() as run:
+            before = run.total_changes
             run.executemany(
-                "INSERT INTO chunk VALUES (?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE"
-                " SET announced = 1 WHERE excluded.announced > chunk.announced",
+                "INSERT INTO chunk VALUES (?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET announced = 1"
+                " WHERE excluded.announced > chunk.announced AND excluded.pack = chunk.pack",
                 rows,
             )
+            if run.total_changes - before < len(rows):
+                # Further places: a pack may go if all it holds is elsewhere too.
+                run.executemany(
+                    "INSERT OR IGNORE INTO chunk_copy SELECT ?1,?2,?3,?4,?5,?6,?7,?8 WHERE EXISTS"
+                    " (SELECT 1 FROM chunk WHERE ns = ?1 AND id = ?2 AND pack != ?3)",
+                    rows,
+                )
 
     def address(self, namespace: NamespaceId, chunk: ChunkId) -> ChunkAddress | None:
         """Where a chunk is, if anywhere."""
-        row = self._db.connection.execute(
-            "SELECT pack.id, frame_offset, frame_length, chunk.offset, length"
-            " FROM chunk JOIN pack ON pack.no = chunk.pack WHERE chunk.ns = ? AND chunk.id = ?",
-            (namespace, chunk),
-        ).fetchone()
+        row = (
+            self._db.connection.execute(
+                "SELECT pack.id, frame_offset, frame_length, chunk.offset, length"
+                " FROM chunk JOIN pack ON pack.no = chunk.pack WHERE chunk.ns = ? AND chunk.id = ?",
+                (namespace, chunk),
+            ).fetchone()
+            or self._db.connection.execute(
+                "SELECT pack.id, frame_offset, frame_length, marked_chunk.offset, length"
+                " FROM marked_chunk JOIN pack ON pack.no = marked_chunk.pack"
+                " WHERE marked_chunk.ns = ? AND marked_chunk.id = ?",
+                (namespace, chunk),
+            ).fetchone()
+        )
         return ChunkAddress(PackId(row[0]), *row[1:]) if row else None
 
     def unannounced(

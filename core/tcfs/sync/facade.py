@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tcfs.sync import results as r
+
+if TYPE_CHECKING:
+    from tcfs.sync.gc.desk import GcDesk
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,10 @@ class FleetApi(Protocol):
         cancel: Cancel | None = None,
     ) -> r.VerifyReport: ...
     def rebuild_index(self, *, progress: ProgressFn | None = None) -> r.RebuildResult: ...
+    @property
+    def gc(self) -> GcDesk:
+        """Garbage collection, retention, snapshots."""
+        ...
 
     def status(self) -> r.Status: ...
     def path_status(self, path: bytes) -> r.PathStatus: ...

@@ -20,6 +20,7 @@ from tcfs.sync import leftovers, places
 from tcfs.sync.context import Context
 from tcfs.sync.describe import conflict_info
 from tcfs.sync.facade import Limits
+from tcfs.sync.gc.marks import acknowledge
 from tcfs.sync.ignore import Exclusion, exclusion
 from tcfs.sync.places import Place
 from tcfs.sync.planning import check_limits, check_plan
@@ -112,6 +113,7 @@ def push(
         done.append(made.run())
     for pushed in done:
         problems += pushed.problems
+    acknowledge(context)
     return replace(
         result,
         transfer=Transfer(
@@ -259,6 +261,7 @@ def pull(
     pulled = made.run()
     problems += pulled.problems + (sent.problems if sent else [])
     copies = pulled.conflict_copies + (settled.conflict_copies if settled else [])
+    acknowledge(context)
     return replace(
         result,
         transfer=Transfer(

@@ -103,10 +103,14 @@ class Verifier:
         scope = context.scope(self._namespace)
         locations = context.state.index.packs(self._namespace)
         listed = {info.key: info.size for info in context.store.list("packs/")}
+        marked = context.state.garbage.marked()
         for done, location in enumerate(locations):
             context.report("verify", done, len(locations), "packs")
+            missing = location.offset == 0 and location.key not in listed
+            if missing and location.id in marked:
+                continue  # Swept: nothing counts on it.
             self._packs += 1
-            if location.offset == 0 and location.key not in listed:
+            if missing:
                 self._problem(f"pack {location.id}", "is not in the store", self._used(location.id))
                 continue
             if not read_data:
