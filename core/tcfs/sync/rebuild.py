@@ -1,7 +1,7 @@
 """Making the local state anew from the store alone: the ledger says what is, packs hold the rest.
 
 What belongs to this machine is remembered across: which directories are roots, and the outbox. The
-base is not: files on disk are compared with the fleet by content, and equal ones are adopted.
+base is made anew: see ``recognise``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tcfs.sync.commit import flush_outbox
 from tcfs.sync.context import Context
 from tcfs.sync.gc.trailers import read_ends
 from tcfs.sync.receive import receive, refresh_control
+from tcfs.sync.recognise import recognise
 from tcfs.sync.results import RebuildResult
 
 
@@ -43,6 +44,7 @@ def rebuild(context: Context) -> RebuildResult:
         segments += receive(context, namespace, rebuild=True)
         messages += _chunks_from_packs(context, namespace)
     _settle_outbox(context)
+    recognise(context)
     (versions,) = state.database.connection.execute("SELECT count(*) FROM version").fetchone()
     (packs,) = state.database.connection.execute("SELECT count(*) FROM pack").fetchone()
     return RebuildResult(
