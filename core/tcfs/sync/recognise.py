@@ -1,12 +1,13 @@
 """Knowing the files on disk again after the state was lost: which version each of them is.
 
 Without a base nothing can be taken for deleted or outdated: a file that another device deletes
-would stay here, and come back with the next push. So a rebuilt index takes a file that holds exactly
-what some version of its path held, mode included, for that version: the live one if there is one, else
-the newest. Nothing is sent because of it, since content that equals its base is no change; a path
-that is not on disk gets no base, so that nothing is taken for deleted here. What a later pull may
-do is update or remove such a file, and its bytes are in the history: a version whose content
-retention let go is not recognised. The stat is not trusted; content is compared again before that.
+would stay here, and come back with the next push. So a rebuilt index takes a file that holds
+exactly what some version of its path held, mode included, for that version: the live one if there
+is one, else the newest. Nothing is sent because of it, since content that equals its base is no
+change; a path that is not on disk gets no base, so that nothing is taken for deleted here. What a
+later pull may do is update or remove such a file, and its bytes are in the history: a version whose
+content retention let go is not recognised. The stat is not trusted; content is compared again
+before that.
 
 Only ``rebuild-index`` may do so. Elsewhere a base says what this disk was given by a pull, or gave
 by a push, and to guess it would hide an edit.

@@ -20,6 +20,7 @@ def add_commands(subparsers: Subparsers) -> None:
         configuration,
         conflicts,
         device,
+        gc,
         history,
         init,
         revert,
@@ -36,6 +37,7 @@ def add_commands(subparsers: Subparsers) -> None:
         revert,
         status,
         check,
+        gc,
         configuration,
         completion,
     ):

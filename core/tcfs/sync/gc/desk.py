@@ -135,7 +135,7 @@ class GcDesk:
             require_admin(context.view, context.identity.device_id)
             if (namespace, tag) not in context.control.upkeep.holds:
                 raise NotFoundError(
-                    f"nothing is held as {tag!r}", remedy="See what is: tcfs retention"
+                    f"nothing is held as {tag!r}", remedy="See what is: tcfs retention show"
                 )
             publish_upkeep(context, [release_event(namespace, tag)])
             return _info(context)

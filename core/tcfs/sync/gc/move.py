@@ -110,7 +110,7 @@ def _windows(
 def _nowhere(chunk: ChunkId) -> NotFoundError:
     return NotFoundError(
         f"chunk {chunk.hex()} is in the store no longer",
-        remedy="Retention let this version's content go; see: tcfs retention",
+        remedy="Retention let this version's content go; see: tcfs retention show",
     )
 
 
