@@ -10,8 +10,8 @@ from typing import Any
 from tcfs.config import LoadedConfig, load_config
 from tcfs.errors import CancelledError, NotFoundError
 from tcfs.sync import results as r
-from tcfs.sync.gc import results as g
 from tcfs.sync.facade import Limits, Progress
+from tcfs.sync.gc import results as g
 from tcfs_mcp.door import Door
 from tcfs_mcp.jobs import Jobs
 from tcfs_mcp.policy import Policy

@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
@@ -463,7 +464,7 @@ def test_an_answer_agrees_with_its_schema(door: Door, fleet: FakeFleet):
     fleet.found_conflicts = [conflict()]
     fleet.outcome = replace(result(), conflicts=(conflict(),), problems=(r.Problem("a", "b", "c"),))
     fleet.detail = detail("text")
-    needed = {
+    needed: dict[str, dict[str, Any]] = {
         "sync_status": {"path": "a"},
         "push": {"local_path": "/a"},
         "show_conflict": {"path": "a"},

@@ -64,9 +64,9 @@ def settle(devices: Iterable[Device]) -> None:
         device.pull()
 
 
-def collect(device: Device, **options: bool | str) -> GcResult:
+def collect(device: Device, *, dry_run: bool = False, plan: str = "") -> GcResult:
     """A collection."""
-    return device.fleet.gc.run(**options)
+    return device.fleet.gc.run(dry_run=dry_run, plan=plan)
 
 
 def check_clean(*devices: Device) -> None:

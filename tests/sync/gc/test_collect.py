@@ -6,7 +6,7 @@ import pytest
 
 from tcfs.errors import AccessError, IntegrityError, PlanChangedError, StoreError
 from tcfs.host.faults import FaultPlan, Moment, Operation, SimulatedCrash
-from tcfs.model.ids import PackId
+from tcfs.model.ids import DEFAULT_NAMESPACE, PackId
 from tcfs.model.upkeep import mark_event
 from tcfs.store.wrappers.fault import FaultStore
 from tcfs.sync import session
@@ -112,7 +112,7 @@ def test_a_push_that_had_not_seen_the_mark_keeps_what_it_needs(world: World) -> 
         anna.push()
     ben.pull()
     anna.fleet.gc.set_retention(keep_versions=2)
-    marked = []
+    marked: list[int] = []
 
     def mark_meanwhile(operation: Operation, moment: Moment) -> None:
         place = (operation.name, str(operation.target)[:15], moment)
@@ -210,12 +210,12 @@ def test_a_device_that_is_away_is_named_and_can_be_expired(world: World) -> None
 
 def test_an_expired_device_ends_no_epoch(world: World) -> None:
     anna, ben = world.devices("anna", "ben")
-    epochs = len(anna.fleet._context.control.epochs["default"])
+    epochs = len(anna.fleet._context.control.epochs[DEFAULT_NAMESPACE])
     ben.pull()
     anna.fleet.gc.expire("ben")
     anna.fill({"a": b"1"})
     anna.push()
-    assert len(anna.fleet._context.control.epochs["default"]) == epochs
+    assert len(anna.fleet._context.control.epochs[DEFAULT_NAMESPACE]) == epochs
 
 
 def test_a_listing_that_fails_decides_nothing(world: World) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tcfs.errors import StoreError
 from tcfs.host.faults import FaultPlan, Moment, Operation, SimulatedCrash, crash_at, fail_at
-from tcfs.sync.gc.results import Amount
+from tcfs.sync.gc.results import Amount, GcResult
 from tests.sync.crashing import (
     SPACE,
     Experiment,
@@ -68,6 +68,7 @@ def run(machine: Machine) -> None:
 def everybody(world: World) -> None:
     """All goes that is to go, and the rest is there, whoever goes on."""
     nothing = (Amount(),) * 6
+    r = GcResult(False, "")
     for name in "babababa":
         r = world.fleet(name).gc.run()
         world.close()
@@ -85,6 +86,7 @@ def everybody(world: World) -> None:
         assert fleet._context.state.outbox.count() == 0
         report = fleet.verify(read_data=name == "a")
         assert report.ok, report.problems
+    fleet = world.fleet("b")
     fleet.rebuild_index()
     report = fleet.verify(read_data=True)
     assert report.ok, report.problems
