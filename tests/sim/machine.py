@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
+from weakref import WeakSet
 
 from greenlet import greenlet
 
@@ -93,7 +94,9 @@ class Task:
 
     def wait(self) -> None:
         """Called by the machine: let the scheduler decide."""
-        self._greenlet.parent.switch()
+        parent = self._greenlet.parent
+        assert parent is not None
+        parent.switch()
 
 
 class SimulatedEntropy:
@@ -110,6 +113,10 @@ class SimulatedConnection(sqlite3.Connection):
     """SQLite, asked at each commit whether the machine is still there."""
 
     machine: ClassVar[Machine]
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.machine.connections.add(self)
 
     def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
         machine = self.machine
@@ -156,6 +163,7 @@ class Machine(Gate):
         self._locked = False
         self._dropped = dropped
         self._states: list[bytes] = []
+        self.connections: WeakSet[sqlite3.Connection] = WeakSet()
         self.disk = Disk(self.disk_time, naming)
         self.files = SimulatedFiles(self.disk, self)
         self.store = SimulatedStore(bucket, self)
@@ -251,6 +259,8 @@ class Machine(Gate):
         if task is not None and not task.ended:
             task.resume(0)
             assert task.ended
+        for connection in list(self.connections):
+            connection.close()
         if loss is not None:
             self.disk.lose_power(loss, rng)
             if self._states and rng.random() < 0.7:

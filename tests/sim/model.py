@@ -94,6 +94,11 @@ class Model:
             elif old.data in self.saved and old.data not in kept:
                 self.owe(old.data, f"{path!r} was durable before the power failed")
 
+    def begin(self, tree: Tree) -> None:
+        """All devices have this tree."""
+        self.agreed = dict(tree)
+        self._touched.clear()
+
     def owe(self, data: bytes, why: str) -> None:
         """This content is no user's to lose any more."""
         if data in self.saved:

@@ -7,7 +7,7 @@ users have, how patient the scheduler is. Paths are few and skewed, so that user
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from tests.sim.disk import LOSSES
@@ -40,7 +40,6 @@ def draw_setting(seed: int) -> Setting:
     names = NAMES[:count]
     if rng.random() < 0.15:
         names = (*names, READER)
-    naming = {}
     ticks = {name: rng.choice((1, 1, 1, 4_000_000)) for name in names}
     sizes = {name: rng.choice(values) for name, values in SIZES.items() if rng.random() < 0.3}
     return Setting(
@@ -48,7 +47,6 @@ def draw_setting(seed: int) -> Setting:
         names,
         encrypted=rng.random() < 0.25,
         strategy=rng.choice(STRATEGIES),
-        naming=naming,
         tick_ns=ticks,
         sizes=sizes,
     )
@@ -66,7 +64,7 @@ class Drawer:
         rng.shuffle(self._paths)
         self._paths = self._paths[: rng.randint(3, len(PATHS))]
         self._skew = rng.choice((0.5, 1.0, 2.0))
-        self._phases = rng.choice((1, 1, 2, 3))
+        self._phases = rng.choice((1, 1, 1, 2))
         self._step = rng.choice((1, 3, 10, 40))
         self._synced = rng.choice((1.0, 0.9, 0.5))
         self._faults = rng.choice((0.0, 0.02, 0.1)) if rng.random() < 0.8 else 0.4
@@ -100,7 +98,7 @@ class Drawer:
             for path in self._paths[:4]:
                 yield ("user", first, True, "write", path, self._content())
             yield ("settle",)
-        for phase in range(self._phases):
+        for _phase in range(self._phases):
             goal = world.timeline.operations + self._least // self._phases
             while world.timeline.operations < goal:
                 yield self._next()
@@ -141,7 +139,7 @@ class Drawer:
     def _crash(self, name: str) -> Move:
         rng = self._rng
         loss = rng.choice((None, *LOSSES))
-        return ("crash", name, loss, rng.randrange(1 << 30), True)
+        return ("crash", name, loss, rng.randrange(1 << 30))
 
     def _event(self, name: str) -> Move:
         rng = self._rng
@@ -203,5 +201,5 @@ class Drawer:
         )
 
 
-def _weighted(rng: random.Random, choices: list[tuple[float, str]]) -> str:
+def _weighted(rng: random.Random, choices: Sequence[tuple[float, str]]) -> str:
     return rng.choices([name for _, name in choices], [weight for weight, _ in choices])[0]

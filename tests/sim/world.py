@@ -66,7 +66,7 @@ class World:
         self.model = Model()
         self.faulty = False
         """Whether anything went wrong so far that may leave garbage in the store."""
-        start = template(setting.encrypted)
+        start = template(setting.names, setting.encrypted)
         self.bucket: Bucket = start.bucket.copy()
         self.devices: dict[str, Device] = {}
         for name in setting.names:
@@ -160,7 +160,7 @@ class World:
             device.machine.task = None
             self._ended(device, task)
 
-    def _crash(self, name: str, loss: Loss | None, salt: int, reopen: bool) -> None:
+    def _crash(self, name: str, loss: Loss | None, salt: int) -> None:
         device = self.devices[name]
         self.faulty = True
         before = device.snapshot()
@@ -196,6 +196,12 @@ class World:
 
     def _settle(self) -> None:
         self.settle()
+
+    def _share(self) -> None:
+        """Everybody has what there is, to begin with."""
+        for name in self.devices:
+            self._sync(name)
+        self.model.begin(self.devices[self.setting.names[0]].snapshot())
 
     # What comes of them
 

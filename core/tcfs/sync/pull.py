@@ -29,6 +29,7 @@ from tcfs.model.tree import Head
 from tcfs.state.roots import Root
 from tcfs.sync.commit import base_entry
 from tcfs.sync.context import Context
+from tcfs.sync.durable import make_durable
 from tcfs.sync.leftovers import hash_file
 from tcfs.sync.materialise import materialise
 from tcfs.sync.planning import PlanBuilder
@@ -312,6 +313,8 @@ class Pull:
                         attributes_only=d.action is PullAction.ATTRIBUTES,
                     )
                 )
+        if adopted:
+            make_durable(context, root)
         roots = context.state.roots
         with context.state.transaction():
             roots.set_base(root, adopted)
