@@ -231,6 +231,8 @@ class Device:
         self.alone = ""
         self.inbox: list[str] = []
         self.last_segment = ""
+        self.rebuilding = False
+        """Whether its index is to be rebuilt, and was not to the end."""
         self._format_hash = format_hash
         self._fleet: Fleet | None = None
         self._clocks: dict[RelPath, VectorClock] = {}
@@ -338,7 +340,9 @@ class Device:
                 return
 
     def _do_rebuild(self) -> None:
+        self.rebuilding = True
         self.open().rebuild_index()
+        self.rebuilding = False
 
     def _do_verify(self) -> None:
         self.open().verify(read_data=True)

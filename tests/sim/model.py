@@ -85,13 +85,12 @@ class Model:
             if old == entry:
                 continue
             self._unclear.add(path)
-            if old is None or old.kind != "file":
-                continue
-            if old.data in unsynced:
+            if entry is not None and any(_torn_from(entry.data, data) for data in unsynced):
                 # Torn as it may be, it is what this user's file now holds.
-                if entry is not None and entry.kind == "file":
-                    self.saved.add(entry.data)
-            elif old.data in self.saved and old.data not in kept:
+                self.saved.add(entry.data)
+            if old is None or old.kind != "file" or old.data in unsynced:
+                continue
+            if old.data in self.saved and old.data not in kept:
                 self.owe(old.data, f"{path!r} was durable before the power failed")
 
     def begin(self, tree: Tree) -> None:
@@ -203,6 +202,11 @@ class Model:
 def _excused(path: bytes, before: Entry | None, after: Entry | None) -> bool:
     """A conflict copy is new, and a directory comes and goes with what is in it."""
     return CONFLICT_MARK in path or "dir" in {e.kind for e in (before, after) if e is not None}
+
+
+def _torn_from(data: bytes, whole: bytes) -> bool:
+    half = len(whole) // 2
+    return data in (b"", bytes(len(whole)), whole[:half] + bytes(len(whole) - half))
 
 
 def _ends(path: bytes) -> list[int]:

@@ -14,7 +14,7 @@ def hold(*moves: Move, **options: object) -> None:
     assert not outcome.failure, outcome.failure
 
 
-@pytest.mark.parametrize("salt", (5, 6, 7))
+@pytest.mark.parametrize("salt", [5, 6, 7])
 def test_a_file_that_was_pushed_is_what_was_pushed_after_a_power_loss(salt: int) -> None:
     for operation in ("push", "sync"):
         hold(

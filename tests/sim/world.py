@@ -248,6 +248,9 @@ class World:
             device.inbox.clear()
             self._stop(device)
         busy: list[str] = []
+        for device in self.devices.values():
+            if device.rebuilding:  # what tcfs tells its user to do
+                self._quietly(device, "rebuild")
         for _ in range(ROUNDS):
             busy = [name for name in self.devices if self._sync(name)]
             if not busy:
@@ -258,19 +261,26 @@ class World:
 
     def _sync(self, name: str) -> bool:
         device = self.devices[name]
-        task = Task("sync", lambda: device.operate("sync"))
-        device.machine.task = task
-        while not task.ended:
-            self._run(name, WHOLE)
-        if task.error is not None:
-            raise Violation(f"{name}: sync in quiet failed with {task.error!r}") from task.error
-        problems = [problem for result in task.result for problem in result.problems]
+        results = self._quietly(device, "sync")
+        problems = [problem for result in results for problem in result.problems]
         if device.alone:
             return False
-        total = sum(result.plan.total for result in task.result)
+        total = sum(result.plan.total for result in results)
         if problems and not total:
             raise Violation(f"{name}: {problems[:3]}")
         return bool(total)
+
+    def _quietly(self, device: Device, operation: str) -> Any:
+        """An operation that nothing disturbs must succeed. Raises Violation."""
+        task = Task(operation, lambda: device.operate(operation))
+        device.machine.task = task
+        while not task.ended:
+            self._run(device.name, WHOLE)
+        if task.error is not None:
+            raise Violation(
+                f"{device.name}: {operation} in quiet failed with {task.error!r}"
+            ) from task.error
+        return task.result
 
     def check(self) -> None:
         """Everything that must hold in quiet. Raises Violation."""
