@@ -178,12 +178,13 @@ def _unreadable_is_empty() -> Undo:
 
 
 def _tombstone_beats_edit() -> Undo:
-    real = pull.pull_action
+    patched: Any = pull
+    real = patched.pull_action
 
     def hasty(head: Any, base: Any, local: Any, dirty: bool) -> Any:
         action = real(head, base, local, dirty)
         if head.absent and base is not None and local is not None:
-            return pull.PullAction.REMOVE
+            return patched.PullAction.REMOVE
         return action
 
     return _replace(pull, "pull_action", hasty)

@@ -489,7 +489,7 @@ class SimulatedFiles:
         self.disk.exchange(one, other)
 
     def rename(self, source: bytes, target: bytes) -> None:
-        self._pass("rename", target)
+        self._pass("rename", source)
         replaced = self.disk.rename(source, target, replace=True)
         if replaced is not None:
             self._gate.dropped(target, replaced)

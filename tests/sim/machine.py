@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,12 +56,19 @@ FAULTS: Final[dict[str, tuple[str, ...]]] = {
 }
 """How an operation can fail: see ``bucket`` and ``disk``."""
 
+CHANGES: Final = frozenset(
+    ("put", "delete", "commit", "write_new", "symlink", "mkdir", "rename_new", "exchange", "rename",
+     "unlink", "rmdir", "set_attributes", "barrier")
+)  # fmt: skip
+"""Operations before which a scheduler in search of trouble stops."""
+
 
 class Task:
     """One operation of an engine while it runs, in a greenlet of its own.
 
     Attributes:
         left: operations of the machine that it may do before the scheduler is asked again.
+        to_change: ask it before the next one that changes something, too.
         pending: the operation it waits to do.
         fault: how that one is to fail.
     """
@@ -68,6 +76,7 @@ class Task:
     def __init__(self, name: str, function: Callable[[], Any]) -> None:
         self.name = name
         self.left = 0
+        self.to_change = False
         self.pending: tuple[str, str, str | bytes] = ("", "", "")
         self.fault = ""
         self.result: Any = None
@@ -86,11 +95,19 @@ class Task:
         """Whether it is over."""
         return bool(self._greenlet.dead)
 
-    def resume(self, operations: int, fault: str = "") -> None:
+    def resume(self, operations: int, fault: str = "", *, to_change: bool = False) -> None:
         """Go on for this many operations, the first of which fails like this."""
         self.left = operations
+        self.to_change = to_change
         self.fault = fault
         self._greenlet.switch()
+
+    def forget(self) -> None:
+        """Let go of what an operation that failed still held: cursors keep SQLite's locks."""
+        error = self.error
+        while error is not None:
+            traceback.clear_frames(error.__traceback__)
+            error = error.__context__
 
     def wait(self) -> None:
         """Called by the machine: let the scheduler decide."""
@@ -159,6 +176,8 @@ class Machine(Gate):
         self.dead = False
         self.task: Task | None = None
         self.clock_offset_ns = 0
+        self.armed: tuple[()] | tuple[str, str] = ()
+        """The next operation of that name fails like this."""
         self._tick_ns = tick_ns
         self._locked = False
         self._dropped = dropped
@@ -187,7 +206,11 @@ class Machine(Gate):
         task = self.task
         if task is None:
             return ""
-        if task.left > 0:
+        if self.armed and self.armed[0] == name:
+            (_, fault), self.armed = self.armed, ()
+            self.timeline.note(f"{self.name}: fault {fault} at {name}")
+            return fault
+        if task.left > 0 and not (task.to_change and name in CHANGES):
             task.left -= 1
             return ""
         task.pending = (kind, name, target)
@@ -259,6 +282,7 @@ class Machine(Gate):
         if task is not None and not task.ended:
             task.resume(0)
             assert task.ended
+            task.forget()
         for connection in list(self.connections):
             connection.close()
         if loss is not None:
@@ -267,6 +291,7 @@ class Machine(Gate):
                 put_state(self.state_path, rng.choice(self._states))
         self._states.clear()
         self._locked = False
+        self.armed = ()
 
     def restart(self) -> None:
         """Come back."""

@@ -171,11 +171,11 @@ class Model:
             if path in self._unclear or "?" in users:
                 continue
             if touch is None:
-                if not users and not _same(before, after) and not _excused(path, before, after):
-                    raise Violation(
-                        f"{path!r} changed and nobody touched it: {_show(before)} -> {_show(after)}"
-                    )
-                continue
+                if users or _same(before, after) or self._excused(path, before, after, near):
+                    continue
+                raise Violation(
+                    f"{path!r} changed and nobody touched it: {_show(before)} -> {_show(after)}"
+                )
             kinds = {entry.kind for entry in (touch.last, after) if entry is not None}
             if "dir" in kinds:
                 continue  # directories come and go with what is in them
@@ -187,6 +187,23 @@ class Model:
                     f" now there is {_show(after)}"
                 )
 
+    def _excused(
+        self, path: bytes, before: Entry | None, after: Entry | None, near: dict[bytes, set[str]]
+    ) -> bool:
+        """A directory comes and goes with what is in it, a conflict copy with a conflict."""
+        if "dir" in {entry.kind for entry in (before, after) if entry is not None}:
+            return True
+        stem, mark, _ = path.partition(CONFLICT_MARK)
+        if not mark:
+            return False
+        if stem == b"recovered":
+            return bool(self._touched)
+        return any(
+            len(touch.devices | near.get(other, set())) > 1
+            for other, touch in self._touched.items()
+            if other.startswith(stem)
+        ) or any(other.startswith(stem) for other in self._unclear)
+
     def _users_near(self) -> dict[bytes, set[str]]:
         """Who touched something below each path."""
         near: dict[bytes, set[str]] = {}
@@ -197,11 +214,6 @@ class Model:
             for end in _ends(path):
                 near.setdefault(path[:end], set()).add("?")
         return near
-
-
-def _excused(path: bytes, before: Entry | None, after: Entry | None) -> bool:
-    """A conflict copy is new, and a directory comes and goes with what is in it."""
-    return CONFLICT_MARK in path or "dir" in {e.kind for e in (before, after) if e is not None}
 
 
 def _torn_from(data: bytes, whole: bytes) -> bool:

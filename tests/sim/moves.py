@@ -55,7 +55,7 @@ def draw_setting(seed: int) -> Setting:
 class Drawer:
     """Draws the moves of a seed, looking at the world as it goes."""
 
-    def __init__(self, world: World, *, least: int = 200) -> None:
+    def __init__(self, world: World, *, least: int = 400) -> None:
         self._world = world
         self._rng = rng = random.Random(f"moves {world.setting.seed}")
         self._least = least
@@ -66,12 +66,15 @@ class Drawer:
         self._skew = rng.choice((0.5, 1.0, 2.0))
         self._phases = rng.choice((1, 1, 1, 2))
         self._step = rng.choice((1, 3, 10, 40))
+        self._to_change = rng.choice((0.2, 0.5, 0.9))
+        self._aimed = rng.choice((0.0, 0.5, 0.9))
         self._synced = rng.choice((1.0, 0.9, 0.5))
-        self._faults = rng.choice((0.0, 0.02, 0.1)) if rng.random() < 0.8 else 0.4
-        self._crashes = rng.choice((0.0, 0.01, 0.05))
+        self._faults = rng.choice((0.0, 0.02, 0.05, 0.1))
+        self._crashes = rng.choice((0.0, 0.01, 0.03, 0.1))
         self._world_events = rng.choice((0.0, 0.02))
         self._user_share = rng.choice((0.2, 0.4, 0.6))
         self._big = rng.random() < 0.2
+        self._kinds = sorted(rng.sample(sorted(FAULTS), rng.randint(1, len(FAULTS))))
         self._habits = [
             (weight, name)
             for weight, name in (
@@ -115,7 +118,7 @@ class Drawer:
             if rng.random() < self._crashes:
                 return self._crash(name)
             if rng.random() < self._user_share * 0.3:
-                return self._user(name)
+                return self._user(name, self._aim(device))
             return self._run(name, device)
         if rng.random() < self._user_share:
             return self._user(name)
@@ -127,14 +130,20 @@ class Drawer:
 
     def _run(self, name: str, device: Device) -> Move:
         rng = self._rng
-        steps = WHOLE if rng.random() < 0.05 else 1 + int(rng.expovariate(1 / self._step))
+        if rng.random() < 0.05:
+            return ("run", name, WHOLE)
         if rng.random() < self._faults:
+            if rng.random() < 0.5:
+                kind = rng.choice(self._kinds)
+                return ("arm", name, kind, rng.choice(FAULTS[kind]))
             task = device.machine.task
             assert task is not None
-            kinds = FAULTS.get(task.pending[1], ())
-            if kinds:
-                return ("run", name, steps, rng.choice(kinds))
-        return ("run", name, steps)
+            faults = FAULTS.get(task.pending[1], ())
+            if faults:
+                return ("run", name, 1, rng.choice(faults))
+        if rng.random() < self._to_change:
+            return ("run", name, WHOLE, "", True)
+        return ("run", name, 1 + int(rng.expovariate(1 / self._step)))
 
     def _crash(self, name: str) -> Move:
         rng = self._rng
@@ -165,10 +174,23 @@ class Drawer:
             values = (self._path(), rng.randrange(5))
         return ("operation", name, operation, *values)
 
-    def _user(self, name: str) -> Move:
+    def _aim(self, device: Device) -> bytes | None:
+        """The path that an engine is about to do something to, for its user to be in its way."""
+        task = device.machine.task
+        if task is None or self._rng.random() >= self._aimed:
+            return None
+        target = task.pending[2]
+        prefix = device.tree + b"/"
+        if isinstance(target, str) or not target.startswith(prefix) or b"/.tcfs" in target:
+            return None
+        return target[len(prefix) :]
+
+    def _user(self, name: str, aim: bytes | None = None) -> Move:
         rng = self._rng
         action = _weighted(rng, self._habits)
-        values: tuple[Any, ...] = (self._path(),)
+        if aim is not None and action == "git":
+            action = "write"
+        values: tuple[Any, ...] = (self._path() if aim is None else aim,)
         if action in ("write", "replace", "append"):
             values += (self._content(),)
         elif action in ("move", "copy"):

@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from typing import Any, Final
 
@@ -147,13 +148,13 @@ class World:
 
         device.machine.task = Task(operation, work)
 
-    def _run(self, name: str, steps: int, fault: str = "") -> None:
+    def _run(self, name: str, steps: int, fault: str = "", to_change: bool = False) -> None:
         device = self.devices[name]
         task = device.machine.task
         if task is None:
             return
         self.faulty |= bool(fault)
-        task.resume(steps, fault)
+        task.resume(steps, fault, to_change=to_change)
         if self.timeline.operations > COUNT_LIMIT:
             raise Violation("this does not come to an end")
         if task.ended:
@@ -170,6 +171,11 @@ class World:
         device.machine.restart()
         device.inbox.clear()
         self.model.power_failed(before, device.snapshot(), unsynced)
+
+    def _arm(self, name: str, operation: str, fault: str) -> None:
+        """The next operation of that kind fails, whenever it comes."""
+        self.faulty = True
+        self.devices[name].machine.armed = (operation, fault)
 
     def _reopen(self, name: str) -> None:
         device = self.devices[name]
@@ -199,8 +205,8 @@ class World:
 
     def _share(self) -> None:
         """Everybody has what there is, to begin with."""
-        for name in self.devices:
-            self._sync(name)
+        for device in self.devices.values():
+            self._quietly(device, "sync")
         self.model.begin(self.devices[self.setting.names[0]].snapshot())
 
     # What comes of them
@@ -215,6 +221,7 @@ class World:
             raise error
         if not isinstance(error, TcfsError):
             raise Violation(f"{device.name}: {task.name} failed with {error!r}") from error
+        task.forget()
 
     def _came_back(self, device: Device, operation: str, result: Any, before: Tree) -> None:
         """An operation says it is done: what it was to send is no longer this disk's alone."""
@@ -244,6 +251,7 @@ class World:
         """No faults any more: all devices sync until nothing changes; then everything must hold."""
         self.timeline.note("settle")
         for device in self.devices.values():
+            device.machine.armed = ()
             device.machine.disk.capacity = 1 << 40
             device.inbox.clear()
             self._stop(device)
@@ -251,17 +259,34 @@ class World:
         for device in self.devices.values():
             if device.rebuilding:  # what tcfs tells its user to do
                 self._quietly(device, "rebuild")
-        for _ in range(ROUNDS):
-            busy = [name for name in self.devices if self._sync(name)]
+        for number in range(ROUNDS):
+            busy = self._sync_together(number)
             if not busy:
                 break
         else:
             raise Violation(f"{busy} still have something to do after {ROUNDS} rounds")
         self.check()
 
-    def _sync(self, name: str) -> bool:
+    def _sync_together(self, number: int) -> list[str]:
+        """Everybody syncs at once, as daemons do. Returns who had something to do."""
+        rng = random.Random(f"settle {self.setting.seed} {number}")
+        tasks = {}
+        for name, device in self.devices.items():
+            tasks[name] = device.machine.task = Task("sync", partial(device.operate, "sync"))
+        waiting = list(tasks)
+        while waiting:
+            name = rng.choice(waiting)
+            self._run(name, 5 + int(rng.expovariate(0.02)))
+            if tasks[name].ended:
+                waiting.remove(name)
+        return [name for name, task in tasks.items() if self._was_busy(name, task)]
+
+    def _was_busy(self, name: str, task: Task) -> bool:
+        """Whether a sync that nothing disturbed had anything to do. Raises Violation."""
         device = self.devices[name]
-        results = self._quietly(device, "sync")
+        if task.error is not None:
+            raise Violation(f"{name}: sync in quiet failed with {task.error!r}") from task.error
+        results = task.result
         problems = [problem for result in results for problem in result.problems]
         if device.alone:
             return False
