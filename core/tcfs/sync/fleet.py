@@ -502,5 +502,7 @@ class Fleet:
             context.progress, context.cancel = progress, cancel
             try:
                 yield context
+            except OSError as error:  # a disk can fail wherever it is looked at
+                raise LocalFileError(f"the disk failed: {error.strerror or error}") from error
             finally:
                 context.progress = context.cancel = None
