@@ -16,6 +16,7 @@ from tcfs.sync import results as r
 if TYPE_CHECKING:
     from tcfs.sync.gc.desk import GcDesk
     from tcfs.sync.git.status import GitApi
+    from tcfs.sync.settings_desk import SettingsDesk
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,9 @@ class Limits:
 
 class FleetApi(Protocol):
     """Everything a front end can ask of this device."""
+
+    settings: SettingsDesk
+    """Which settings the devices run with."""
 
     def push(
         self,

@@ -20,6 +20,7 @@ def add_commands(subparsers: Subparsers) -> None:
         configuration,
         conflicts,
         device,
+        fleet,
         gc,
         git,
         history,
@@ -32,6 +33,7 @@ def add_commands(subparsers: Subparsers) -> None:
     for module in (
         init,
         device,
+        fleet,
         transfer,
         conflicts,
         history,
