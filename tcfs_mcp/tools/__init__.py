@@ -6,6 +6,8 @@ STATUS = "tcfs_mcp.tools.status"
 TRANSFER = "tcfs_mcp.tools.transfer"
 CONFLICTS = "tcfs_mcp.tools.conflicts"
 HISTORY = "tcfs_mcp.tools.history"
+GIT = "tcfs_mcp.tools.git"
+UPKEEP = "tcfs_mcp.tools.upkeep"
 JOBS = "tcfs_mcp.tools.jobs"
 FLEET = "tcfs_mcp.tools.fleet"
 
@@ -53,6 +55,8 @@ TOOLS = Registry(
             idempotent=True,
         ),
         ToolSpec("undo", "Revert changes as a unit", HISTORY, "history", destructive=True),
+        ToolSpec("git_status", "Git repositories", GIT, "git", read_only=True),
+        ToolSpec("gc", "Garbage collection", UPKEEP, "upkeep", destructive=True, idempotent=True),
         ToolSpec("fleet_check", "Definition of the fleet", FLEET, "fleet", read_only=True),
         ToolSpec("fleet_render", "Write a host's file", FLEET, "fleet", idempotent=True),
         ToolSpec("fleet_diff", "Declared against running", FLEET, "fleet", read_only=True),

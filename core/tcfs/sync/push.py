@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from msgspec import Struct
+
 from tcfs.content.ingest import RefusedFile, SourceFile, StoredFile
 from tcfs.errors import LocalFileError
 from tcfs.host.base import Stat
@@ -23,6 +25,7 @@ from tcfs.model.plan import BaseEntry, LocalChange, LocalEntry, MoveMatcher, loc
 from tcfs.state.roots import Root, is_unchanged
 from tcfs.sync.commit import Committer, Draft, base_entry
 from tcfs.sync.context import Context
+from tcfs.sync.durable import make_durable
 from tcfs.sync.places import adopt
 from tcfs.sync.planning import PlanBuilder
 from tcfs.sync.results import Action, Plan, Problem
@@ -34,8 +37,7 @@ TICK_NS: Final = 20_000_000
 CHANGED: Final = "changed while it was read"
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(Struct, frozen=True, gc=False):
     """A path whose stat says that it may have changed."""
 
     path: RelPath
@@ -424,6 +426,7 @@ class _Work:
     def refresh(self) -> None:
         """Record stats of what turned out to be unchanged."""
         if self._refreshed:
+            make_durable(self._context, self._root)
             self._context.state.roots.refresh_base(self._root, self._refreshed)
 
     def _part(self) -> None:
