@@ -155,6 +155,13 @@ def test_a_plan_that_is_no_longer_so_is_refused(machine: Machine):
     with pytest.raises(PlanChangedError):
         switch_host(plan)
     (machine.lab / "flake.lock").unlink()
+    more = machine.lab / "more.nix"
+    more.write_text("{ }")
+    with pytest.raises(PlanChangedError):
+        switch_host(plan)
+    more.unlink()
+    (machine.lab / "rollout.json").write_text("marks")
+    assert plan_switch(machine.lab).hash == plan.hash
     file = machine.lab / "hosts" / f"{HOST}.nix"
     file.write_text(file.read_text().replace("syncRoot = null", "syncRoot = null; jobs = 3"))
     with pytest.raises(PlanChangedError):
