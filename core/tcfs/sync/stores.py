@@ -79,6 +79,21 @@ def store_options(loaded: LoadedConfig) -> StoreOptions:
     )
 
 
+def source_in_use(loaded: LoadedConfig, chain: CredentialChain) -> str:
+    """Name of the source that this store's credentials come from; "" if it needs or has none.
+
+    Raises:
+        TcfsError: a source cannot be used.
+    """
+    from tcfs.secrets.chain import FILER_KEY, S3_ACCESS, S3_SECRET
+
+    kind = configured_endpoint(loaded).kind
+    if kind not in ("s3", "seaweedfs"):
+        return ""
+    found = chain.find(S3_ACCESS, S3_SECRET) if kind == "s3" else chain.find(FILER_KEY)
+    return found.source if found is not None else ""
+
+
 def known_conditional(loaded: LoadedConfig, endpoint: str) -> bool | None:
     """Whether the store keeps conditional writes, as far as it is known here; asks nobody."""
     place = parse_endpoint(endpoint)
