@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tcfs.sync import results as r
+
+if TYPE_CHECKING:
+    from tcfs.sync.git.status import GitApi
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,9 @@ class FleetApi(Protocol):
     def status(self) -> r.Status: ...
     def path_status(self, path: bytes) -> r.PathStatus: ...
     def complete_paths(self, prefix: str, limit: int = 50) -> list[str]: ...
+
+    @property
+    def git(self) -> GitApi: ...
 
     def devices(self) -> list[r.DeviceInfo]: ...
     def invite(self, *, expires_s: int = 3600, role: str = "writer") -> r.InviteResult: ...
