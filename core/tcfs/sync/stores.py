@@ -17,11 +17,14 @@ from tcfs.sync.private_files import read_private, write_private
 
 if TYPE_CHECKING:
     from tcfs.config.load import LoadedConfig
+    from tcfs.config.schema import Config
     from tcfs.model.access import ControlState
     from tcfs.secrets.chain import CredentialChain
     from tcfs.store.s3_client import S3Keys
 
 REMEMBERED: Final = "stores.json"
+_PER_UPLOAD: Final = 64 * MIB
+"""Memory that a pack on its way is given: itself, and its share of what is made meanwhile."""
 _GOOD_FOR: Final = 30 * 86400
 """Seconds after which a server is tried again: it may have been replaced by a newer one."""
 
@@ -78,6 +81,17 @@ def store_options(loaded: LoadedConfig) -> StoreOptions:
         upload_limit=storage.upload_limit,
         download_limit=storage.download_limit,
     )
+
+
+def uploads_at_once(config: Config, endpoint: str) -> int:
+    """Packs on their way at a time; each holds its bytes in memory.
+
+    A disk is busy with two, a server with as many as ``sync.workers`` allows and
+    ``sync.memory_mb`` holds.
+    """
+    if endpoint.startswith(("file:", "memory:")):
+        return 2
+    return max(1, min(config.sync.workers, config.sync.memory_mb * MIB // _PER_UPLOAD))
 
 
 def source_in_use(loaded: LoadedConfig, chain: CredentialChain) -> str:
