@@ -135,8 +135,8 @@ class _Derived:
 def _write_format(store: BlobStore, wanted: RepositoryFormat) -> RepositoryFormat:
     if store.head(FORMAT_KEY) is None:
         # What a probe of the server left behind, if it was cut off, is nobody's.
-        found = (info for info in store.list("") if not info.key.startswith(PROBES))
-        other = next(found, None)
+        others = (info for info in store.list("") if not info.key.startswith(PROBES))
+        other = next(others, None)
         if other is not None and other.key != FORMAT_KEY:
             raise RepositoryError(
                 f"{store.endpoint} is not empty and holds no repository: there is {other.key}",

@@ -26,6 +26,7 @@ def add_commands(subparsers: Subparsers) -> None:
         revert,
         status,
         transfer,
+        upstream,
     )
 
     for module in (
@@ -38,6 +39,7 @@ def add_commands(subparsers: Subparsers) -> None:
         status,
         git,
         check,
+        upstream,
         configuration,
         completion,
     ):
