@@ -20,6 +20,7 @@ from tcfs.sync import leftovers, places
 from tcfs.sync.context import Context
 from tcfs.sync.describe import conflict_info
 from tcfs.sync.facade import Limits
+from tcfs.sync.gc.marks import acknowledge
 from tcfs.sync.git.pull import GitPull
 from tcfs.sync.git.push import GitPush
 from tcfs.sync.ignore import Exclusion, exclusion
@@ -123,6 +124,7 @@ def push(
     ]
     for pushed in (*done, *git_done):
         problems += pushed.problems
+    acknowledge(context)
     return replace(
         result,
         transfer=Transfer(
@@ -274,6 +276,7 @@ def pull(
     git_pulled = git.run(root)
     problems += pulled.problems + (sent.problems if sent else []) + git_pulled.problems
     copies = pulled.conflict_copies + (settled.conflict_copies if settled else [])
+    acknowledge(context)
     return replace(
         result,
         transfer=Transfer(
