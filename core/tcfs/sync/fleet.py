@@ -33,6 +33,7 @@ from tcfs.sync.planning import check_plan
 from tcfs.sync.rebuild import rebuild
 from tcfs.sync.receive import receive, refresh_control
 from tcfs.sync.recovery import confirm_phrase, pending_phrase, phrase_entropy
+from tcfs.sync.stores import condition_warnings
 from tcfs.sync.verify import Verifier
 
 if TYPE_CHECKING:
@@ -357,6 +358,7 @@ class Fleet:
             warnings.append("this device is not a member of the repository")
         elif device.revoked:
             warnings.append("this device was revoked")
+        warnings += condition_warnings(self._loaded, context.store.endpoint, context.control)
         for finding in context.state.findings.all()[:20]:
             if finding.kind not in ("revoked",):
                 warnings.append(
