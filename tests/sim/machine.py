@@ -176,7 +176,7 @@ class Machine(Gate):
         self.dead = False
         self.task: Task | None = None
         self.clock_offset_ns = 0
-        self.armed: tuple[()] | tuple[str, str] = ()
+        self.armed: tuple[str, str] | None = None
         """The next operation of that name fails like this."""
         self._tick_ns = tick_ns
         self._locked = False
@@ -206,8 +206,8 @@ class Machine(Gate):
         task = self.task
         if task is None:
             return ""
-        if self.armed and self.armed[0] == name:
-            (_, fault), self.armed = self.armed, ()
+        if self.armed is not None and self.armed[0] == name:
+            fault, self.armed = self.armed[1], None
             self.timeline.note(f"{self.name}: fault {fault} at {name}")
             return fault
         if task.left > 0 and not (task.to_change and name in CHANGES):
@@ -281,7 +281,6 @@ class Machine(Gate):
         self.dead = True
         if task is not None and not task.ended:
             task.resume(0)
-            assert task.ended
             task.forget()
         for connection in list(self.connections):
             connection.close()
@@ -291,7 +290,7 @@ class Machine(Gate):
                 put_state(self.state_path, rng.choice(self._states))
         self._states.clear()
         self._locked = False
-        self.armed = ()
+        self.armed = None
 
     def restart(self) -> None:
         """Come back."""

@@ -179,6 +179,8 @@ class Model:
             kinds = {entry.kind for entry in (touch.last, after) if entry is not None}
             if "dir" in kinds:
                 continue  # directories come and go with what is in them
+            if CONFLICT_MARK in path and self._excused(path, before, after, near):
+                continue
             if not touch.wrote and after is not None and len(users) <= len(touch.devices):
                 raise Violation(f"{path!r} was deleted and came back: {_show(after)}")
             if len(users) == 1 and not _same(touch.last, after):

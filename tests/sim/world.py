@@ -139,6 +139,10 @@ class World:
         if operation in ("undo", "restore", "resolve", "rebuild"):
             self.model.anything_goes()
             self.model.merging |= operation == "resolve" and values[-1] == "merge"
+        if operation in ("push_part", "pull_part"):
+            # What stood above it on this disk before, say, is not told of.
+            names = values[0].split(b"/")
+            self.model.unclear(b"/".join(names[: i + 1]) for i in range(len(names)))
         before = device.snapshot()
 
         def work() -> Any:
@@ -251,7 +255,7 @@ class World:
         """No faults any more: all devices sync until nothing changes; then everything must hold."""
         self.timeline.note("settle")
         for device in self.devices.values():
-            device.machine.armed = ()
+            device.machine.armed = None
             device.machine.disk.capacity = 1 << 40
             device.inbox.clear()
             self._stop(device)
