@@ -55,7 +55,7 @@ def draw_setting(seed: int) -> Setting:
 class Drawer:
     """Draws the moves of a seed, looking at the world as it goes."""
 
-    def __init__(self, world: World, *, least: int = 400) -> None:
+    def __init__(self, world: World, *, least: int = 500) -> None:
         self._world = world
         self._rng = rng = random.Random(f"moves {world.setting.seed}")
         self._least = least
@@ -66,8 +66,10 @@ class Drawer:
         self._skew = rng.choice((0.5, 1.0, 2.0))
         self._phases = rng.choice((1, 1, 1, 2))
         self._step = rng.choice((1, 3, 10, 40))
-        self._to_change = rng.choice((0.2, 0.5, 0.9))
-        self._aimed = rng.choice((0.0, 0.5, 0.9))
+        self._stops = [stop for stop in ("tree", "read", "safe", "") if rng.random() < 0.5] or [
+            "tree"
+        ]
+        self._aimed = rng.choice((0.0, 0.3, 0.6))
         self._synced = rng.choice((1.0, 0.9, 0.5))
         self._faults = rng.choice((0.0, 0.02, 0.05, 0.1))
         self._crashes = rng.choice((0.0, 0.01, 0.03, 0.1))
@@ -117,8 +119,11 @@ class Drawer:
         if device.running:
             if rng.random() < self._crashes:
                 return self._crash(name)
-            if rng.random() < self._user_share * 0.3:
-                return self._user(name, self._aim(device))
+            aim = self._aim(device)
+            if aim is not None:
+                return self._user(name, aim)
+            if rng.random() < self._user_share * 0.2:
+                return self._user(name)
             return self._run(name, device)
         if rng.random() < self._user_share:
             return self._user(name)
@@ -141,8 +146,9 @@ class Drawer:
             faults = FAULTS.get(task.pending[1], ())
             if faults:
                 return ("run", name, 1, rng.choice(faults))
-        if rng.random() < self._to_change:
-            return ("run", name, WHOLE, "", True)
+        stop = rng.choice(self._stops)
+        if stop:
+            return ("run", name, WHOLE, "", stop)
         return ("run", name, 1 + int(rng.expovariate(1 / self._step)))
 
     def _crash(self, name: str) -> Move:
@@ -177,7 +183,7 @@ class Drawer:
     def _aim(self, device: Device) -> bytes | None:
         """The path that an engine is about to do something to, for its user to be in its way."""
         task = device.machine.task
-        if task is None or self._rng.random() >= self._aimed:
+        if task is None or not task.pending[1] or self._rng.random() >= self._aimed:
             return None
         target = task.pending[2]
         prefix = device.tree + b"/"
