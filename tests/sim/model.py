@@ -103,6 +103,10 @@ class Model:
         if data in self.saved:
             self.owed.setdefault(data, why)
 
+    def forgive(self, device: str) -> None:
+        """What this device said it had sent need not be found."""
+        self.owed = {data: why for data, why in self.owed.items() if not why.startswith(device)}
+
     def anything_goes(self) -> None:
         """Somebody asked tcfs to change history's course: paths may change that nobody touched."""
         self._anything_goes = True

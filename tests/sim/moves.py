@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from tests.sim.disk import LOSSES
+from tests.sim.disk import LOSSES, Naming
 from tests.sim.fleet import NAMES, READER, Device
 from tests.sim.machine import FAULTS
 from tests.sim.world import WHOLE, Move, Setting, World
@@ -40,14 +40,20 @@ def draw_setting(seed: int) -> Setting:
     names = NAMES[:count]
     if rng.random() < 0.15:
         names = (*names, READER)
+    naming: dict[str, Naming] = {}
     ticks = {name: rng.choice((1, 1, 1, 4_000_000)) for name in names}
     sizes = {name: rng.choice(values) for name, values in SIZES.items() if rng.random() < 0.3}
+    if rng.random() < 0.15:
+        folding = rng.choice((Naming(ignores_case=True), Naming(True, True), Naming(False, True)))
+        naming[names[-1]] = folding
     return Setting(
         seed,
         names,
         encrypted=rng.random() < 0.25,
         strategy=rng.choice(STRATEGIES),
         tick_ns=ticks,
+        naming=naming,
+        retention=rng.choice((1, 2)) if rng.random() < 0.15 else 0,
         sizes=sizes,
     )
 
@@ -59,10 +65,12 @@ class Drawer:
         self._world = world
         self._rng = rng = random.Random(f"moves {world.setting.seed}")
         self._least = least
+        self._away = ""
         self._count = 0
-        self._paths = list(PATHS)
+        # What a folding disk cannot hold at all would be a problem for ever.
+        self._paths = [p for p in PATHS if p.isascii() or not world.setting.naming]
         rng.shuffle(self._paths)
-        self._paths = self._paths[: rng.randint(3, len(PATHS))]
+        self._paths = self._paths[: rng.randint(3, len(self._paths))]
         self._skew = rng.choice((0.5, 1.0, 2.0))
         self._phases = rng.choice((1, 1, 1, 2))
         self._step = rng.choice((1, 3, 10, 40))
@@ -91,7 +99,7 @@ class Drawer:
             for weight, name in (
                 (10, "sync"), (6, "push"), (6, "pull"), (1, "push_part"), (1, "pull_part"),
                 (1, "plan"), (1, "resolve"), (0.3, "undo"), (0.3, "restore"), (0.15, "rebuild"),
-                (0.3, "verify"), (1, "gc"),
+                (0.3, "verify"), (rng.choice((0.5, 5)), "gc"),
             )
             if rng.random() < 0.75 or name == "sync"
         ]  # fmt: skip
@@ -105,14 +113,25 @@ class Drawer:
             yield ("settle",)
         for _phase in range(self._phases):
             goal = world.timeline.operations + self._least // self._phases
+            others = world.setting.names[1:]
+            self._away = rng.choice(others) if rng.random() < 0.15 else ""
+            banished = rng.random() < 0.08
             while world.timeline.operations < goal:
+                if banished and rng.random() < 0.02:
+                    banished = False
+                    yield ("banish", rng.choice(others), rng.choice(("revoke", "expire")))
                 yield self._next()
+            if rng.random() < 0.03:
+                yield ("roll_back", rng.choice((1, 3, 10, 30)))
+                return
             yield ("settle",)
 
     def _next(self) -> Move:
         rng, world = self._rng, self._world
         name = rng.choice(world.setting.names)
         device = world.devices[name]
+        if name == self._away and not device.running:
+            return self._user(name)
         roll = rng.random()
         if roll < self._world_events:
             return self._event(name)
