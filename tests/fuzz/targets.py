@@ -19,6 +19,7 @@ import orjson
 from blake3 import blake3
 
 from tcfs.config.load import load_config
+from tcfs.content.address import ChunkAddress
 from tcfs.content.frame import compress, decompress
 from tcfs.content.pack import PackHeader, decode_trailer, trailer_length
 from tcfs.content.seal import Cipher
@@ -33,10 +34,32 @@ from tcfs.ledger.header import parse_header
 from tcfs.ledger.keys import parse_key
 from tcfs.ledger.reading import read_event
 from tcfs.ledger.segment import open_segment
+from tcfs.ledger.snapshot import (
+    PackRecord,
+    ProgressRecord,
+    SegmentRecord,
+    SnapshotHead,
+    SnapshotScope,
+    VersionRecord,
+    decode_head,
+    decode_part,
+    encode_head,
+    encode_parts,
+    open_object,
+)
 from tcfs.model.access import ControlEntry, ControlState
 from tcfs.model.clock import VectorClock
-from tcfs.model.event import ContentEvent
-from tcfs.model.ids import ChunkId, DeviceId, PackId, RelPath, StoreKey, VersionId
+from tcfs.model.event import ChainHead, ContentEvent
+from tcfs.model.ids import (
+    ChunkId,
+    DeviceId,
+    NamespaceId,
+    PackId,
+    RelPath,
+    SegmentHash,
+    StoreKey,
+    VersionId,
+)
 from tcfs.model.manifest import SyncManifest, is_manifest_v1, parse_manifest_v1
 from tcfs.model.membership import fold_control
 from tcfs.model.paths import parse_remote, path_problem, show, unshow
@@ -139,6 +162,7 @@ CONTROL_EVENTS: Sequence[dict[str, Any]] = (
     {"op": "release", "namespace": "default", "tag": "v1"},
     {"op": "dismiss", "namespace": "default", "versions": [[DEVICE, 3]]},
     {"op": "snapshot", "namespace": "default", "id": HASH, "heads": HEADS, "taken_at": 5},
+    {"op": "compact", "namespace": "default", "id": HASH},
 )
 CLAIM = {
     "format": 1,
@@ -272,6 +296,34 @@ def _json(data: bytes) -> Any:
         raise IntegrityError("not JSON") from None
 
 
+def snapshot_head(data: bytes) -> object:
+    return decode_head(data)
+
+
+def snapshot_part(data: bytes) -> object:
+    return list(decode_part(data))
+
+
+def snapshot_record(data: bytes) -> object:
+    return list(decode_part(data + b"\n"))
+
+
+def snapshot_object(data: bytes) -> object:
+    """An object under its own hash, of a repository that seals nothing."""
+    scope = SnapshotScope(REPO, NamespaceId("default"), False, None)
+    return open_object("part", blake3(data).hexdigest(), data, scope)
+
+
+_SNAPSHOT = SnapshotHead({DEVICE: ChainHead(1, SegmentHash(HASH))}, (HASH,), 1, 1, 1)
+_CHUNK = (ChunkId(bytes(32)), ChunkAddress(PackId(HASH), 100, 50, 0, 10))
+_HEADS = {DEVICE: ChainHead(1, SegmentHash(HASH))}
+_RECORDS = (
+    SegmentRecord(DEVICE, 1, SegmentHash(HASH), 3, 3, 5, True),
+    ProgressRecord(DEVICE, _HEADS, _HEADS),
+    PackRecord(PackId(HASH), StoreKey(f"packs/ab/{HASH}"), 0, (_CHUNK,)),
+    VersionRecord(DEVICE, 1, 3, EVENT),
+)
+_PARTS = [next(encode_parts([record])) for record in _RECORDS]
 _PACK = bytes(small_pack(cipher=Cipher.NONE).data)
 TARGETS: Mapping[str, Target] = {
     "segment": Target(segment, [b"TCFSSEG1" + (4).to_bytes(4, "big") + b"{}  " + bytes(70)]),
@@ -287,6 +339,12 @@ TARGETS: Mapping[str, Target] = {
     "pack trailer": Target(decode_trailer, [_PACK[-12 - 4 - 16 - 108 : -12]]),
     "frame": Target(frame, [bytes((c, *p)) for c, p in (compress(b"a" * 5000), compress(b"b"))]),
     "control event": Target(control_event, [orjson.dumps(e) for e in CONTROL_EVENTS], json=True),
+    "snapshot": Target(
+        snapshot_object, [b"TCFSSNAP" + bytes((1, 0)) + bytes(48) + b"\0" + _PARTS[0]]
+    ),
+    "snapshot head": Target(snapshot_head, [encode_head(_SNAPSHOT)], json=True),
+    "snapshot record": Target(snapshot_record, [p.rstrip() for p in _PARTS], json=True),
+    "snapshot part": Target(snapshot_part, [b"".join(_PARTS)]),
     "claim": Target(claim, [orjson.dumps(CLAIM)], json=True),
     "format.json": Target(parse_format, [orjson.dumps(FORMAT)], json=True),
     "devices.json": Target(

@@ -13,6 +13,7 @@ from tcfs.state.garbage import Garbage
 from tcfs.state.history import History
 from tcfs.state.index import Index, Outbox
 from tcfs.state.roots import Roots
+from tcfs.state.snapshot import SnapshotTables
 
 
 class State:
@@ -26,6 +27,7 @@ class State:
         self.index = Index(self.database)
         self.garbage = Garbage(self.database)
         self.roots = Roots(self.database)
+        self.snapshot = SnapshotTables(self.database, self.history)
         self.outbox = Outbox(self.database)
         self.control = ControlCache(self.database)
         self.findings = Findings(self.database)

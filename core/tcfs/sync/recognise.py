@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from tcfs.errors import LocalFileError
 from tcfs.model.clock import merge
