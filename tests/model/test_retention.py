@@ -37,7 +37,13 @@ def version(
     content = None if tombstone else ("file", (text or str(counter)).encode(), b"")
     ids = tuple(VersionId(A, p) if p < 100 else VersionId(B, p) for p in parents)
     return Old(
-        VersionId(device, counter), (counter, device, counter), counter, live, at, ids, content
+        VersionId(device, counter),
+        (counter % 100, device, counter),
+        counter,
+        live,
+        at,
+        ids,
+        content,
     )
 
 

@@ -1,4 +1,4 @@
-"""Marks, acknowledgements and policies in the control fold: who may say what, and what it proves."""
+"""Marks, acknowledgements and policies in the control fold: who may say what, what it proves."""
 
 from __future__ import annotations
 
@@ -128,7 +128,10 @@ def test_an_event_that_is_not_as_it_must_be_is_refused(broken: dict[str, Any]) -
     assert after((ADMIN, broken)).refused
 
 
-def past(progress: Progress = Progress(), ack: Acknowledgement | None = None, **more: Any) -> bool:
+NOTHING = Progress()
+
+
+def past(progress: Progress = NOTHING, ack: Acknowledgement | None = None, **more: Any) -> bool:
     facts: dict[str, Any] = {
         "namespace": DEFAULT_NAMESPACE,
         "progress": progress,
