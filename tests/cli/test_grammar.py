@@ -43,6 +43,8 @@ def test_every_command_of_the_issue_is_there():
         "conflicts",
         "resolve-conflict",
         "policy",
+        "git",
+        "git status",
         "log",
         "why",
         "restore",
@@ -53,6 +55,13 @@ def test_every_command_of_the_issue_is_there():
         "sync-status",
         "config",
         "config show",
+        "fleet",
+        "fleet check",
+        "fleet render",
+        "fleet diff",
+        "fleet drift",
+        "fleet switch",
+        "fleet rollout",
         "completion",
     }
 

@@ -475,7 +475,7 @@ def test_an_answer_agrees_with_its_schema(door: Door, fleet: FakeFleet):
         "gc": {"dry_run": True},
     }
     for spec in TOOLS:
-        if spec.toolset == "jobs":
+        if spec.toolset in ("jobs", "fleet"):
             continue
         answer = run(door, spec.name, **needed.get(spec.name, {}))
         jsonschema.validate(answer, schema.output_schema(spec))

@@ -1,4 +1,4 @@
-"""Which packs are marked, where else chunks are, and who had seen what: see ``garbage.sql``.
+"""Which packs are marked, where else chunks are, and who had seen what: see ``schema.sql``.
 
 A chunk in a marked pack is moved out of the table ``chunk``, which says what need not be stored
 again; it can be read from where it was for as long as the pack is there.

@@ -15,6 +15,8 @@ from tcfs.sync import results as r
 
 if TYPE_CHECKING:
     from tcfs.sync.gc.desk import GcDesk
+    from tcfs.sync.git.status import GitApi
+    from tcfs.sync.settings_desk import SettingsDesk
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,9 @@ class Limits:
 
 class FleetApi(Protocol):
     """Everything a front end can ask of this device."""
+
+    settings: SettingsDesk
+    """Which settings the devices run with."""
 
     def push(
         self,
@@ -127,6 +132,9 @@ class FleetApi(Protocol):
     def status(self) -> r.Status: ...
     def path_status(self, path: bytes) -> r.PathStatus: ...
     def complete_paths(self, prefix: str, limit: int = 50) -> list[str]: ...
+
+    @property
+    def git(self) -> GitApi: ...
 
     def devices(self) -> list[r.DeviceInfo]: ...
     def invite(self, *, expires_s: int = 3600, role: str = "writer") -> r.InviteResult: ...

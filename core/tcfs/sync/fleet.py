@@ -21,17 +21,19 @@ from tcfs.model.ids import DeviceId, NamespaceId, RelPath
 from tcfs.model.paths import ROOT, show, unshow
 from tcfs.sync import chronicle, operations, places, standing, undo
 from tcfs.sync import results as r
-from tcfs.sync.conflicts import ConflictDesk
 from tcfs.sync.context import Context
 from tcfs.sync.describe import conflict_info, version_info
 from tcfs.sync.download import read_start
 from tcfs.sync.escape import text_of
 from tcfs.sync.facade import Cancel, Limits, ProgressFn
+from tcfs.sync.git.desk import desk
+from tcfs.sync.git.status import GitDoor
 from tcfs.sync.members import device_info
 from tcfs.sync.planning import check_plan
 from tcfs.sync.rebuild import rebuild
 from tcfs.sync.receive import receive, refresh_control
 from tcfs.sync.recovery import confirm_phrase, pending_phrase, phrase_entropy
+from tcfs.sync.settings_desk import SettingsDesk
 from tcfs.sync.verify import Verifier
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class Fleet:
     def __init__(self, context: Context, loaded: LoadedConfig) -> None:
         self._context = context
         self._loaded = loaded
+        self.settings = SettingsDesk(context, loaded)
 
     # Moving files
 
@@ -68,7 +71,10 @@ class Fleet:
             found = [places.locate(context, path, as_remote) for path in paths] or [
                 places.Place(places.sync_root(context), ROOT)
             ]
-            return operations.push(context, found, dry_run=dry_run, plan=plan, limits=limits)
+            result = operations.push(context, found, dry_run=dry_run, plan=plan, limits=limits)
+            if not dry_run:
+                self.settings.publish_on_the_way()
+            return result
 
     def pull(
         self,
@@ -87,7 +93,7 @@ class Fleet:
             namespace = places.parse(context, remote)[0] if remote else context.namespace
             receive(context, namespace)
             place = operations.pull_place(context, remote, local)
-            return operations.pull(
+            result = operations.pull(
                 context,
                 place,
                 mode=mode or context.config.sync.conflict_mode,
@@ -95,6 +101,9 @@ class Fleet:
                 plan=plan,
                 limits=limits,
             )
+            if not dry_run:
+                self.settings.publish_on_the_way()
+            return result
 
     def sync(
         self,
@@ -131,7 +140,7 @@ class Fleet:
     def show_conflict(self, path: str, *, max_bytes: int = 16384) -> r.ConflictDetail:
         """A conflict as an object."""
         namespace, remote = self._remote(path)
-        return ConflictDesk(self._fresh(), namespace).show(remote, max_bytes)
+        return desk(self._fresh(), namespace, remote).show(remote, max_bytes)
 
     def resolve(
         self, path: str, resolution: r.Resolution, *, dry_run: bool = False
@@ -147,7 +156,7 @@ class Fleet:
             receive(context, namespace)
             if not dry_run:
                 operations.recover_roots(context, namespace)
-            return ConflictDesk(context, namespace).resolve(remote, resolution, dry_run=dry_run)
+            return desk(context, namespace, remote).resolve(remote, resolution, dry_run=dry_run)
 
     # History
 
@@ -405,6 +414,11 @@ class Fleet:
         )
         return [show(path) for path in found]
 
+    @property
+    def git(self) -> GitDoor:
+        """Git repositories."""
+        return GitDoor(self._fresh)
+
     # The fleet
 
     def devices(self) -> list[r.DeviceInfo]:
@@ -496,5 +510,7 @@ class Fleet:
             context.progress, context.cancel = progress, cancel
             try:
                 yield context
+            except OSError as error:  # a disk can fail wherever it is looked at
+                raise LocalFileError(f"the disk failed: {error.strerror or error}") from error
             finally:
                 context.progress = context.cancel = None
