@@ -17,6 +17,7 @@ from tcfs.model.retention import (
     Rules,
     check_tag,
     effective_times,
+    is_exempt,
     let_go,
     make_policy,
     present,
@@ -117,6 +118,13 @@ def test_effective_times_never_go_back_and_are_never_early(written: list[tuple[i
     assert all(times[lamport] >= at for lamport, at in written)
     ordered = [times[lamport] for lamport in sorted(times)]
     assert ordered == sorted(ordered)
+
+
+def test_what_repositories_are_made_of_is_exempt() -> None:
+    assert is_exempt(b"p/.git/tcfs/bundles/x-1")
+    assert is_exempt(b".git/tcfs/refs/heads/main")
+    assert not is_exempt(b"p/tcfs/a")
+    assert not is_exempt(b"my.git/tcfs/a")
 
 
 def test_a_clock_that_runs_ahead_ages_nothing() -> None:

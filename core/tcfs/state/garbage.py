@@ -24,7 +24,7 @@ from tcfs.model.ids import (
     VersionId,
 )
 from tcfs.model.manifest import HASH_SIZE
-from tcfs.model.retention import Old, Rules, effective_times, let_go
+from tcfs.model.retention import Old, Rules, effective_times, is_exempt, let_go
 from tcfs.model.upkeep import Progress
 from tcfs.state.database import Database
 from tcfs.state.index import PackLocation
@@ -202,6 +202,8 @@ class Garbage:
         )
         path, group = b"", list[Old]()
         for row in rows:
+            if is_exempt(row[0]):
+                continue
             if row[0] != path and group:
                 yield group
                 group = []
