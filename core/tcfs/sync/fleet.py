@@ -33,12 +33,12 @@ from tcfs.sync.planning import check_plan
 from tcfs.sync.rebuild import rebuild
 from tcfs.sync.receive import receive, refresh_control
 from tcfs.sync.recovery import confirm_phrase, pending_phrase, phrase_entropy
-from tcfs.sync.settings_desk import SettingsDesk
 from tcfs.sync.verify import Verifier
 
 if TYPE_CHECKING:
     from tcfs.config.load import LoadedConfig
     from tcfs.sync.gc.desk import GcDesk
+    from tcfs.sync.settings_desk import SettingsDesk
 
 NO_LIMITS = Limits()
 
@@ -49,7 +49,13 @@ class Fleet:
     def __init__(self, context: Context, loaded: LoadedConfig) -> None:
         self._context = context
         self._loaded = loaded
-        self.settings = SettingsDesk(context, loaded)
+
+    @property
+    def settings(self) -> SettingsDesk:
+        """What devices declare, and what they run."""
+        from tcfs.sync.settings_desk import SettingsDesk
+
+        return SettingsDesk(self._context, self._loaded)
 
     # Moving files
 
