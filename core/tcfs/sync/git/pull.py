@@ -480,16 +480,20 @@ class GitPull:
         commit = final(branch) if branch is not None else head
         staged = final(INDEX)
         moved = commit != snapshot.head_oid or (INDEX in found and found[INDEX].moves)
-        if not moved or commit is None:
+        if not moved:
             return None
         program = repository.program
-        tree = program.run("rev-parse", "--verify", "--end-of-options", commit + b"^{tree}").strip()
+
+        def tree_of(oid: bytes) -> bytes:
+            return program.run(
+                "rev-parse", "--verify", "--end-of-options", oid + b"^{tree}"
+            ).strip()
+
+        tree = tree_of(commit) if commit is not None else program.run("mktree").strip()
         if staged is not None:
             parents = program.run("rev-list", "--parents", "-n1", "--end-of-options", staged)
-            if parents.split()[1:2] == [commit]:
-                tree = program.run(
-                    "rev-parse", "--verify", "--end-of-options", staged + b"^{tree}"
-                ).strip()
+            if parents.split()[1:2] == ([commit] if commit is not None else []):
+                tree = tree_of(staged)
         index = os.path.join(repository.git_dir, b"index")
         old = index_tree(program, index, scratch) if os.path.lexists(index) else None
         return (old, tree)
@@ -528,11 +532,10 @@ class GitPull:
         git_dir = temp if bare else os.path.join(temp, b".git")
         try:
             first = Program(git_dir, git_dir if bare else directory)
-            first.run(
-                *("init", "--quiet", "--template=", f"--object-format={kind}"),
-                *(("--bare",) if bare else ()),
-            )
+            first.run("init", "--quiet", "--template=", f"--object-format={kind}")
             first.run("config", "--unset", "core.worktree", accept=(0, 5))
+            if bare:
+                first.run("config", "core.bare", "true")
             kind_of = "bare" if bare else "normal"
             config = {"extensions.objectformat": kind} if kind != "sha1" else {}
             repository = Repository(
