@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tcfs.model.ids import RelPath
 from tcfs.sync.git import names
 from tcfs.sync.git.repository import blockers
 from tests.sync.git.repos import BUNDLE, RAW, Repo, assert_alike, clean, repo
@@ -104,7 +105,7 @@ def test_an_index_with_conflicts_waits_for_their_resolution(pair) -> None:
 def test_a_git_directory_is_never_taken_file_by_file(pair) -> None:
     anna, ben, *_ = pair
     context = ben.fleet._context
-    paths = context.state.history.present_paths(context.namespace, names.RelPath(b""))
+    paths = context.state.history.present_paths(context.namespace, RelPath(b""))
     inside = [path for path in paths if names.is_git(path)]
     assert inside
     assert all(names.split(path) is not None for path in inside)
@@ -357,9 +358,10 @@ def away(git: Repo) -> Path:
     return git.path.parents[2] / "git-dir"
 
 
-def moved(git: Repo) -> Path:
+def moved(git: Repo) -> bool:
     """Move the git directory there."""
-    return (git.path / ".git").rename(away(git))
+    (git.path / ".git").rename(away(git))
+    return True
 
 
 @pytest.mark.parametrize(
@@ -440,8 +442,8 @@ def test_raw_mode_copies_files_and_refuses_while_something_is_in_progress(world:
 
 
 def test_a_raw_git_directory_does_not_reach_a_device_that_wants_bundles(world: World) -> None:
-    anna = world.device("anna", **RAW)
-    ben = world.device("ben", **BUNDLE)
+    anna = world.devices("anna", **RAW)[0]
+    ben = world.devices("ben", **BUNDLE)[0]
     repo(anna).init().commit("a.txt", "one\n")
     clean(anna.push())
     clean(ben.pull())
@@ -456,7 +458,7 @@ def test_a_forged_value_of_a_ref_is_refused(pair) -> None:
     anna, ben, _, other = pair
     with anna.fleet._working() as context:
         committer = Committer(context, context.namespace)
-        place = names.RelPath(b"repo")
+        place = RelPath(b"repo")
         committer.add(
             [
                 register_draft(context, context.namespace, place, b"refs/heads/evil", value, ())

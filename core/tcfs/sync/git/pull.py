@@ -39,7 +39,7 @@ from tcfs.sync.git.repository import (
     linked_branches,
     open_repository,
 )
-from tcfs.sync.git.snapshot import Snapshot, index_tree, take
+from tcfs.sync.git.snapshot import Snapshot, index_tree, stash_entries, take, with_older
 from tcfs.sync.git.workshop import (
     PostponedError,
     Told,
@@ -453,7 +453,8 @@ class GitPull:
                 assert d.target is not None
                 arrival.head = (d.local or b"", d.target)
             elif name == STASH:
-                arrival.stash = (d.local, d.target)
+                entries = stash_entries(repository.git_dir)
+                arrival.stash = (b",".join(entries), with_older(d.target, entries))
             else:
                 arrival.refs.append((name, d.local, d.target))
         if not repository.bare:
