@@ -143,20 +143,16 @@ CREATE TABLE todo (
 ) WITHOUT ROWID;
 
 -- What a pull is about to put on disk, written before the first rename. After a crash a path that
--- holds it is remembered as pulled; any other is pulled again. Columns as in `base`;
--- kind 'tombstone' for a removal.
+-- holds it is remembered as pulled; any other is pulled again.
 CREATE TABLE intent (
-    root       INTEGER NOT NULL REFERENCES root ON DELETE CASCADE,
-    path       BLOB NOT NULL,
-    ids        TEXT NOT NULL,
-    clock      TEXT NOT NULL,
-    kind       TEXT NOT NULL,
-    size       INTEGER NOT NULL,
-    mode       INTEGER NOT NULL,
-    mtime_ns   INTEGER NOT NULL,
-    file_hash  BLOB NOT NULL,
-    target     BLOB NOT NULL,
-    size_class INTEGER NOT NULL,
+    root    INTEGER NOT NULL REFERENCES root ON DELETE CASCADE,
+    path    BLOB NOT NULL,
+    kind    TEXT NOT NULL,     -- 'tombstone' for a removal
+    device  INTEGER,           -- the version that is to be there; NULL for a removal
+    counter INTEGER,
+    ids     TEXT,              -- as in `base`; NULL: that version alone
+    clock   TEXT,
+    mode    INTEGER,           -- NULL: the version's
     PRIMARY KEY (root, path)
 ) WITHOUT ROWID;
 

@@ -7,8 +7,10 @@ Every step is recorded when it is durable, so that a run that is cut off goes on
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
+
+from msgspec.structs import replace
 
 from tcfs.errors import LocalFileError
 from tcfs.model.clock import merge
@@ -108,7 +110,7 @@ class _Run:
             return
         bench = self._bench
         removals.sort(key=lambda w: w.path, reverse=True)
-        self._roots.intend(bench.root, [Intent(w.path, "tombstone", None) for w in removals])
+        self._roots.intend(bench.root, [Intent(w.path, "tombstone") for w in removals])
         gone: list[RelPath] = []
         replaced: list[RelPath] = []
         kept: list[tuple[RelPath, BaseEntry]] = []

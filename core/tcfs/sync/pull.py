@@ -11,6 +11,8 @@ import os
 from dataclasses import dataclass, field
 from typing import Final
 
+from msgspec import Struct
+
 from tcfs.errors import AccessError, LocalFileError
 from tcfs.model.clock import merge
 from tcfs.model.conflict import conflict_path, preferred
@@ -51,8 +53,7 @@ _UNREAD = b"\1" * 32
 """Stands for content that was not read because its size alone tells it from the fleet's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True, gc=False):
     """What a pull does with one path, and what that was decided on."""
 
     path: RelPath
@@ -103,6 +104,7 @@ class Pull:
         self.problems: list[Problem] = []
         self.decisions: list[Decision] = []
         self._directories: set[RelPath] = set()
+        self._missing: set[bytes] = set()
 
     # Deciding
 
@@ -110,6 +112,7 @@ class Pull:
         """Look at every path that the fleet changed, and decide. Changes nothing."""
         history, root = self._context.state.history, self._root
         self._directories.clear()
+        self._missing.clear()
         touched, newest = history.touched(root.namespace, root.remote, root.pulled)
         changed = [relative_to(path, root.remote) for path in touched]
         paths = {path for path in changed if path is not None}
@@ -169,9 +172,14 @@ class Pull:
         return Decision(path, action, head, base, entry, content, dirty)
 
     def _look(self, path: RelPath) -> LocalEntry | None:
+        directory = path.rpartition(b"/")[0]
+        if directory in self._missing:
+            return None
         try:
             stat = look(self._files, self._root.local, path, self._directories)
         except FileNotFoundError:
+            if directory and directory not in self._directories:
+                self._missing.add(directory)
             return None
         entry = local_entry(stat)
         if entry is None:
