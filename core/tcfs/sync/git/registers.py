@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tcfs.model.clock import VectorClock, merge
@@ -162,9 +162,8 @@ def register_draft(
         written_by="",
         written_at=0,
         target=value or b"",
+        extra={EXTRA: {HELD: True}} if held else {},
     )
-    if held:
-        manifest = replace(manifest, extra={EXTRA: {HELD: True}})
     return Draft(
         "write" if value is not None else "delete", manifest, clock_of(context, namespace, parents)
     )
