@@ -31,12 +31,15 @@ class Repo:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __call__(self, *arguments: str, check: bool = True, **environment: str) -> str:
+    def __call__(
+        self, *arguments: str, check: bool = True, stdin: str = "", **environment: str
+    ) -> str:
         """Run git; its output without the last newline."""
         done = subprocess.run(
             ["git", *arguments],
             cwd=self.path,
             env={**ENVIRONMENT, **environment},
+            input=stdin.encode(),
             capture_output=True,
             check=False,
         )

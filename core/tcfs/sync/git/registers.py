@@ -88,10 +88,11 @@ def read(context: Context, namespace: NamespaceId, repository: RelPath) -> Remot
                 remote.heads[name] = head
             else:
                 remote.refused.append(name)
-        elif head.version is not None and head.version.manifest.kind == "file":
-            if name.startswith(BUNDLES):
+        elif head.version is not None:
+            kind = head.version.manifest.kind
+            if name.startswith(BUNDLES) and kind == "file":
                 remote.bundles[name] = head.version
-            elif name.startswith(REPORTS):
+            elif name.startswith(REPORTS) and kind == "symlink":
                 remote.reports[name[len(REPORTS) :].decode("ascii", "replace")] = head.version
     return remote
 
