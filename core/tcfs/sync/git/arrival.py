@@ -146,7 +146,7 @@ def apply(
     program = repository.program
     if arrival.head is not None:
         old, new = arrival.head
-        now = _read_head(repository)
+        now = read_head(repository)
         branch = branch_of(new)
         if now == new:
             pass
@@ -163,7 +163,8 @@ def apply(
     return failed, errors
 
 
-def _read_head(repository: Repository) -> bytes:
+def read_head(repository: Repository) -> bytes:
+    """The value of HEAD now."""
     with open(os.path.join(repository.git_dir, b"HEAD"), "rb") as file:
         return file.read(4200).strip()
 

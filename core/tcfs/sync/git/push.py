@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
-from tcfs.errors import LocalFileError
+from tcfs.errors import AccessError, LocalFileError
 from tcfs.model.ids import RelPath, VersionId
 from tcfs.model.paths import join, show
 from tcfs.state.git import RegisterBase
@@ -251,12 +251,12 @@ class GitPush:
     def _commit(self, change: Change, committer: Committer, upload: Upload, scratch: bytes) -> None:
         try:
             drafts, names = self._drafts(change, upload, scratch)
-        except (LocalFileError, PostponedError) as error:
+            ids = committer.add(drafts) if drafts else []
+        except (AccessError, LocalFileError, PostponedError) as error:
             self._told.problem(self._root, change.path, error)
             return
         written: dict[bytes, RegisterBase | None] = dict(change.adopted)
         if drafts:
-            ids = committer.add(drafts)
             # A repository's bundle and registers stand in one segment, or a crash could part them.
             committer.flush()
             for name, version in zip(names, ids, strict=False):
