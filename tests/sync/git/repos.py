@@ -65,7 +65,7 @@ class Repo:
         """Write a file and commit it; the commit's id."""
         self.write(name, text)
         self("add", "--", name)
-        self("commit", "-q", "-m", message or f"write {name}")
+        self("commit", "-q", "--allow-empty", "-m", message or f"write {name}")
         return self.head
 
     @property
