@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 from tcfs.sync import results as r
 
 if TYPE_CHECKING:
+    from tcfs.sync.gc.desk import GcDesk
     from tcfs.sync.git.status import GitApi
+    from tcfs.sync.settings_desk import SettingsDesk
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,9 @@ class Limits:
 
 class FleetApi(Protocol):
     """Everything a front end can ask of this device."""
+
+    settings: SettingsDesk
+    """Which settings the devices run with."""
 
     def push(
         self,
@@ -119,6 +124,10 @@ class FleetApi(Protocol):
         cancel: Cancel | None = None,
     ) -> r.VerifyReport: ...
     def rebuild_index(self, *, progress: ProgressFn | None = None) -> r.RebuildResult: ...
+    @property
+    def gc(self) -> GcDesk:
+        """Garbage collection, retention, snapshots."""
+        ...
 
     def status(self) -> r.Status: ...
     def path_status(self, path: bytes) -> r.PathStatus: ...

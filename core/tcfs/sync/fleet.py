@@ -32,10 +32,12 @@ from tcfs.sync.planning import check_plan
 from tcfs.sync.rebuild import rebuild
 from tcfs.sync.receive import receive, refresh_control
 from tcfs.sync.recovery import confirm_phrase, pending_phrase, phrase_entropy
+from tcfs.sync.settings_desk import SettingsDesk
 from tcfs.sync.verify import Verifier
 
 if TYPE_CHECKING:
     from tcfs.config.load import LoadedConfig
+    from tcfs.sync.gc.desk import GcDesk
     from tcfs.sync.git.status import GitDoor
 
 NO_LIMITS = Limits()
@@ -47,6 +49,7 @@ class Fleet:
     def __init__(self, context: Context, loaded: LoadedConfig) -> None:
         self._context = context
         self._loaded = loaded
+        self.settings = SettingsDesk(context, loaded)
 
     # Moving files
 
@@ -68,7 +71,10 @@ class Fleet:
             found = [places.locate(context, path, as_remote) for path in paths] or [
                 places.Place(places.sync_root(context), ROOT)
             ]
-            return operations.push(context, found, dry_run=dry_run, plan=plan, limits=limits)
+            result = operations.push(context, found, dry_run=dry_run, plan=plan, limits=limits)
+            if not dry_run:
+                self.settings.publish_on_the_way()
+            return result
 
     def pull(
         self,
@@ -87,7 +93,7 @@ class Fleet:
             namespace = places.parse(context, remote)[0] if remote else context.namespace
             receive(context, namespace)
             place = operations.pull_place(context, remote, local)
-            return operations.pull(
+            result = operations.pull(
                 context,
                 place,
                 mode=mode or context.config.sync.conflict_mode,
@@ -95,6 +101,9 @@ class Fleet:
                 plan=plan,
                 limits=limits,
             )
+            if not dry_run:
+                self.settings.publish_on_the_way()
+            return result
 
     def sync(
         self,
@@ -313,6 +322,13 @@ class Fleet:
         with self._working(progress) as context:
             return rebuild(context)
 
+    @property
+    def gc(self) -> GcDesk:
+        """Garbage collection, retention, snapshots."""
+        from tcfs.sync.gc.desk import GcDesk
+
+        return GcDesk(self._working)
+
     # Looking
 
     def status(self) -> r.Status:
@@ -496,5 +512,7 @@ class Fleet:
             context.progress, context.cancel = progress, cancel
             try:
                 yield context
+            except OSError as error:  # a disk can fail wherever it is looked at
+                raise LocalFileError(f"the disk failed: {error.strerror or error}") from error
             finally:
                 context.progress = context.cancel = None

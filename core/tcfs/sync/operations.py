@@ -21,6 +21,7 @@ from tcfs.sync import leftovers, places
 from tcfs.sync.context import Context
 from tcfs.sync.describe import conflict_info
 from tcfs.sync.facade import Limits
+from tcfs.sync.gc.marks import acknowledge
 from tcfs.sync.git.hooks import Followed, pull_hook, push_hook
 from tcfs.sync.ignore import Exclusion, exclusion
 from tcfs.sync.places import Place
@@ -126,6 +127,7 @@ def push(
     ]
     for pushed in (*done, *git_done):
         problems += pushed.problems
+    acknowledge(context)
     return replace(
         result,
         transfer=Transfer(
@@ -278,6 +280,7 @@ def pull(
     followed = git.run(root) if git is not None else Followed()
     problems += pulled.problems + (sent.problems if sent else []) + followed.problems
     copies = pulled.conflict_copies + (settled.conflict_copies if settled else [])
+    acknowledge(context)
     return replace(
         result,
         transfer=Transfer(
