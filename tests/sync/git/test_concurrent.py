@@ -43,6 +43,7 @@ def made_here(git: Repo) -> set[str]:
 def settle(devices: list[Device], choices: list[tuple[int, str]]) -> None:
     """Decide every conflict, on this device or that, until none stands and all are in step."""
     turn = 0
+    found: list[str] = []
     for _ in range(30):
         for device in devices:
             device.sync()
@@ -56,7 +57,7 @@ def settle(devices: list[Device], choices: list[tuple[int, str]]) -> None:
             device.sync()
             for resolution in (choice, "keep_local", "keep_remote"):
                 try:
-                    device.fleet.resolve(path, resolution)
+                    device.fleet.resolve(path, resolution)  # type: ignore[arg-type]
                 except TcfsError:
                     continue
                 break
