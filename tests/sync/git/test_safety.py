@@ -521,3 +521,19 @@ def test_undo_takes_a_push_of_commits_back_everywhere_and_loses_nothing(pair) ->
     clean(ben.pull())
     assert one.oid("main") == other.oid("main") == before["HEAD log"].split()[0]
     assert other("cat-file", "-t", lost) == "commit"
+
+
+def test_refs_wait_for_files_that_could_not_be_put_in_place(pair) -> None:
+    anna, ben, one, other = pair
+    before = other.head
+    os.mkfifo(other.path / "new.txt")
+    one.commit("new.txt", "anna\n")
+    one("branch", "side")
+    clean(anna.push())
+    problems = {problem.path: problem.message for problem in ben.pull().problems}
+    assert problems["repo/.git"] == "postponed: 1 of its files could not be put in place"
+    assert other.head == before
+    assert other.oid("side") == one.head
+    (other.path / "new.txt").unlink()
+    clean(ben.pull())
+    assert_alike(one, other)

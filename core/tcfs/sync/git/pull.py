@@ -207,9 +207,8 @@ class GitPull:
         for error in perform(context, root, repository, arrival, scratch):
             self._told.problem(root, task.path, error)
         follow(repository, self._of_others(task), names.OWN)
-        return not any(d.conflict for d in found.values()) and not any(
-            d.moves and n not in arrival.base for n, d in found.items()
-        )
+        task.remote = registers.read(context, root.namespace, join(root.remote, task.path))
+        return not self._conflicts(task.remote) and not self._news(task)
 
     def _check_format(self, task: _Task, snapshot: Snapshot) -> None:
         here, there = snapshot.registers[FORMAT], task.remote.values(FORMAT)
@@ -275,6 +274,14 @@ class GitPull:
         current = snapshot.branch
         switching = found.get(HEAD) is not None and found[HEAD].moves
         group = [n for n in (HEAD, current) if n is not None and n in found and found[n].moves]
+        waiting = self._files_waiting(task) if group else 0
+        if waiting:
+            for name in (*group, INDEX):
+                if name in found:
+                    found[name] = replace(found[name].stays(), base=base.get(name))
+            why = f"postponed: {waiting} of its files could not be put in place"
+            self._told.problem(self._root, task.path, PostponedError(why))
+            return
         staged_here = self._staged_here(snapshot, base)
         if group and (task.dirty or staged_here):
             if all(self._answered(task, n, base) for n in group):
@@ -295,6 +302,16 @@ class GitPull:
                         f"{show(current)} was deleted elsewhere, and is checked out here"
                     ),
                 )
+
+    def _files_waiting(self, task: _Task) -> int:
+        """Files of the work tree that should have arrived by now: over them, a new HEAD would look
+        as if somebody had taken its changes back.
+        """
+        context, root = self._context, self._root
+        todo = context.state.roots.todo(root, task.path)
+        paths = [join(root.remote, path) for path in todo if not names.is_git(path)]
+        heads = context.state.history.heads_of(root.namespace, root.remote, paths)
+        return sum(not head.conflicted for head in heads)
 
     def _staged_here(self, snapshot: Snapshot, base: dict[bytes, RegisterBase]) -> bool:
         known = base.get(INDEX)
