@@ -21,7 +21,7 @@ from tests.store.proxy import FaultProxy, Request, Reset, Say, Stall, Truncate
 KEY = StoreKey("packs/00/one")
 
 
-def opened(server, directory, key, *, port=0, create=False, scheme="seaweedfs", timeout=5.0):
+def opened(server, directory, key, *, port=0, create=False, scheme="seaweedfs", timeout=60.0):
     place = parse_endpoint(f"{scheme}://127.0.0.1:{port or server.filer_port}/{directory}")
     client = HttpClient(place.server, timeout=timeout)
     make = SeaweedStore.create if create else SeaweedStore
@@ -169,7 +169,7 @@ def test_bytes_that_were_changed_on_their_way_are_told(weed_server, directory):
             return super().request(method, target, body=changed, headers=headers)
 
     place = parse_endpoint(f"seaweedfs://127.0.0.1:{weed_server.filer_port}/{directory}")
-    client = Changing(place.server, timeout=5)
+    client = Changing(place.server, timeout=60)
     store = SeaweedStore(place, client, lambda: weed_server.filer_key)
     with pytest.raises(StoreError, match="other bytes") as caught:
         store.put(KEY, b"x")
@@ -205,7 +205,7 @@ def test_a_token_is_signed_and_ends_and_is_made_anew_in_time(weed_server, direct
             return super().request(method, target, body=body, headers={})
 
     place = parse_endpoint(f"seaweedfs://127.0.0.1:{weed_server.filer_port}/{directory}")
-    client = Recording(place.server, timeout=5)
+    client = Recording(place.server, timeout=60)
     store = SeaweedStore(place, client, lambda: "key", now=lambda: next(times))
     for _ in range(3):
         with pytest.raises(StoreError):
