@@ -30,6 +30,7 @@ def test_every_command_of_the_issue_is_there():
         "device revoke",
         "device expire",
         "gc",
+        "snapshot",
         "retention",
         "retention show",
         "retention set",
