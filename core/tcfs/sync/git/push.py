@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
-from tcfs.errors import LocalFileError
+from tcfs.errors import AccessError, LocalFileError
 from tcfs.model.ids import RelPath, VersionId
 from tcfs.model.paths import join, show
 from tcfs.state.git import RegisterBase
@@ -19,7 +19,7 @@ from tcfs.sync.context import Context
 from tcfs.sync.git import registers, report
 from tcfs.sync.git.arrival import complete
 from tcfs.sync.git.names import REPORTS, oids_of, path_of
-from tcfs.sync.git.outgoing import bundle_drafts, deletion, file_draft, store_scratch
+from tcfs.sync.git.outgoing import bundle_drafts, deletion
 from tcfs.sync.git.registers import Remote, register_draft
 from tcfs.sync.git.repository import (
     RefusedRepositoryError,
@@ -251,12 +251,12 @@ class GitPush:
     def _commit(self, change: Change, committer: Committer, upload: Upload, scratch: bytes) -> None:
         try:
             drafts, names = self._drafts(change, upload, scratch)
-        except (LocalFileError, PostponedError) as error:
+            ids = committer.add(drafts) if drafts else []
+        except (AccessError, LocalFileError, PostponedError) as error:
             self._told.problem(self._root, change.path, error)
             return
         written: dict[bytes, RegisterBase | None] = dict(change.adopted)
         if drafts:
-            ids = committer.add(drafts)
             # A repository's bundle and registers stand in one segment, or a crash could part them.
             committer.flush()
             for name, version in zip(names, ids, strict=False):
@@ -293,16 +293,12 @@ class GitPush:
             context, root.namespace, repository, remote, named, upload, scratch, full=True
         )
         told = report.make(repository, snapshot).to_json()
-        name = REPORTS + context.identity.device_id.encode()
         known = remote.reports.get(context.identity.device_id)
-        path = os.path.join(scratch, b"report")
-        with open(path, "wb") as file:
-            file.write(told)
-        stored = store_scratch(context, upload, path)
-        if known is None or known.manifest.file_hash != stored.file_hash:
+        if known is None or registers.value_of(known) != told:
+            name = REPORTS + context.identity.device_id.encode()
             parents = (known.id,) if known else ()
             drafts.append(
-                file_draft(context, root.namespace, remote.repository, name, stored, parents)
+                register_draft(context, root.namespace, remote.repository, name, told, parents)
             )
         return drafts, names
 
