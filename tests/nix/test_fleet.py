@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -133,7 +134,7 @@ def test_the_file_of_a_host_is_read_by_the_program(tmp_path: Path):
         assert loaded.warnings == ()
 
 
-WRONG = [
+WRONG: list[tuple[dict[str, Any], str, str]] = [
     # values, the option that is named, and what is said of it
     ({"conflctMode": "auto"}, "conflctMode", "no such setting; did you mean conflictMode?"),
     ({"conflict_mode": "auto"}, "conflict_mode", "did you mean conflictMode?"),

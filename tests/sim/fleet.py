@@ -7,6 +7,7 @@ What a person types is an ``operation`` here. What is not simulated is how a dev
 from __future__ import annotations
 
 import concurrent.futures
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -49,6 +50,8 @@ NAMES: Final = ("ann", "bob", "cy", "dee", "eve", "ro")
 """The devices there can be; the first is the admin, the last may only read."""
 READER: Final = NAMES[-1]
 YES: Final = Limits(confirmed=True)
+# Warnings are for people; here there are none.
+logging.getLogger("tcfs").addHandler(logging.NullHandler())
 
 
 class InlineExecutor:
@@ -236,6 +239,7 @@ class Device:
         self._format_hash = format_hash
         self._fleet: Fleet | None = None
         self._clocks: dict[RelPath, VectorClock] = {}
+        self._former: list[DeviceIdentity] = []
 
     @property
     def reader(self) -> bool:
@@ -267,6 +271,20 @@ class Device:
                 raise
             self._fleet = Fleet(context, loaded)
         return self._fleet
+
+    def enroll(self, code: str) -> None:
+        """Join anew, as another device with the same files: identity and state are laid aside."""
+        self.close()
+        for path in self.machine.home.glob("state.db*"):
+            path.unlink()
+        machine = self.machine
+        name = f"{self.name}-{len(self._former) + 2}"
+        self._former.append(self.identity)
+        self.identity = generate(name, machine.host.entropy, machine.now())
+        claim(machine.store, parse_code(code), self.identity, machine.now())
+        self._clocks.clear()
+        self.last_segment = ""
+        self.rebuilding = False
 
     def close(self) -> None:
         """End the process, as it were."""
@@ -351,9 +369,23 @@ class Device:
         self.open().set_strategy(strategy)
 
     def _do_gc(self) -> None:
-        collect = getattr(self.open(), "gc", None)
-        if collect is not None:
-            collect.run()
+        self.open().gc.run()
+
+    def _do_retention(self, versions: int) -> None:
+        self.open().gc.set_retention(keep_versions=versions)
+
+    def _do_revoke(self, device_id: str) -> None:
+        self.open().revoke(device_id)
+
+    def _do_expire(self, device_id: str) -> None:
+        self.open().gc.expire(device_id)
+
+    def _do_devices(self) -> Any:
+        return self.open().devices()
+
+    def _do_invite(self) -> Any:
+        # For a year: what a clock says here may be far from what it says there.
+        return self.open().invite(role="writer", expires_s=800 * 86400).code
 
     # What must hold on each device by itself
 

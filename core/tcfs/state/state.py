@@ -14,6 +14,7 @@ from tcfs.state.git import GitBases
 from tcfs.state.history import History
 from tcfs.state.index import Index, Outbox
 from tcfs.state.roots import Roots
+from tcfs.state.snapshot import SnapshotTables
 
 
 class State:
@@ -27,6 +28,7 @@ class State:
         self.index = Index(self.database)
         self.garbage = Garbage(self.database)
         self.roots = Roots(self.database)
+        self.snapshot = SnapshotTables(self.database, self.history)
         self.git = GitBases(self.database)
         self.outbox = Outbox(self.database)
         self.control = ControlCache(self.database)

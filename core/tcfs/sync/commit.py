@@ -156,7 +156,7 @@ class Committer:
         context.state.outbox.add(entry)
         context.store.put(sealed.key, sealed.data)
         if self._root is not None and self._based:
-            make_durable(context, self._root)
+            make_durable(context, self._root, [path for path, _ in self._based])
         inline = sealed.header.pack
         with context.state.transaction():
             if inline is not None:

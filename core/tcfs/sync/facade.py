@@ -58,8 +58,10 @@ class Limits:
 class FleetApi(Protocol):
     """Everything a front end can ask of this device."""
 
-    settings: SettingsDesk
-    """Which settings the devices run with."""
+    @property
+    def settings(self) -> SettingsDesk:
+        """Which settings the devices run with."""
+        ...
 
     def push(
         self,

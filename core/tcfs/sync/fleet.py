@@ -32,13 +32,14 @@ from tcfs.sync.planning import check_plan
 from tcfs.sync.rebuild import rebuild
 from tcfs.sync.receive import receive, refresh_control
 from tcfs.sync.recovery import confirm_phrase, pending_phrase, phrase_entropy
-from tcfs.sync.settings_desk import SettingsDesk
+from tcfs.sync.stores import condition_warnings
 from tcfs.sync.verify import Verifier
 
 if TYPE_CHECKING:
     from tcfs.config.load import LoadedConfig
     from tcfs.sync.gc.desk import GcDesk
     from tcfs.sync.git.status import GitDoor
+    from tcfs.sync.settings_desk import SettingsDesk
 
 NO_LIMITS = Limits()
 
@@ -49,7 +50,13 @@ class Fleet:
     def __init__(self, context: Context, loaded: LoadedConfig) -> None:
         self._context = context
         self._loaded = loaded
-        self.settings = SettingsDesk(context, loaded)
+
+    @property
+    def settings(self) -> SettingsDesk:
+        """What devices declare, and what they run."""
+        from tcfs.sync.settings_desk import SettingsDesk
+
+        return SettingsDesk(self._context, self._loaded)
 
     # Moving files
 
@@ -351,6 +358,7 @@ class Fleet:
             warnings.append("this device is not a member of the repository")
         elif device.revoked:
             warnings.append("this device was revoked")
+        warnings += condition_warnings(self._loaded, context.store.endpoint, context.control)
         for finding in context.state.findings.all()[:20]:
             if finding.kind not in ("revoked",):
                 warnings.append(

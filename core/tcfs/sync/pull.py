@@ -331,7 +331,7 @@ class Pull:
                     )
                 )
         if adopted:
-            make_durable(context, root)
+            make_durable(context, root, [path for path, _ in adopted])
         roots = context.state.roots
         with context.state.transaction():
             roots.set_base(root, adopted)

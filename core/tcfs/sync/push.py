@@ -426,7 +426,7 @@ class _Work:
     def refresh(self) -> None:
         """Record stats of what turned out to be unchanged."""
         if self._refreshed:
-            make_durable(self._context, self._root)
+            make_durable(self._context, self._root, [path for path, _ in self._refreshed])
             self._context.state.roots.refresh_base(self._root, self._refreshed)
 
     def _part(self) -> None:

@@ -110,6 +110,10 @@ def receive(context: Context, namespace: NamespaceId, *, rebuild: bool = False) 
         settle_outbox(context)
     count = 0
     context.state.findings.forget(namespace, PASSING)
+    if context.control.upkeep.snapshots.get(namespace):
+        from tcfs.sync.gc.snapshots import bootstrap
+
+        bootstrap(context, namespace)
     while True:
         history = context.state.history
         result = fetch(
