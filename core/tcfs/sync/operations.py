@@ -84,7 +84,7 @@ def push(
 
         renew(context)
     pushes: list[Push] = []
-    gits: list[tuple[GitPush, Place]] = []
+    gits: list[tuple[GitPush, Push, Place]] = []
     problems: list[Problem] = []
     for place in found:
         root = place.root
@@ -94,8 +94,6 @@ def push(
         since = context.host.clock.now()
         scanned = scan(context.host.files, root.local, excluded(context), place.prefix)
         git = push_hook(context, root, place.prefix, scanned, since)
-        if git is not None:
-            gits.append((git, place))
         made = Push(context, root, place.prefix, scanned)
         if not scanned.entries and not made.tracked and not scanned.hidden:
             raise LocalFileError(
@@ -104,7 +102,9 @@ def push(
                 remedy="Check the path.",
             )
         pushes.append(made)
-    git_plans = [one for one in (made.plan() for made, _ in gits) if one is not None]
+        if git is not None:
+            gits.append((git, made, place))
+    git_plans = [one for one in (git.plan() for git, _, _ in gits) if one is not None]
     whole = join_plans([*(made.plan() for made in pushes), *git_plans])
     check_plan(whole, plan)
     check_limits(context, whole, sum(made.tracked for made in pushes), limits)
@@ -123,7 +123,9 @@ def push(
         made.adopt()
         done.append(made.run())
     git_done = [
-        made.run(places.adopt(context, place.root)) for made, place in gits if made.anything
+        git.run(places.adopt(context, place.root), [c.path for c in made.candidates])
+        for git, made, place in gits
+        if git.anything
     ]
     for pushed in (*done, *git_done):
         problems += pushed.problems
