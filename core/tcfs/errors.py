@@ -173,6 +173,15 @@ class CancelledError(TcfsError):
     retryable = True
 
 
+class LiveError(TcfsError):
+    """The server of live events failed, or cannot be reached. Files move without it, later."""
+
+    code = "live"
+    exit_code = 30
+    default_remedy = "Check sync.nats_url with: tcfs config show; files are synced without it too."
+    retryable = True
+
+
 def exit_codes() -> dict[str, int]:
     """Exit code of every error class by its stable code, ``ok`` included."""
     table = {"ok": EXIT_OK, TcfsError.code: TcfsError.exit_code}
