@@ -13,10 +13,10 @@ from blake3 import blake3
 
 from tcfs.errors import AccessError, LocalFileError, NotFoundError, TcfsError, UsageError
 from tcfs.model.ids import NamespaceId, RelPath
-from tcfs.model.paths import ROOT, join, relative_to, show
+from tcfs.model.paths import ROOT, join, parents, relative_to, show
 from tcfs.model.plan import LocalChange
 from tcfs.state.roots import Root
-from tcfs.sync import leftovers, places
+from tcfs.sync import kept, leftovers, places
 from tcfs.sync.context import Context
 from tcfs.sync.describe import conflict_info
 from tcfs.sync.facade import Limits
@@ -28,14 +28,14 @@ from tcfs.sync.push import Push, Pushed
 from tcfs.sync.receive import receive, stopped_chains
 from tcfs.sync.resolve import Resolved, Resolver
 from tcfs.sync.results import LIST_LIMIT, ConflictInfo, Plan, Problem, SyncResult, Transfer
-from tcfs.sync.scan import scan
+from tcfs.sync.scan import Scan, scan
 
 
-def excluded(context: Context) -> Exclusion:
-    """What the configuration leaves out at the top of a root. Raises ConfigError."""
+def excluded(context: Context, root: Root) -> Exclusion:
+    """What configuration and enrolment leave out at the top of a root. Raises ConfigError."""
     config = context.config.sync
     return exclusion(
-        config.exclude_patterns,
+        (*config.exclude_patterns, *kept.excludes(context, root)),
         hidden_dirs=config.sync_hidden_dirs,
         git_dirs=config.sync_git_dirs and config.git_sync_mode == "raw",
     )
@@ -63,8 +63,12 @@ def push(
     dry_run: bool,
     plan: str,
     limits: Limits,
+    tolerant: bool = False,
 ) -> SyncResult:
     """Push these places, together as one plan.
+
+    Args:
+        tolerant: that nothing is at a place, or that it cannot be looked at, is no error.
 
     Raises:
         TcfsError: nothing was sent, or not all; what was committed stays.
@@ -79,20 +83,12 @@ def push(
         renew(context)
     pushes: list[Push] = []
     problems: list[Problem] = []
-    for place in found:
-        root = place.root
+    for root, prefixes in _by_root(found):
         if root.id:
             root = places.adopt(context, root)
             problems += leftovers.recover(context, root)
-        scanned = scan(context.host.files, root.local, excluded(context), place.prefix)
-        made = Push(context, root, place.prefix, scanned)
-        if not scanned.entries and not made.tracked and not scanned.hidden:
-            raise LocalFileError(
-                f"{show(root.local + b'/' + place.prefix if place.prefix else root.local)}"
-                " does not exist, and nothing was pushed from there before",
-                remedy="Check the path.",
-            )
-        pushes.append(made)
+        scanned = _look(context, root, prefixes, tolerant=tolerant)
+        pushes.append(Push(context, root, prefixes, scanned))
     whole = join_plans([made.plan() for made in pushes])
     check_plan(whole, plan)
     check_limits(context, whole, sum(made.tracked for made in pushes), limits)
@@ -126,6 +122,53 @@ def push(
         problems=tuple(problems[:LIST_LIMIT]),
         segment=next((p.last_segment for p in reversed(done) if p.last_segment), ""),
     )
+
+
+def _by_root(found: Iterable[Place]) -> list[tuple[Root, list[RelPath]]]:
+    """The places of each root, without those inside another: one look, one commit."""
+    grouped: dict[Root, list[RelPath]] = {}
+    for place in found:
+        grouped.setdefault(place.root, []).append(place.prefix)
+    return [(root, outermost(prefixes)) for root, prefixes in grouped.items()]
+
+
+def outermost(paths: Iterable[RelPath]) -> list[RelPath]:
+    """The paths that lie in no other of them, in order."""
+    wanted = set(paths)
+    if ROOT in wanted:
+        return [ROOT]
+    return sorted(path for path in wanted if wanted.isdisjoint(parents(path)))
+
+
+def _look(context: Context, root: Root, prefixes: Sequence[RelPath], *, tolerant: bool) -> Scan:
+    """What is at and below these paths.
+
+    Raises:
+        LocalFileError: a path is not there and never was, or cannot be looked at.
+    """
+    whole = Scan()
+    exclude = excluded(context, root)
+    for prefix in prefixes:
+        local = show(root.local + b"/" + prefix if prefix else root.local)
+        try:
+            found = scan(context.host.files, root.local, exclude, prefix)
+            if not (found.entries or found.hidden or tolerant) and not (
+                root.id and context.state.roots.stored_base(root, prefix)
+            ):
+                raise LocalFileError(
+                    f"{local} does not exist, and nothing was pushed from there before",
+                    remedy="Check the path.",
+                )
+        except LocalFileError as error:
+            if not tolerant:
+                raise
+            # Not seen, so never taken for deleted.
+            problem = Problem(local, error.code, error.message, error.remedy)
+            found = Scan(hidden={prefix}, problems=[problem], exclusions={ROOT: exclude})
+        if len(prefixes) == 1:
+            return found
+        whole.add(found)
+    return whole
 
 
 def _conflicts(context: Context, found: Iterable[Place]) -> tuple[ConflictInfo, ...]:
@@ -309,7 +352,7 @@ def _send_first(context: Context, root: Root, prefix: RelPath, made: Pull) -> Pu
     dirty = made.dirty_conflicts()
     if not dirty or not _may_write(context):
         return None
-    pushed = Push(context, root, prefix, made.local_scan(dirty), only=dirty).run()
+    pushed = Push(context, root, [prefix], made.local_scan(dirty), only=dirty).run()
     made.decide()
     made.take_up()
     return pushed
@@ -349,8 +392,8 @@ def local_changed(context: Context, place: Place) -> bool:
     made = Push(
         context,
         place.root,
-        place.prefix,
-        scan(context.host.files, place.root.local, excluded(context), place.prefix),
+        [place.prefix],
+        scan(context.host.files, place.root.local, excluded(context, place.root), place.prefix),
     )
     return any(c.change is not LocalChange.NONE for c in made.candidates)
 
