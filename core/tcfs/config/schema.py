@@ -62,10 +62,22 @@ class DaemonConfig(Section):
         default="", description="Address (host:port) for remote clients; empty for none."
     )
     metrics_addr: str = Field(
-        default="", description="Address of the metrics page; empty for none."
+        default="",
+        description=(
+            "Address (host:port) of /metrics, /healthz and /readyz; empty for none. They name "
+            "what is synced: keep it on a loopback address."
+        ),
     )
     log_level: LogLevel = Field(default="info", description="Least severe message that is logged.")
     log_format: LogFormat = Field(default="text", description="Form of log lines.")
+    rescan_interval: Seconds = Field(
+        default=600.0,
+        ge=1,
+        description=(
+            "Time between looks at all files, which find what watching them missed (in seconds, "
+            "or text such as 10m)."
+        ),
+    )
 
 
 class StorageConfig(Section):

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tcfs.sync import results as r
+
+if TYPE_CHECKING:
+    from tcfs.sync.kept import RootDesk
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,4 +134,10 @@ class FleetApi(Protocol):
         ...
 
     def confirm_phrase(self, phrase: str) -> None: ...
+
+    @property
+    def roots(self) -> RootDesk:
+        """Directories that the daemon keeps in sync."""
+        ...
+
     def close(self) -> None: ...

@@ -472,7 +472,7 @@ class Fleet:
     @property
     def keeper(self) -> Keeper:
         """What a daemon does, step by step."""
-        return Keeper(self._context, lambda: self._working(patience_s=0))
+        return Keeper(self._context, lambda cancel: self._working(cancel=cancel, patience_s=0))
 
     # Helpers
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 from tcfs.errors import LocalFileError
 from tcfs.model.event import ChainHead, Version
-from tcfs.model.ids import DeviceId, NamespaceId, RelPath, VersionId
+from tcfs.model.ids import DeviceId, NamespaceId, RelPath, SegmentHash, VersionId
 from tcfs.model.paths import ROOT, parents
 from tcfs.state.roots import Root
 from tcfs.sync import kept, operations, places
 from tcfs.sync.context import Context
-from tcfs.sync.facade import Limits
+from tcfs.sync.facade import Cancel, Limits
 from tcfs.sync.kept import KeptRoot
 from tcfs.sync.places import Place
 from tcfs.sync.receive import receive
@@ -37,10 +37,18 @@ class Keeper:
     """The steps. Raises what the commands raise, BusyError at once if another process works."""
 
     def __init__(
-        self, context: Context, working: Callable[[], AbstractContextManager[Context]]
+        self,
+        context: Context,
+        working: Callable[[Cancel | None], AbstractContextManager[Context]],
+        cancel: Cancel | None = None,
     ) -> None:
         self._context = context
-        self._working = working
+        self._take = working
+        self.cancel = cancel
+        """Asked between the parts of a step."""
+
+    def _working(self) -> AbstractContextManager[Context]:
+        return self._take(self.cancel)
 
     # Looking, without the lock
 
@@ -58,6 +66,10 @@ class Keeper:
     def roots(self) -> tuple[KeptRoot, ...]:
         """What is to be kept in sync. Raises LocalFileError."""
         return kept.everything(self._context)
+
+    def remote_text(self, one: KeptRoot) -> str:
+        """Its place in the fleet, for people."""
+        return places.remote_text(self._context, one.namespace, one.remote)
 
     def tracked(self, one: KeptRoot) -> int:
         """How many paths of a root are tracked."""
@@ -84,7 +96,7 @@ class Keeper:
     def conflicts(self) -> int:
         """How many conflicts stand in the namespaces that are kept."""
         history = self._context.state.history
-        return sum(len(history.conflicted(ns, ROOT)) for ns in self._namespaces())
+        return sum(len(history.conflicted(ns, ROOT)) for ns in self.namespaces())
 
     def outbox(self) -> int:
         """Finished segments that are not in the store."""
@@ -102,18 +114,23 @@ class Keeper:
 
     def own_segments(self, namespace: NamespaceId, after: int, limit: int) -> list[OwnSegment]:
         """The newest of this device's segments after a place in its chain, oldest first."""
-        history, device = self._context.state.history, self._context.identity.device_id
-        found = [
-            ChainHead(seq, digest)
-            for who, seq, digest in history.segments(namespace)
-            if who == device and seq > after
-        ]
+        state, device = self._context.state, self._context.identity.device_id
+        rows = state.database.connection.execute(
+            "SELECT seq, hash FROM segment WHERE ns = ? AND device = ? AND seq > ? AND accepted"
+            " ORDER BY seq DESC LIMIT ?",
+            (namespace, state.database.device_no(device), after, limit),
+        ).fetchall()
         return [
-            OwnSegment(namespace, head, tuple(history.by_segment(namespace, device, head.seq)))
-            for head in sorted(found)[-limit:]
+            OwnSegment(
+                namespace,
+                ChainHead(seq, SegmentHash(digest)),
+                tuple(state.history.by_segment(namespace, device, seq)),
+            )
+            for seq, digest in reversed(rows)
         ]
 
-    def _namespaces(self) -> list[NamespaceId]:
+    def namespaces(self) -> list[NamespaceId]:
+        """Those of what is kept; the configured one if nothing is."""
         return list(dict.fromkeys(one.namespace for one in self.roots())) or [
             self._context.namespace
         ]
@@ -123,7 +140,17 @@ class Keeper:
     def receive(self) -> int:
         """Take up what others wrote, in every namespace that is kept."""
         with self._working() as context:
-            return sum(receive(context, namespace) for namespace in self._namespaces())
+            return sum(receive(context, namespace) for namespace in self.namespaces())
+
+    def differs(self, one: KeptRoot, paths: Iterable[RelPath]) -> bool:
+        """Whether something at and below these paths is not as it was last synced, by stat.
+
+        Without the lock and without the store: most of what a watcher sees, a pull has written.
+        """
+        context, root = self._context, kept.root_of(self._context, one)
+        if not root.id:
+            return True
+        return operations.differs(context, root, {self._top(context, root, path) for path in paths})
 
     def push(self, one: KeptRoot, paths: Iterable[RelPath] | None) -> SyncResult:
         """Send what changed at and below these paths of a root; None for all of it.

@@ -14,7 +14,6 @@ from blake3 import blake3
 from tcfs.errors import AccessError, LocalFileError, NotFoundError, TcfsError, UsageError
 from tcfs.model.ids import NamespaceId, RelPath
 from tcfs.model.paths import ROOT, join, parents, relative_to, show
-from tcfs.model.plan import LocalChange
 from tcfs.state.roots import Root
 from tcfs.sync import kept, leftovers, places
 from tcfs.sync.context import Context
@@ -389,13 +388,16 @@ def place_of_path(context: Context, path: RelPath, namespace: NamespaceId) -> Pl
 
 def local_changed(context: Context, place: Place) -> bool:
     """Whether a local path differs from its base, by stat."""
-    made = Push(
-        context,
-        place.root,
-        [place.prefix],
-        scan(context.host.files, place.root.local, excluded(context, place.root), place.prefix),
-    )
-    return any(c.change is not LocalChange.NONE for c in made.candidates)
+    exclude = excluded(context, place.root)
+    scanned = scan(context.host.files, place.root.local, exclude, place.prefix)
+    return bool(Push(context, place.root, [place.prefix], scanned).candidates)
+
+
+def differs(context: Context, root: Root, prefixes: Iterable[RelPath]) -> bool:
+    """Whether anything at and below these paths differs from its base, by stat."""
+    found = outermost(prefixes)
+    scanned = _look(context, root, found, tolerant=True)
+    return bool(Push(context, root, found, scanned).candidates)
 
 
 def remote_changed(context: Context, place: Place) -> bool:
