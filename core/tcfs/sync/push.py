@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from msgspec import Struct
+
 from tcfs.content.ingest import RefusedFile, SourceFile, StoredFile
 from tcfs.errors import LocalFileError
 from tcfs.host.base import Stat
@@ -36,8 +38,7 @@ MANY: Final = 500
 """Paths from which one look at all of them is cheaper than a question for each."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(Struct, frozen=True, gc=False):
     """A path whose stat says that it may have changed."""
 
     path: RelPath
