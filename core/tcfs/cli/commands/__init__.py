@@ -25,6 +25,7 @@ def add_commands(subparsers: Subparsers) -> None:
         init,
         revert,
         root,
+        servers,
         status,
         transfer,
     )
@@ -41,6 +42,7 @@ def add_commands(subparsers: Subparsers) -> None:
         status,
         check,
         configuration,
+        servers,
         completion,
     ):
         module.add(subparsers)

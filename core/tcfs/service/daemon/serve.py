@@ -420,9 +420,13 @@ def _nats_bus(loaded: LoadedConfig, device: str) -> EventBus | None:
     config = loaded.config.sync
     if not config.nats_url:
         return None
+    from tcfs.live.forward import Forwarder
     from tcfs.live.nats import NatsBus, NatsSettings
 
-    return NatsBus(NatsSettings.of(config, config.nats_url), queue_name(device))
+    hub = config.nats_hub_url
+    companions = [Forwarder(NatsSettings.of(config, hub))] if hub else []
+    settings = NatsSettings.of(config, config.nats_url)
+    return NatsBus(settings, queue_name(device), companions=companions)
 
 
 def serve(loaded: LoadedConfig) -> None:
