@@ -7,7 +7,14 @@ import json
 import pytest
 
 from tcfs.live.base import MAX_EVENT
-from tcfs.live.events import MAX_EVENTS, Announcement, hear, messages_of, presence
+from tcfs.live.events import (
+    MAX_EVENTS,
+    Announcement,
+    Heard,
+    hear,
+    messages_of,
+    presence,
+)
 from tcfs.model.clock import VectorClock
 from tcfs.model.event import ChainHead, Version
 from tcfs.model.ids import DeviceId, NamespaceId, RelPath, SegmentHash, VersionId
@@ -17,6 +24,12 @@ ANNA = DeviceId("11111111-1111-4111-8111-111111111111")
 BEN = DeviceId("22222222-2222-4222-8222-222222222222")
 HEAD = ChainHead(7, SegmentHash("ab" * 32))
 DEFAULT = NamespaceId("default")
+
+
+def understood(subject: str, data: bytes) -> Heard:
+    found = hear(subject, data)
+    assert found is not None
+    return found
 
 
 def version(counter, path, *, op="write", device=ANNA, parents=(), moved_from=None, content=b"c"):
@@ -103,7 +116,7 @@ def test_an_encrypted_repository_tells_the_bus_no_path_hash_or_size():
         "file_deleted",
         "file_renamed",
     ]
-    assert hear(messages[0].subject, messages[0].data).head == HEAD
+    assert understood(messages[0].subject, messages[0].data).head == HEAD
 
 
 def test_the_same_segment_gives_the_same_ids_and_a_large_one_is_cut_short():
@@ -115,14 +128,14 @@ def test_the_same_segment_gives_the_same_ids_and_a_large_one_is_cut_short():
 
 
 def test_presence_says_where_a_chain_ends():
-    heard = hear(*_parts(presence("device_online", ANNA, DEFAULT, HEAD, 12.5)))
+    heard = understood(*_parts(presence("device_online", ANNA, DEFAULT, HEAD, 12.5)))
     assert (heard.device, heard.kind, heard.namespace, heard.head) == (
         ANNA,
         "device_online",
         "default",
         HEAD,
     )
-    assert hear(*_parts(presence("device_offline", ANNA, DEFAULT, None, 1))).head is None
+    assert understood(*_parts(presence("device_offline", ANNA, DEFAULT, None, 1))).head is None
 
 
 def _parts(message):
@@ -165,4 +178,4 @@ def test_what_is_no_event_is_heard_as_nothing(subject: str, data: bytes):
 )
 def test_a_head_that_makes_no_sense_is_none(head: object):
     data = json.dumps({"device_id": ANNA, "head": head}).encode()
-    assert hear(GOOD.subject, data).head is None
+    assert understood(GOOD.subject, data).head is None

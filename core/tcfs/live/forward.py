@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from tcfs.live.base import STREAM
 from tcfs.live.nats import NatsSettings, connect, ensure_consumer, ensure_stream, reason_of
+from tcfs.live.pulling import messages
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -28,8 +29,6 @@ FORWARDED: Final = "Tcfs-Forwarded"
 """Header of an event that came from the other side: it does not go back there."""
 ID: Final = "Nats-Msg-Id"
 RETRY_S: Final = (0.5, 10.0)
-_BATCH: Final = 256
-_FETCH_S: Final = 10.0
 _API_S: Final = 5.0
 
 
@@ -70,8 +69,8 @@ class Forwarder:
                 await ensure_consumer(stream, CONSUMER)
             self.connected = True
             tasks = [
-                asyncio.create_task(_forward(here, there)),
-                asyncio.create_task(_forward(there, here)),
+                asyncio.create_task(_forward(leaf, there)),
+                asyncio.create_task(_forward(hub, here)),
                 asyncio.create_task(lost.wait()),
             ]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -86,25 +85,15 @@ class Forwarder:
                 await hub.close()
 
 
-async def _forward(source: JetStreamContext, target: JetStreamContext) -> None:
-    subscription = await source.pull_subscribe_bind(consumer=CONSUMER, stream=STREAM)
-    try:
-        while True:
-            try:
-                messages = await subscription.fetch(_BATCH, timeout=_FETCH_S)
-            except TimeoutError:
-                await source.consumer_info(STREAM, CONSUMER)
-                continue
-            for message in messages:
-                headers = message.headers or {}
-                if FORWARDED not in headers and ID in headers:
-                    await target.publish(
-                        message.subject,
-                        message.data,
-                        timeout=_API_S,
-                        headers={ID: headers[ID], FORWARDED: "1"},
-                    )
-                await message.ack()
-    finally:
-        with contextlib.suppress(Exception):
-            await subscription.unsubscribe()
+async def _forward(source: Client, target: JetStreamContext) -> None:
+    async with contextlib.aclosing(messages(source, STREAM, CONSUMER)) as arriving:
+        async for message in arriving:
+            headers = message.headers or {}
+            if FORWARDED not in headers and ID in headers:
+                await target.publish(
+                    message.subject,
+                    message.data,
+                    timeout=_API_S,
+                    headers={ID: headers[ID], FORWARDED: "1"},
+                )
+            await message.ack()

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from tcfs.errors import ConfigError, LiveError
 from tcfs.live.base import STREAM, SUBJECTS, Delivery, Message
+from tcfs.live.pulling import messages
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -38,8 +39,6 @@ DUPLICATE_WINDOW_S: Final = 3600
 ACK_WAIT_S: Final = 30
 MAX_DELIVER: Final = 5
 MAX_ACK_PENDING: Final = 1000
-FETCH_S: Final = 10.0
-"""How long one request for messages stands on the server."""
 PING_S: Final = 5
 CONNECT_S: Final = 5.0
 PUBLISH_S: Final = 10.0
@@ -122,7 +121,13 @@ async def connect(
         if on_trouble is not None:
             await on_trouble(None)
 
+    errors: list[Exception] = []
+    enough = asyncio.Event()
+
     async def failed(error: Exception) -> None:
+        errors.append(error)
+        if len(errors) >= len(settings.servers):
+            enough.set()
         if on_trouble is not None:
             await on_trouble(error)
 
@@ -135,8 +140,8 @@ async def connect(
         except OSError as error:
             raise ConfigError(f"sync.nats_ca_cert cannot be read: {error}") from None
     client = StrictClient()
-    try:
-        await client.connect(
+    connecting = asyncio.ensure_future(
+        client.connect(
             servers=list(settings.servers),
             name=name,
             allow_reconnect=False,
@@ -148,10 +153,31 @@ async def connect(
             error_cb=failed,
             **options,
         )
+    )
+    hopeless = asyncio.ensure_future(enough.wait())
+    try:
+        # The library tries the same servers many times, and can wait for ever after a handshake
+        # that failed: one look at each is enough here, the next one is for whoever calls.
+        limit = CONNECT_S * (len(settings.servers) + 1)
+        await asyncio.wait(
+            {connecting, hopeless}, timeout=limit, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not connecting.done():
+            raise errors[-1] if errors else TimeoutError(f"no answer within {limit:g} s")
+        connecting.result()
     except BaseException:
-        await client.close()
+        connecting.cancel()
+        await asyncio.gather(connecting, return_exceptions=True)
+        await _abandon(client)
         raise
+    finally:
+        hopeless.cancel()
     return client
+
+
+async def _abandon(client: Client) -> None:
+    with contextlib.suppress(Exception):
+        await asyncio.wait_for(client.close(), 2)
 
 
 async def ensure_stream(stream: JetStreamContext) -> None:
@@ -232,6 +258,7 @@ class NatsBus:
         self._thread: threading.Thread | None = None
         self._stream: JetStreamContext | None = None
         self._lost: asyncio.Event | None = None
+        self._main: asyncio.Task[None] | None = None
         self._stopping = False
         self._problem = "not connected yet"
         self._generation = 0
@@ -260,7 +287,8 @@ class NatsBus:
             with asyncio.Runner() as runner:
                 self._loop = runner.get_loop()
                 started.set()
-                runner.run(self._run())
+                with contextlib.suppress(asyncio.CancelledError):
+                    runner.run(self._run())
 
         self._thread = threading.Thread(target=run, name="tcfs-nats", daemon=True)
         self._thread.start()
@@ -293,7 +321,9 @@ class NatsBus:
         self._stopping = True
 
         def stop() -> None:
-            if self._lost is not None:
+            if self._stream is None and self._main is not None:
+                self._main.cancel()
+            elif self._lost is not None:
                 self._lost.set()
 
         with contextlib.suppress(RuntimeError):  # the loop has just ended
@@ -303,6 +333,7 @@ class NatsBus:
     # In the loop's thread
 
     async def _run(self) -> None:
+        self._main = asyncio.current_task()
         self._lost = asyncio.Event()
         delay = BACKOFF_S[0]
         while not self._stopping:
@@ -313,7 +344,7 @@ class NatsBus:
             except Exception as error:  # noqa: BLE001 - a bus goes on trying whatever happens
                 problem = reason_of(error)
                 if problem != self._problem:
-                    log.warning("live events: %s", problem)
+                    log.warning("live events: %s", problem, extra={"queue": self._queue})
                 self._problem = problem
             finally:
                 was, self._stream = self._stream, None
@@ -343,7 +374,7 @@ class NatsBus:
             stream = client.jetstream(timeout=CONNECT_S)
             await ensure_stream(stream)
             await ensure_consumer(stream, self._queue)
-            tasks = [asyncio.create_task(self._read(stream))]
+            tasks = [asyncio.create_task(self._read(client))]
             tasks += [asyncio.create_task(c.run(client)) for c in self._companions]
             self._generation += 1
             self._problem = ""
@@ -364,23 +395,13 @@ class NatsBus:
             await asyncio.gather(*tasks, return_exceptions=True)
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(client.flush(1), 2)
-            await client.close()
+            await _abandon(client)
 
-    async def _read(self, stream: JetStreamContext) -> None:
-        subscription = await stream.pull_subscribe_bind(consumer=self._queue, stream=STREAM)
-        try:
-            while True:
-                try:
-                    messages = await subscription.fetch(_BATCH, timeout=FETCH_S)
-                except TimeoutError:
-                    # Silence is what a consumer that somebody removed sounds like, too.
-                    await stream.consumer_info(STREAM, self._queue)
-                    continue
-                self._arrived.extend(messages)
+    async def _read(self, client: Client) -> None:
+        async with contextlib.aclosing(messages(client, STREAM, self._queue)) as arriving:
+            async for message in arriving:
+                self._arrived.append(message)
                 self._wake()
-        finally:
-            with contextlib.suppress(Exception):
-                await subscription.unsubscribe()
 
     def _call(self, work: Coroutine[Any, Any, T], timeout_s: float) -> T:
         assert self._loop is not None
@@ -404,9 +425,9 @@ class NatsBus:
             asyncio.run_coroutine_threadsafe(send(), loop)
 
 
-async def _publish(stream: JetStreamContext, messages: Sequence[Message]) -> None:
+async def _publish(stream: JetStreamContext, sent: Sequence[Message]) -> None:
     # The first ones are sent together; the answers may come in any order.
-    for start in range(0, len(messages), _BATCH):
+    for start in range(0, len(sent), _BATCH):
         await asyncio.gather(
             *(
                 stream.publish(
@@ -416,7 +437,7 @@ async def _publish(stream: JetStreamContext, messages: Sequence[Message]) -> Non
                     stream=None,
                     headers={"Nats-Msg-Id": message.id},
                 )
-                for message in messages[start : start + _BATCH]
+                for message in sent[start : start + _BATCH]
             )
         )
 
