@@ -6,6 +6,7 @@ STATUS = "tcfs_mcp.tools.status"
 TRANSFER = "tcfs_mcp.tools.transfer"
 CONFLICTS = "tcfs_mcp.tools.conflicts"
 HISTORY = "tcfs_mcp.tools.history"
+GIT = "tcfs_mcp.tools.git"
 JOBS = "tcfs_mcp.tools.jobs"
 
 TOOLS = Registry(
@@ -52,6 +53,7 @@ TOOLS = Registry(
             idempotent=True,
         ),
         ToolSpec("undo", "Revert changes as a unit", HISTORY, "history", destructive=True),
+        ToolSpec("git_status", "Git repositories", GIT, "git", read_only=True),
         ToolSpec("job_status", "State of a job", JOBS, "jobs", read_only=True),
         ToolSpec("job_cancel", "Stop a job", JOBS, "jobs", idempotent=True),
     )

@@ -9,6 +9,7 @@ from typing import Any
 from tcfs.errors import LimitError, RepositoryError
 from tcfs.sync import results as r
 from tcfs.sync.facade import Progress
+from tcfs.sync.git.results import BranchStatus, DeviceCopy, GitStatus, RepositoryStatus
 
 DEVICE = "00000000-0000-4000-8000-000000000001"
 OTHER = "00000000-0000-4000-8000-000000000002"
@@ -80,6 +81,10 @@ class FakeFleet:
     def close(self) -> None:
         self.closed = True
 
+    @property
+    def git(self) -> FakeGit:
+        return FakeGit(self)
+
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name not in PLAIN and name not in self.answers:
             raise AttributeError(name)
@@ -97,6 +102,16 @@ class FakeFleet:
             return answer
 
         return call
+
+
+class FakeGit:
+    """``fleet.git``."""
+
+    def __init__(self, fleet: FakeFleet) -> None:
+        self._fleet = fleet
+
+    def status(self, path: bytes = b"") -> GitStatus:
+        return self._fleet.git_status(path)
 
 
 def within_share(*_args: Any, **kwargs: Any) -> Any:
@@ -143,6 +158,34 @@ DETAIL = r.ConflictDetail(
     proposed_merge="zero\none\ntwo\n",
 )
 
+REPOSITORIES = GitStatus(
+    enabled=True,
+    mode="bundle",
+    total=1,
+    repositories=(
+        RepositoryStatus(
+            "src/tool",
+            "/home/me/src/tool",
+            "remote_newer",
+            head="main",
+            branches=(BranchStatus("main", "behind", "a" * 40, ("b" * 40,), 0, 2),),
+            branch_count=1,
+            uncommitted=1,
+            paths=("notes.txt",),
+            devices=(
+                DeviceCopy(
+                    OTHER,
+                    "bates",
+                    False,
+                    1_700_000_000,
+                    "main",
+                    config_differs=("remote.origin.url: https://example.org (here: unset)",),
+                ),
+            ),
+        ),
+    ),
+)
+
 PLAIN: dict[str, Any] = {
     "push": done(),
     "pull": done(),
@@ -161,6 +204,7 @@ PLAIN: dict[str, Any] = {
     "status": STATUS,
     "path_status": r.PathStatus("docs/a.txt", "tcfs/default/docs/a.txt", "up_to_date", "in step"),
     "complete_paths": ["docs/", "docs/a.txt"],
+    "git_status": REPOSITORIES,
     "devices": DEVICES,
     "invite": r.InviteResult("tcfs-invite-CODE", "i1", "writer", 1_700_003_600),
     "revoke": DEVICES[1],

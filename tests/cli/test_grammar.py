@@ -34,6 +34,8 @@ def test_every_command_of_the_issue_is_there():
         "conflicts",
         "resolve-conflict",
         "policy",
+        "git",
+        "git status",
         "log",
         "why",
         "restore",

@@ -29,6 +29,8 @@ EVERY = [
     ("sync",),
     ("conflicts",),
     ("policy",),
+    ("git", "status"),
+    ("git", "status", "src/tool"),
     ("resolve-conflict", "docs/a.txt", "--keep-both"),
     ("log",),
     ("why", "docs/a.txt"),

@@ -11,6 +11,7 @@ from tcfs.config import LoadedConfig, load_config
 from tcfs.errors import CancelledError, NotFoundError
 from tcfs.sync import results as r
 from tcfs.sync.facade import Limits, Progress
+from tcfs.sync.git.results import GitStatus, RepositoryStatus
 from tcfs_mcp.door import Door
 from tcfs_mcp.jobs import Jobs
 from tcfs_mcp.policy import Policy
@@ -67,6 +68,7 @@ class FakeFleet:
     versions: list[r.VersionInfo] = field(default_factory=lambda: [version()])
     roots: tuple[r.RootInfo, ...] = ()
     detail: r.ConflictDetail | None = None
+    repositories: tuple[RepositoryStatus, ...] = ()
     file: r.Side = field(default_factory=lambda: r.Side(version(), "hello\n"))
     during_push: Callable[[FakeFleet, Any], None] | None = None
     limits: list[Limits] = field(default_factory=list)
@@ -157,6 +159,19 @@ class FakeFleet:
             r.DeviceInfo(DEVICE, "alpha", "admin", False, 1_700_000_000, True),
             r.DeviceInfo(DEVICE, "beta", "writer", False, 1_700_000_000, False),
         ]
+
+    @property
+    def git(self) -> FakeFleet.Git:
+        return FakeFleet.Git(self.repositories)
+
+    @dataclass
+    class Git:
+        """Repositories of the fake."""
+
+        repositories: tuple[RepositoryStatus, ...]
+
+        def status(self, path: bytes = b"") -> GitStatus:
+            return GitStatus(True, "bundle", self.repositories, len(self.repositories))
 
     def close(self) -> None:
         self.calls.append(("close", {}))

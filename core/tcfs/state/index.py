@@ -6,10 +6,14 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from tcfs.content.address import ChunkAddress
 from tcfs.model.ids import ChunkId, NamespaceId, PackId, StoreKey
-from tcfs.state.database import Database
+from tcfs.state.database import Database, insert_rows
+
+_AT_ONCE: Final = 256
+"""Chunks asked for in one statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +108,12 @@ class Index:
         # In key order the tree's pages are filled one after the other.
         rows.sort()
         with self._db.transaction() as run:
-            run.executemany(
-                "INSERT INTO chunk VALUES (?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE"
-                " SET announced = 1 WHERE excluded.announced > chunk.announced",
+            insert_rows(
+                run,
+                "INSERT INTO chunk",
                 rows,
+                tail="ON CONFLICT DO UPDATE SET announced = 1"
+                " WHERE excluded.announced > chunk.announced",
             )
 
     def address(self, namespace: NamespaceId, chunk: ChunkId) -> ChunkAddress | None:
@@ -118,6 +124,24 @@ class Index:
             (namespace, chunk),
         ).fetchone()
         return ChunkAddress(PackId(row[0]), *row[1:]) if row else None
+
+    def addresses(
+        self, namespace: NamespaceId, chunks: Sequence[ChunkId]
+    ) -> dict[ChunkId, ChunkAddress]:
+        """Where these chunks are; those that are nowhere are left out."""
+        run = self._db.connection.execute
+        found = {}
+        for start in range(0, len(chunks), _AT_ONCE):
+            asked = chunks[start : start + _AT_ONCE]
+            marks = ",".join("?" * len(asked))
+            for chunk, pack, *place in run(
+                "SELECT chunk.id, pack.id, frame_offset, frame_length, chunk.offset, length"
+                f" FROM chunk JOIN pack ON pack.no = chunk.pack WHERE chunk.ns = ?"
+                f" AND chunk.id IN ({marks})",
+                (namespace, *asked),
+            ):
+                found[ChunkId(chunk)] = ChunkAddress(PackId(pack), *place)
+        return found
 
     def unannounced(
         self, namespace: NamespaceId, chunks: Iterable[ChunkId]

@@ -143,20 +143,16 @@ CREATE TABLE todo (
 ) WITHOUT ROWID;
 
 -- What a pull is about to put on disk, written before the first rename. After a crash a path that
--- holds it is remembered as pulled; any other is pulled again. Columns as in `base`;
--- kind 'tombstone' for a removal.
+-- holds it is remembered as pulled; any other is pulled again.
 CREATE TABLE intent (
-    root       INTEGER NOT NULL REFERENCES root ON DELETE CASCADE,
-    path       BLOB NOT NULL,
-    ids        TEXT NOT NULL,
-    clock      TEXT NOT NULL,
-    kind       TEXT NOT NULL,
-    size       INTEGER NOT NULL,
-    mode       INTEGER NOT NULL,
-    mtime_ns   INTEGER NOT NULL,
-    file_hash  BLOB NOT NULL,
-    target     BLOB NOT NULL,
-    size_class INTEGER NOT NULL,
+    root    INTEGER NOT NULL REFERENCES root ON DELETE CASCADE,
+    path    BLOB NOT NULL,
+    kind    TEXT NOT NULL,     -- 'tombstone' for a removal
+    device  INTEGER,           -- the version that is to be there; NULL for a removal
+    counter INTEGER,
+    ids     TEXT,              -- as in `base`; NULL: that version alone
+    clock   TEXT,
+    mode    INTEGER,           -- NULL: the version's
     PRIMARY KEY (root, path)
 ) WITHOUT ROWID;
 
@@ -179,4 +175,25 @@ CREATE TABLE finding (
     reason  TEXT NOT NULL,
     found_at INTEGER NOT NULL,
     PRIMARY KEY (ns, device, seq, kind)
+) WITHOUT ROWID;
+
+-- What this device's git repositories last had in common with the fleet, register by register (see
+-- FORMAT.md, *Git repositories*): the third side of every decision about a ref, as `base` is for
+-- files. `repo` is relative to the root.
+CREATE TABLE git_base (
+    root  INTEGER NOT NULL REFERENCES root ON DELETE CASCADE,
+    repo  BLOB NOT NULL,
+    name  BLOB NOT NULL,  -- HEAD, index, format or a full ref name
+    value BLOB NOT NULL,
+    ids   TEXT NOT NULL,  -- JSON [[device id, counter]]: parents of the next local change
+    PRIMARY KEY (root, repo, name)
+) WITHOUT ROWID;
+
+-- Ref updates that a pull has begun in a repository, written before the first of them. After a
+-- crash they are completed before anything else is done there.
+CREATE TABLE git_arrival (
+    root  INTEGER NOT NULL REFERENCES root ON DELETE CASCADE,
+    repo  BLOB NOT NULL,
+    steps TEXT NOT NULL,  -- JSON; see tcfs.sync.git.arrival
+    PRIMARY KEY (root, repo)
 ) WITHOUT ROWID;

@@ -21,12 +21,13 @@ from tcfs.model.ids import DeviceId, NamespaceId, RelPath
 from tcfs.model.paths import ROOT, show, unshow
 from tcfs.sync import chronicle, operations, places, standing, undo
 from tcfs.sync import results as r
-from tcfs.sync.conflicts import ConflictDesk
 from tcfs.sync.context import Context
 from tcfs.sync.describe import conflict_info, version_info
 from tcfs.sync.download import read_start
 from tcfs.sync.escape import text_of
 from tcfs.sync.facade import Cancel, Limits, ProgressFn
+from tcfs.sync.git.desk import desk
+from tcfs.sync.git.status import GitDoor
 from tcfs.sync.keeper import Keeper
 from tcfs.sync.kept import RootDesk
 from tcfs.sync.members import device_info
@@ -133,7 +134,7 @@ class Fleet:
     def show_conflict(self, path: str, *, max_bytes: int = 16384) -> r.ConflictDetail:
         """A conflict as an object."""
         namespace, remote = self._remote(path)
-        return ConflictDesk(self._fresh(), namespace).show(remote, max_bytes)
+        return desk(self._fresh(), namespace, remote).show(remote, max_bytes)
 
     def resolve(
         self, path: str, resolution: r.Resolution, *, dry_run: bool = False
@@ -149,7 +150,7 @@ class Fleet:
             receive(context, namespace)
             if not dry_run:
                 operations.recover_roots(context, namespace)
-            return ConflictDesk(context, namespace).resolve(remote, resolution, dry_run=dry_run)
+            return desk(context, namespace, remote).resolve(remote, resolution, dry_run=dry_run)
 
     # History
 
@@ -399,6 +400,11 @@ class Fleet:
             self._context.namespace, unshow(prefix), limit
         )
         return [show(path) for path in found]
+
+    @property
+    def git(self) -> GitDoor:
+        """Git repositories."""
+        return GitDoor(self._fresh)
 
     # The fleet
 

@@ -148,7 +148,9 @@ class Keeper:
         Without the lock and without the store: most of what a watcher sees, a pull has written.
         """
         context, root = self._context, kept.root_of(self._context, one)
-        if not root.id:
+        paths = list(paths)
+        in_git = context.config.sync.sync_git_dirs and any(b".git" in p.split(b"/") for p in paths)
+        if not root.id or in_git:
             return True
         return operations.differs(context, root, {self._top(context, root, path) for path in paths})
 
@@ -185,10 +187,28 @@ class Keeper:
             )
 
     def _top(self, context: Context, root: Root, path: RelPath) -> RelPath:
-        """The outermost directory above a path that was never sent, or the path."""
+        """What is to be looked at where a path changed.
+
+        The outermost directory above it that was never sent; of a repository's git directory the
+        repository, which must be seen as a whole; otherwise the path.
+        """
         if not root.id:
             return ROOT
-        for directory in sorted(parents(path), key=len):
-            if directory and context.state.roots.base_of(root, directory) is None:
+        names = path.split(b"/")
+        if b".git" in names and context.config.sync.sync_git_dirs:
+            path = RelPath(b"/".join(names[: names.index(b".git")]))
+            if not path:
+                return ROOT
+        for directory in parents(path):
+            if context.state.roots.base_of(root, directory) is None:
+                return directory
+            if _is_git_directory(context, root.local + b"/" + directory):
                 return directory
         return path
+
+
+def _is_git_directory(context: Context, directory: bytes) -> bool:
+    """Whether this may be a bare repository, which is never taken file by file."""
+    return all(
+        places.exists(context, directory + b"/" + name) for name in (b"HEAD", b"objects", b"refs")
+    )

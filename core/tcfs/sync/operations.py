@@ -19,6 +19,8 @@ from tcfs.sync import kept, leftovers, places
 from tcfs.sync.context import Context
 from tcfs.sync.describe import conflict_info
 from tcfs.sync.facade import Limits
+from tcfs.sync.git.pull import GitPull
+from tcfs.sync.git.push import GitPush
 from tcfs.sync.ignore import Exclusion, exclusion
 from tcfs.sync.places import Place
 from tcfs.sync.planning import check_limits, check_plan
@@ -81,14 +83,21 @@ def push(
 
         renew(context)
     pushes: list[Push] = []
+    gits: list[tuple[GitPush, Root]] = []
     problems: list[Problem] = []
     for root, prefixes in _by_root(found):
         if root.id:
             root = places.adopt(context, root)
             problems += leftovers.recover(context, root)
-        scanned = _look(context, root, prefixes, tolerant=tolerant)
-        pushes.append(Push(context, root, prefixes, scanned))
-    whole = join_plans([made.plan() for made in pushes])
+        scans = _look(context, root, prefixes, tolerant=tolerant)
+        whole_scan = Scan()
+        for prefix, since, scanned in scans:
+            # It hides some of what it finds from the push of files.
+            gits.append((GitPush(context, root, prefix, scanned, since), root))
+            whole_scan.add(scanned)
+        pushes.append(Push(context, root, prefixes, whole_scan))
+    git_plans = [one for one in (git.plan() for git, _ in gits) if one is not None]
+    whole = join_plans([*(made.plan() for made in pushes), *git_plans])
     check_plan(whole, plan)
     check_limits(context, whole, sum(made.tracked for made in pushes), limits)
     namespace, remote = found[0].root.namespace, found[0].remote
@@ -105,21 +114,22 @@ def push(
     for made in pushes:
         made.adopt()
         done.append(made.run())
-    for pushed in done:
+    git_done = [git.run(places.adopt(context, root)) for git, root in gits if git.anything]
+    for pushed in (*done, *git_done):
         problems += pushed.problems
     return replace(
         result,
         transfer=Transfer(
             files=sum(p.files for p in done),
             bytes_read=sum(p.bytes_read for p in done),
-            bytes_sent=sum(p.bytes_sent for p in done),
-            packs=sum(p.packs for p in done),
-            segments=sum(p.segments for p in done),
+            bytes_sent=sum(p.bytes_sent for p in (*done, *git_done)),
+            packs=sum(p.packs for p in (*done, *git_done)),
+            segments=sum(p.segments for p in (*done, *git_done)),
             seconds=context.host.clock.monotonic() - started,
         ),
         conflicts=_conflicts(context, found),
         problems=tuple(problems[:LIST_LIMIT]),
-        segment=next((p.last_segment for p in reversed(done) if p.last_segment), ""),
+        segment=next((p.last_segment for p in reversed((*done, *git_done)) if p.last_segment), ""),
     )
 
 
@@ -139,15 +149,18 @@ def outermost(paths: Iterable[RelPath]) -> list[RelPath]:
     return sorted(path for path in wanted if wanted.isdisjoint(parents(path)))
 
 
-def _look(context: Context, root: Root, prefixes: Sequence[RelPath], *, tolerant: bool) -> Scan:
-    """What is at and below these paths.
+def _look(
+    context: Context, root: Root, prefixes: Sequence[RelPath], *, tolerant: bool
+) -> list[tuple[RelPath, float, Scan]]:
+    """What is at and below each of these paths, and the wall time before it was looked at.
 
     Raises:
         LocalFileError: a path is not there and never was, or cannot be looked at.
     """
-    whole = Scan()
     exclude = excluded(context, root)
+    looks = []
     for prefix in prefixes:
+        since = context.host.clock.now()
         local = show(root.local + b"/" + prefix if prefix else root.local)
         try:
             found = scan(context.host.files, root.local, exclude, prefix)
@@ -164,10 +177,8 @@ def _look(context: Context, root: Root, prefixes: Sequence[RelPath], *, tolerant
             # Not seen, so never taken for deleted.
             problem = Problem(local, error.code, error.message, error.remedy)
             found = Scan(hidden={prefix}, problems=[problem], exclusions={ROOT: exclude})
-        if len(prefixes) == 1:
-            return found
-        whole.add(found)
-    return whole
+        looks.append((prefix, since, found))
+    return looks
 
 
 def _conflicts(context: Context, found: Iterable[Place]) -> tuple[ConflictInfo, ...]:
@@ -277,7 +288,9 @@ def pull(
         problems += leftovers.recover(context, root)
     made = Pull(context, root, place.prefix)
     made.decide()
-    whole = made.plan()
+    git = GitPull(context, root, place.prefix, made.touched)
+    git_plan = git.plan()
+    whole = join_plans([made.plan(), git_plan] if git_plan is not None else [made.plan()])
     check_plan(whole, plan)
     tracked = context.state.roots.base_count(root) if root.id else 0
     check_limits(context, whole, tracked, limits)
@@ -295,26 +308,32 @@ def pull(
         made.adopt(root)
         # An earlier run may have been cut off before it came to record the root.
         problems += leftovers.recover(context, root)
+    git.look()
     made.take_up()
     sent = _send_first(context, root, place.prefix, made)
     settled = _settle(context, root, made) if mode == "auto" and _may_write(context) else None
     pulled = made.run()
-    problems += pulled.problems + (sent.problems if sent else [])
+    git_pulled = git.run(root)
+    problems += pulled.problems + (sent.problems if sent else []) + git_pulled.problems
     copies = pulled.conflict_copies + (settled.conflict_copies if settled else [])
     return replace(
         result,
         transfer=Transfer(
             files=pulled.files,
-            bytes_sent=sent.bytes_sent if sent else 0,
-            bytes_received=pulled.bytes_received,
-            segments=(sent.segments if sent else 0) + bool(settled and settled.segment),
+            bytes_sent=(sent.bytes_sent if sent else 0) + git_pulled.bytes_sent,
+            bytes_received=pulled.bytes_received + git_pulled.bytes_received,
+            segments=(sent.segments if sent else 0)
+            + bool(settled and settled.segment)
+            + git_pulled.segments,
             seconds=context.host.clock.monotonic() - started,
         ),
         conflicts=_conflicts(context, [place]),
         resolved=tuple(settled.paths) if settled else (),
         conflict_copies=tuple(copies),
         problems=tuple(problems[:LIST_LIMIT]),
-        segment=(settled.segment if settled else "") or (sent.last_segment if sent else ""),
+        segment=git_pulled.last_segment
+        or (settled.segment if settled else "")
+        or (sent.last_segment if sent else ""),
     )
 
 
@@ -396,12 +415,15 @@ def local_changed(context: Context, place: Place) -> bool:
 def differs(context: Context, root: Root, prefixes: Iterable[RelPath]) -> bool:
     """Whether anything at and below these paths differs from its base, by stat."""
     found = outermost(prefixes)
-    scanned = _look(context, root, found, tolerant=True)
-    return bool(Push(context, root, found, scanned).candidates)
+    whole = Scan()
+    for _, _, scanned in _look(context, root, found, tolerant=True):
+        whole.add(scanned)
+    return bool(Push(context, root, found, whole).candidates)
 
 
 def remote_changed(context: Context, place: Place) -> bool:
     """Whether a pull would have something to do at and below a local path."""
     made = Pull(context, place.root, place.prefix)
     made.decide()
-    return made.plan().total > 0
+    git = GitPull(context, place.root, place.prefix, made.touched)
+    return made.plan().total > 0 or git.plan() is not None

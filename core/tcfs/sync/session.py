@@ -26,7 +26,6 @@ from tcfs.device.identity import (
     save_identity,
 )
 from tcfs.errors import (
-    ConfigError,
     LocalFileError,
     NotFoundError,
     RepositoryError,
@@ -38,13 +37,14 @@ from tcfs.ledger.control import load_control
 from tcfs.model.ids import NamespaceId, check_device_name
 from tcfs.state.state import State
 from tcfs.store.base import BlobStore
-from tcfs.store.open import open_store
+from tcfs.store.endpoint import Endpoint
 from tcfs.sync.commit import flush_outbox
 from tcfs.sync.context import Context
 from tcfs.sync.fleet import Fleet
 from tcfs.sync.private_files import read_private, write_private
 from tcfs.sync.recovery import PHRASE, keep_phrase, phrase_entropy
 from tcfs.sync.results import InitResult
+from tcfs.sync.stores import configured_endpoint, open_configured
 
 if TYPE_CHECKING:
     from tcfs.config.load import LoadedConfig
@@ -86,11 +86,6 @@ def open_fleet(
         TcfsError: the identity, the state or the store cannot be used.
     """
     host = host or system_host()
-    if loaded.config.storage.prefix:
-        raise ConfigError(
-            "storage.prefix is for stores on S3, which this version does not have",
-            remedy="Leave it out, and give each repository a directory of its own.",
-        )
     binding = _binding(loaded)
     if binding is None:
         if not create:
@@ -112,7 +107,7 @@ def open_fleet(
         binding = _binding(loaded)
         assert binding is not None
     identity = load_identity(_protection(loaded, host))
-    opened = store or open_store(loaded.config.storage.endpoint or binding.endpoint)
+    opened = store or open_configured(loaded, configured_endpoint(loaded, binding.endpoint))
     fmt = load_format(opened, binding.format_hash)
     return Fleet(_context(loaded, host, opened, identity, fmt, actor), loaded)
 
@@ -186,24 +181,24 @@ def init_fleet(
                 f"this device belongs to the repository {bound.repo} at {bound.endpoint} already",
                 remedy="See it with: tcfs status",
             )
-        opened = store or open_store(loaded.endpoint, create=True)
-        entropy = phrase_entropy(loaded)
-        if entropy is None:
-            entropy = host.entropy.token(32)
-            keep_phrase(loaded, entropy)
-        identity = _identity(loaded, host, name)
-        encrypt = loaded.config.crypto.enabled if encryption is None else encryption
-        created = create_repository(
-            opened,
-            identity,
-            entropy,
-            encryption=encrypt,
-            created_by=f"tcfs {__version__}",
-        )
-        _bind(loaded, created.format, loaded.endpoint)
+        endpoint = configured_endpoint(loaded)
+        with _opened(loaded, endpoint, store, create=True) as opened:
+            entropy = phrase_entropy(loaded)
+            if entropy is None:
+                entropy = host.entropy.token(32)
+                keep_phrase(loaded, entropy)
+            identity = _identity(loaded, host, name)
+            encrypt = loaded.config.crypto.enabled if encryption is None else encryption
+            created = create_repository(
+                opened,
+                identity,
+                entropy,
+                encryption=encrypt,
+                created_by=f"tcfs {__version__}",
+            )
+        _bind(loaded, created.format, endpoint.url)
     messages = [
-        f"created {'the embedded store' if loaded.embedded else 'a repository'} at "
-        f"{loaded.endpoint}",
+        f"created {'the embedded store' if loaded.embedded else 'a repository'} at {endpoint.url}",
         f"created this device's identity and keys: {identity.name} ({identity.device_id})",
     ]
     if implicit:
@@ -211,7 +206,7 @@ def init_fleet(
     return InitResult(
         device_id=identity.device_id,
         device_name=identity.name,
-        endpoint=loaded.endpoint,
+        endpoint=endpoint.url,
         repo=str(created.format.repo),
         phrase="" if implicit else words_of(entropy),
         messages=tuple(messages),
@@ -241,30 +236,31 @@ def recover_fleet(
     entropy = entropy_of(phrase)
     with _locked(loaded, host):
         _refuse_bound(loaded)
-        opened = store or open_store(loaded.endpoint)
-        fmt = load_format(opened)
-        identity = _identity(loaded, host, name)
-        context = _context(loaded, host, opened, identity, fmt, "recover")
-        try:
-            # A segment that an earlier run finished must not be made a second time.
-            flush_outbox(context)
-            change = recover(
-                opened,
-                fmt,
-                entropy,
-                identity,
-                source=host.entropy,
-                now=host.clock.now(),
-            )
-            if change is not None:
-                publish_change(context, change)
-        finally:
-            context.state.close()
-        _bind(loaded, fmt, loaded.endpoint)
+        endpoint = configured_endpoint(loaded)
+        with _opened(loaded, endpoint, store) as opened:
+            fmt = load_format(opened)
+            identity = _identity(loaded, host, name)
+            context = _context(loaded, host, opened, identity, fmt, "recover")
+            try:
+                # A segment that an earlier run finished must not be made a second time.
+                flush_outbox(context)
+                change = recover(
+                    opened,
+                    fmt,
+                    entropy,
+                    identity,
+                    source=host.entropy,
+                    now=host.clock.now(),
+                )
+                if change is not None:
+                    publish_change(context, change)
+            finally:
+                context.state.close()
+        _bind(loaded, fmt, endpoint.url)
     return InitResult(
         device_id=identity.device_id,
         device_name=identity.name,
-        endpoint=loaded.endpoint,
+        endpoint=endpoint.url,
         repo=str(fmt.repo),
         messages=(
             f"recovered: {identity.name} ({identity.device_id}) is an admin of this repository",
@@ -301,18 +297,33 @@ def enroll_fleet(
         if new_identity:
             _lay_aside(loaded, host)
         _refuse_bound(loaded)
-        endpoint = loaded.config.storage.endpoint or code.endpoint
-        opened = store or open_store(endpoint)
-        identity = _identity(loaded, host, name)
-        enrolled = claim(opened, code, identity, host.clock.now())
-        _bind(loaded, enrolled.format, endpoint)
+        endpoint = configured_endpoint(loaded, code.endpoint)
+        with _opened(loaded, endpoint, store) as opened:
+            identity = _identity(loaded, host, name)
+            enrolled = claim(opened, code, identity, host.clock.now())
+        _bind(loaded, enrolled.format, endpoint.url)
     return InitResult(
         device_id=identity.device_id,
         device_name=identity.name,
-        endpoint=endpoint,
+        endpoint=endpoint.url,
         repo=str(enrolled.format.repo),
         messages=(f"enrolled: {identity.name} ({identity.device_id})",),
     )
+
+
+@contextmanager
+def _opened(
+    loaded: LoadedConfig, endpoint: Endpoint, given: BlobStore | None, *, create: bool = False
+) -> Iterator[BlobStore]:
+    """The given store, or that of the endpoint while the context lasts."""
+    if given is not None:
+        yield given
+        return
+    store = open_configured(loaded, endpoint, create=create)
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 # What a device keeps
