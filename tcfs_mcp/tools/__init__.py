@@ -7,6 +7,7 @@ TRANSFER = "tcfs_mcp.tools.transfer"
 CONFLICTS = "tcfs_mcp.tools.conflicts"
 HISTORY = "tcfs_mcp.tools.history"
 GIT = "tcfs_mcp.tools.git"
+UPKEEP = "tcfs_mcp.tools.upkeep"
 JOBS = "tcfs_mcp.tools.jobs"
 
 TOOLS = Registry(
@@ -54,6 +55,7 @@ TOOLS = Registry(
         ),
         ToolSpec("undo", "Revert changes as a unit", HISTORY, "history", destructive=True),
         ToolSpec("git_status", "Git repositories", GIT, "git", read_only=True),
+        ToolSpec("gc", "Garbage collection", UPKEEP, "upkeep", destructive=True, idempotent=True),
         ToolSpec("job_status", "State of a job", JOBS, "jobs", read_only=True),
         ToolSpec("job_cancel", "Stop a job", JOBS, "jobs", idempotent=True),
     )

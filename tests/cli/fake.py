@@ -9,6 +9,7 @@ from typing import Any
 from tcfs.errors import LimitError, RepositoryError
 from tcfs.sync import results as r
 from tcfs.sync.facade import Progress
+from tcfs.sync.gc import results as g
 from tcfs.sync.git.results import BranchStatus, DeviceCopy, GitStatus, RepositoryStatus
 
 DEVICE = "00000000-0000-4000-8000-000000000001"
@@ -84,6 +85,11 @@ class FakeFleet:
     @property
     def git(self) -> FakeGit:
         return FakeGit(self)
+
+    @property
+    def gc(self) -> FakeFleet:
+        """Its methods are answered for like the others."""
+        return self
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name not in PLAIN and name not in self.answers:
@@ -208,6 +214,20 @@ PLAIN: dict[str, Any] = {
     "devices": DEVICES,
     "invite": r.InviteResult("tcfs-invite-CODE", "i1", "writer", 1_700_003_600),
     "revoke": DEVICES[1],
+    "run": g.GcResult(
+        False,
+        "e" * 32,
+        orphans=g.Amount(2, 5_000_000),
+        swept=g.Amount(1, 3_000_000),
+        waiting=g.Amount(1, 1_000_000),
+        waiting_for=(g.Awaited(OTHER, "bates", 1_700_000_000, 1),),
+    ),
+    "expire": DEVICES[1],
+    "retention": g.RetentionInfo(90, None, (g.HoldInfo("v1", 3),), 10, 2),
+    "set_retention": g.RetentionInfo(90, 5, (), 10, 2),
+    "hold": g.RetentionInfo(None, None, (g.HoldInfo("v1", 3),), 10, 0),
+    "release": g.RetentionInfo(None, None, (), 10, 0),
+    "dismiss": None,
     "phrase_pending": True,
     "pending_phrase": PHRASE,
     "confirm_phrase": None,

@@ -38,6 +38,14 @@ EVERY = [
     ("undo", "--actor", "cli"),
     ("verify",),
     ("rebuild-index",),
+    ("gc",),
+    ("gc", "--dry-run"),
+    ("device", "expire", "bates"),
+    ("retention", "show"),
+    ("retention", "set", "--keep-days", "90", "--keep-versions", "5"),
+    ("retention", "hold", "v1"),
+    ("retention", "release", "v1"),
+    ("retention", "dismiss", f"{fake.DEVICE}:1"),
     ("status",),
     ("sync-status", "docs/a.txt"),
     ("config", "show"),
@@ -275,3 +283,20 @@ def test_json_keeps_every_field_but_those_that_are_none(tcfs: Shell):
     assert detail["segment"] == f"{fake.DEVICE}/1"
     assert detail["problems"] == []
     assert None not in detail.values()
+
+
+def test_gc_names_whom_it_waits_for_and_what_can_be_done(tcfs: Shell):
+    done = tcfs("gc", "--plan", "e" * 32)
+    assert tcfs.fleet.called("run")[0][1]["plan"] == "e" * 32
+    assert "waits for bates" in done.out
+    assert "tcfs device expire" in done.err
+
+
+def test_a_retention_that_says_nothing_or_too_much_is_a_usage_error(tcfs: Shell):
+    assert tcfs("retention", "set").code == 2
+    assert tcfs("retention", "set", "--keep-all", "--keep-days", "3").code == 2
+    assert tcfs("retention", "set", "--keep-days", "9O").code == 2
+    assert tcfs("retention", "set", "--keep-day", "90").code == 2
+    assert not tcfs.fleet.called("set_retention")
+    assert tcfs("retention", "set", "--keep-all").code == 0
+    assert tcfs.fleet.called("set_retention") == [((), {"keep_days": None, "keep_versions": None})]

@@ -11,6 +11,7 @@ from tcfs.config import LoadedConfig, load_config
 from tcfs.errors import CancelledError, NotFoundError
 from tcfs.sync import results as r
 from tcfs.sync.facade import Limits, Progress
+from tcfs.sync.gc import results as g
 from tcfs.sync.git.results import GitStatus, RepositoryStatus
 from tcfs_mcp.door import Door
 from tcfs_mcp.jobs import Jobs
@@ -150,6 +151,10 @@ class FakeFleet:
         self.calls.append(("path_status", {"path": path}))
         return r.PathStatus("docs/a.txt", "tcfs/default/docs/a.txt", "up_to_date", "in step")
 
+    @property
+    def gc(self) -> FakeGc:
+        return FakeGc(self)
+
     def complete_paths(self, prefix: str, limit: int = 50) -> list[str]:
         known = ["docs/a.txt", "docs/b.txt", "music/c.flac"]
         return [path for path in known if path.startswith(prefix)][:limit]
@@ -175,6 +180,17 @@ class FakeFleet:
 
     def close(self) -> None:
         self.calls.append(("close", {}))
+
+
+class FakeGc:
+    """Garbage collection, made up."""
+
+    def __init__(self, fleet: FakeFleet) -> None:
+        self._fleet = fleet
+
+    def run(self, **asked: Any) -> g.GcResult:
+        self._fleet.calls.append(("gc", asked))
+        return g.GcResult(asked["dry_run"], "e" * 32, orphans=g.Amount(1, 300))
 
 
 def until_cancelled(fleet: FakeFleet, asked: dict[str, Any]) -> None:

@@ -48,6 +48,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "why": {"path": "docs/a.txt"},
     "restore": {"path": "docs/a.txt", "version": "x:1"},
     "undo": {"actor": "someone"},
+    "gc": {"dry_run": True},
 }
 
 

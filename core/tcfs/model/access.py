@@ -18,6 +18,7 @@ from tcfs.model.ids import (
     check_device_name,
     is_uuid,
 )
+from tcfs.model.upkeep import UpkeepState
 
 Role = Literal["reader", "writer", "admin"]
 ROLE_ORDER: Final[tuple[Role, ...]] = get_args(Role)
@@ -41,6 +42,8 @@ class DeviceRecord:
     description: str = ""
     cut: Mapping[NamespaceId, ChainHead] | None = None
     """If revoked: the last accepted head of each of its chains; chains not named end at 0."""
+    expired: bool = False
+    """Revoked for having been away too long, and not for being distrusted."""
 
     @property
     def revoked(self) -> bool:
@@ -159,6 +162,7 @@ class ControlState:
     unconfirmed: tuple[str, ...] = ()
     """Used invites that rest on their claims alone; an admin's next words confirm them."""
     refused: tuple[Refusal, ...] = ()
+    upkeep: UpkeepState = field(default_factory=UpkeepState)
 
     def sign_key(self, device: DeviceId) -> bytes | None:
         """The key that a device's segments are signed with, members or not; None if unheard of."""
@@ -171,7 +175,7 @@ class ControlState:
         Two admins who revoke at once each make an epoch; the later one may be sealed to the device
         that the other had revoked.
         """
-        revoked = {device.device_id for device in self.devices.values() if device.revoked}
+        revoked = {d.device_id for d in self.devices.values() if d.revoked and not d.expired}
         return tuple(
             sorted(space for space, known in self.epochs.items() if known[-1].members & revoked)
         )

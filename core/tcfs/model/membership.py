@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Final, get_args
 
 from tcfs.errors import IntegrityError
 from tcfs.model.access import (
@@ -21,6 +21,7 @@ from tcfs.model.access import (
     EpochRecord,
     Invite,
     Refusal,
+    Role,
     Strategy,
     parse_role,
 )
@@ -35,6 +36,18 @@ from tcfs.model.ids import (
     is_namespace,
     is_uuid,
 )
+from tcfs.model.upkeep import Upkeep
+
+UPKEEP_RIGHTS: Final[Mapping[str, Role]] = {
+    "ack": "reader",
+    "mark": "writer",
+    "dismiss": "writer",
+    "retention": "admin",
+    "hold": "admin",
+    "release": "admin",
+    "snapshot": "admin",
+}
+"""The role that each of the events of ``tcfs.model.upkeep`` takes; all others take an admin."""
 
 _EPOCH = re.compile(r"[0-9a-f]{32}")
 _NO_HEAD = ChainHead(0, SegmentHash(""))
@@ -118,14 +131,19 @@ class _Building:
         self.pending: dict[str, Claim] = {}
         self.confirmed: set[str] = set()
         self.refused: list[Refusal] = []
+        self.upkeep = Upkeep()
+        self.expired: set[DeviceId] = set()
 
     def apply(self, entry: ControlEntry, claims: Mapping[str, Claim]) -> None:
         self.step += 1
         try:
-            if not self._may_speak(entry):
-                raise IntegrityError("its author was no admin at that point")
             op = entry.event.get("op")
-            if op == "admit":
+            upkeep = UPKEEP_RIGHTS.get(op) if isinstance(op, str) else None
+            if not self._may_speak(entry, upkeep or "admin"):
+                raise IntegrityError(f"its author was no {upkeep or 'admin'} at that point")
+            if upkeep is not None:
+                self.upkeep.apply(str(op), entry.device, entry.seq, entry.event)
+            elif op == "admit":
                 device = DeviceRecord.from_json(entry.event.get("device"))
                 self._confirm(device, entry.event.get("invite_id"))
                 self._admit(device)
@@ -142,11 +160,11 @@ class _Building:
         except IntegrityError as error:
             self.refused.append(Refusal(entry.device, entry.seq, error.message))
 
-    def _may_speak(self, entry: ControlEntry) -> bool:
+    def _may_speak(self, entry: ControlEntry, role: Role) -> bool:
         if entry.device == ROOT_DEVICE or (entry.device, entry.seq, entry.index) in self.settled:
             return True
         author = self.devices.get(entry.device)
-        if author is None or author.role != "admin":
+        if author is None or ROLE_ORDER.index(author.role) < ROLE_ORDER.index(role):
             return False
         cut = self.cuts.get(entry.device)
         return cut is None or entry.seq <= cut.get(CONTROL, _NO_HEAD).seq
@@ -274,6 +292,11 @@ class _Building:
             heads[NamespaceId(str(namespace))] = ChainHead(head[0], SegmentHash(head[1]))
         place = (entry.device, entry.seq, entry.index)
         if place in self.settled:
+            # Distrust outweighs absence, whichever was said first.
+            if entry.event.get("expired") is True and known.device_id not in self.gone:
+                self.expired.add(known.device_id)
+            elif entry.event.get("expired") is not True:
+                self.expired.discard(known.device_id)
             self.gone.add(known.device_id)
         else:
             rank = (self.seniority.get(entry.device, self.step), self.step)
@@ -288,7 +311,9 @@ class _Building:
 
     def done(self) -> ControlState:
         devices = {
-            name: replace(device, cut=self.cuts[name]) if name in self.gone else device
+            name: replace(device, cut=self.cuts[name], expired=name in self.expired)
+            if name in self.gone
+            else device
             for name, device in self.devices.items()
         }
         return ControlState(
@@ -300,6 +325,7 @@ class _Building:
             void=self.void,
             unconfirmed=tuple(sorted(self.claimed.keys() - self.confirmed)),
             refused=tuple(self.refused),
+            upkeep=self.upkeep.done(),
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tcfs.state.control import ControlCache, Findings
 from tcfs.state.database import Database
+from tcfs.state.garbage import Garbage
 from tcfs.state.git import GitBases
 from tcfs.state.history import History
 from tcfs.state.index import Index, Outbox
@@ -24,6 +25,7 @@ class State:
         self.database = Database(path)
         self.history = History(self.database)
         self.index = Index(self.database)
+        self.garbage = Garbage(self.database)
         self.roots = Roots(self.database)
         self.git = GitBases(self.database)
         self.outbox = Outbox(self.database)

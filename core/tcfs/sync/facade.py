@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from tcfs.sync import results as r
 
 if TYPE_CHECKING:
+    from tcfs.sync.gc.desk import GcDesk
     from tcfs.sync.git.status import GitApi
     from tcfs.sync.kept import RootDesk
 
@@ -120,6 +121,10 @@ class FleetApi(Protocol):
         cancel: Cancel | None = None,
     ) -> r.VerifyReport: ...
     def rebuild_index(self, *, progress: ProgressFn | None = None) -> r.RebuildResult: ...
+    @property
+    def gc(self) -> GcDesk:
+        """Garbage collection, retention, snapshots."""
+        ...
 
     def status(self) -> r.Status: ...
     def path_status(self, path: bytes) -> r.PathStatus: ...

@@ -40,6 +40,7 @@ from tcfs.sync.verify import Verifier
 
 if TYPE_CHECKING:
     from tcfs.config.load import LoadedConfig
+    from tcfs.sync.gc.desk import GcDesk
 
 NO_LIMITS = Limits()
 
@@ -315,6 +316,13 @@ class Fleet:
         """Make the local state anew from the store alone."""
         with self._working(progress) as context:
             return rebuild(context)
+
+    @property
+    def gc(self) -> GcDesk:
+        """Garbage collection, retention, snapshots."""
+        from tcfs.sync.gc.desk import GcDesk
+
+        return GcDesk(self._working)
 
     # Looking
 

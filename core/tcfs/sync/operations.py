@@ -19,6 +19,7 @@ from tcfs.sync import kept, leftovers, places
 from tcfs.sync.context import Context
 from tcfs.sync.describe import conflict_info
 from tcfs.sync.facade import Limits
+from tcfs.sync.gc.marks import acknowledge
 from tcfs.sync.git.pull import GitPull
 from tcfs.sync.git.push import GitPush
 from tcfs.sync.ignore import Exclusion, exclusion
@@ -117,6 +118,7 @@ def push(
     git_done = [git.run(places.adopt(context, root)) for git, root in gits if git.anything]
     for pushed in (*done, *git_done):
         problems += pushed.problems
+    acknowledge(context)
     return replace(
         result,
         transfer=Transfer(
@@ -316,6 +318,7 @@ def pull(
     git_pulled = git.run(root)
     problems += pulled.problems + (sent.problems if sent else []) + git_pulled.problems
     copies = pulled.conflict_copies + (settled.conflict_copies if settled else [])
+    acknowledge(context)
     return replace(
         result,
         transfer=Transfer(

@@ -22,6 +22,8 @@ from tcfs.state.index import PackLocation
 from tcfs.store.base import BlobStore
 from tcfs.sync.commit import flush_outbox, take_up_segment
 from tcfs.sync.context import Context
+from tcfs.sync.gc.marks import take_up_marks
+from tcfs.sync.gc.trailers import moved_chunks
 from tcfs.sync.results import Problem as ReportedProblem
 from tcfs.sync.upload import pack_key
 
@@ -49,6 +51,7 @@ def refresh_control(context: Context, *, offline: bool = False) -> None:
     if view.state.epochs != context.view.state.epochs:
         context.forget_keys()
     context.view = view
+    take_up_marks(context)
     _retract_revoked(context)
 
 
@@ -118,11 +121,13 @@ def receive(context: Context, namespace: NamespaceId, *, rebuild: bool = False) 
             state=context.control,
             control_known=context.view.knows,
         )
+        moved = moved_chunks(context, namespace, result.segments)
         with context.state.transaction():
             for segment in result.quarantined:
                 _take_up_quarantined(context, segment, result.known)
             for segment in result.segments:
                 take_up_segment(context, segment)
+            context.state.garbage.prefer(namespace, moved)
         count += len(result.segments)
         _keep(context, result.findings)
         context.report("receive", count, 0, "segments")
@@ -198,7 +203,8 @@ def _take_up_quarantined(
     for pack in {address.pack for _, address in segment.addresses}:
         location = index.location(pack)
         index.add_pack(header.namespace, location or PackLocation(pack, pack_key(pack)))
-    index.add_chunks(header.namespace, segment.addresses)
+    usable = context.state.garbage.set_aside(header.namespace, segment.addresses)
+    index.add_chunks(header.namespace, usable)
     counter = known[header.device, segment.head].last
     context.state.history.add_quarantined(header, segment.hash, counter)
 

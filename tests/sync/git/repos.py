@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.sync.kit import Device
 
-BUNDLE = {"TCFS_SYNC_SYNC_GIT_DIRS": "true", "TCFS_SYNC_GIT_SYNC_MODE": "bundle"}
+BUNDLE: dict[str, Any] = {"TCFS_SYNC_SYNC_GIT_DIRS": "true", "TCFS_SYNC_GIT_SYNC_MODE": "bundle"}
 RAW = {"TCFS_SYNC_SYNC_GIT_DIRS": "true", "TCFS_SYNC_GIT_SYNC_MODE": "raw"}
 
 ENVIRONMENT = {
