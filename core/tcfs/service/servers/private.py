@@ -46,7 +46,7 @@ def up(directory: Path) -> ServersInfo:
         store = weed.start_new(directory / "weed")
     else:
         _start(store)
-    _make_bucket(store)
+    make_bucket(store)
     events = nats.load(directory / "nats")
     if events is None:
         events = nats.start_new(directory / "nats")
@@ -90,7 +90,8 @@ def _start(server: weed.WeedServer | nats.NatsServer) -> None:
         return  # it runs
 
 
-def _make_bucket(server: weed.WeedServer) -> None:
+def make_bucket(server: weed.WeedServer) -> None:
+    """Make the bucket, if it is not there."""
     import boto3
     from botocore.config import Config
 
@@ -109,15 +110,22 @@ def _make_bucket(server: weed.WeedServer) -> None:
         client.close()
 
 
+def store_environment(server: weed.WeedServer) -> dict[str, str]:
+    """The settings with which a device uses this store."""
+    return {
+        "TCFS_REMOTE": server.s3_endpoint,
+        "TCFS_STORAGE_BUCKET": BUCKET,
+        "TCFS_S3_ACCESS": server.access,
+        "TCFS_S3_SECRET": server.secret,
+    }
+
+
 def _write_environment(directory: Path, store: weed.WeedServer, events: nats.NatsServer) -> None:
     """What a shell needs to use them, readable for this user alone."""
     token = directory / "nats-token"
     write_private(token, events.token.encode())
     values = {
-        "TCFS_REMOTE": store.s3_endpoint,
-        "TCFS_STORAGE_BUCKET": BUCKET,
-        "TCFS_S3_ACCESS": store.access,
-        "TCFS_S3_SECRET": store.secret,
+        **store_environment(store),
         "TCFS_NATS_URL": events.url,
         "TCFS_SYNC_NATS_CREDENTIALS_FILE": os.fspath(token),
     }
