@@ -6,7 +6,7 @@ here. Nothing is retried here: the caller knows when.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -15,9 +15,11 @@ from tcfs.model.event import ChainHead, Version
 from tcfs.model.ids import DeviceId, NamespaceId, RelPath, SegmentHash, VersionId
 from tcfs.model.paths import ROOT, parents
 from tcfs.state.roots import Root
+from tcfs.store.wrappers.cache import CacheStore
 from tcfs.sync import kept, operations, places
 from tcfs.sync.context import Context
 from tcfs.sync.facade import Cancel, Limits
+from tcfs.sync.hinted import Hint, receive_hinted
 from tcfs.sync.kept import KeptRoot
 from tcfs.sync.places import Place
 from tcfs.sync.receive import receive
@@ -49,6 +51,11 @@ class Keeper:
 
     def _working(self) -> AbstractContextManager[Context]:
         return self._take(self.cancel)
+
+    def cache_segments(self, limit: int) -> None:
+        """Keep this many bytes of segments: a pull reads the small packs in them right after."""
+        context = self._context
+        context.store = CacheStore(context.store, ("ledger/",), limit)
 
     # Looking, without the lock
 
@@ -154,11 +161,19 @@ class Keeper:
             return True
         return operations.differs(context, root, {self._top(context, root, path) for path in paths})
 
-    def push(self, one: KeptRoot, paths: Iterable[RelPath] | None) -> SyncResult:
+    def receive_hinted(self, hints: Sequence[Hint]) -> int:
+        """Take up the segments that live events name; see ``hinted``."""
+        with self._working() as context:
+            return receive_hinted(context, hints)
+
+    def push(
+        self, one: KeptRoot, paths: Iterable[RelPath] | None, *, received: bool = False
+    ) -> SyncResult:
         """Send what changed at and below these paths of a root; None for all of it.
 
         Directories above a path that were never sent are sent with it. What is not there any more
-        is a deletion if it was tracked, and nothing otherwise.
+        is a deletion if it was tracked, and nothing otherwise. ``received``: what others wrote was
+        received a moment ago.
         """
         with self._working() as context:
             root = kept.root_of(context, one)
@@ -170,6 +185,7 @@ class Keeper:
                 plan="",
                 limits=Limits(),
                 tolerant=True,
+                received=received,
             )
 
     def pull(self, one: KeptRoot, mode: str) -> SyncResult:

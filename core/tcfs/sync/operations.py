@@ -27,7 +27,7 @@ from tcfs.sync.places import Place
 from tcfs.sync.planning import check_limits, check_plan
 from tcfs.sync.pull import Pull
 from tcfs.sync.push import Push, Pushed
-from tcfs.sync.receive import receive, stopped_chains
+from tcfs.sync.receive import prepare_to_write, receive, stopped_chains
 from tcfs.sync.resolve import Resolved, Resolver
 from tcfs.sync.results import LIST_LIMIT, ConflictInfo, Plan, Problem, SyncResult, Transfer
 from tcfs.sync.scan import Scan, scan
@@ -66,10 +66,12 @@ def push(
     plan: str,
     limits: Limits,
     tolerant: bool = False,
+    received: bool = False,
 ) -> SyncResult:
     """Push these places, together as one plan.
 
     Args:
+        received: that what others wrote was received a moment ago, and need not be again.
         tolerant: that nothing is at a place, or that it cannot be looked at, is no error.
 
     Raises:
@@ -77,7 +79,10 @@ def push(
     """
     started = context.host.clock.monotonic()
     for namespace in dict.fromkeys(place.root.namespace for place in found):
-        receive(context, namespace)
+        if received:
+            prepare_to_write(context, namespace)
+        else:
+            receive(context, namespace)
     context.require_writer()
     if context.control.epochs_to_renew():
         from tcfs.sync.control import renew

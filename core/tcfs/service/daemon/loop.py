@@ -125,6 +125,9 @@ class Daemon:
         self._claims = claims
         self.roots: dict[bytes, KeptState] = {}
         self.receive = Due(at=float("-inf"))
+        self._hinted = Due()
+        self._received = float("-inf")
+        """When what others wrote was last received in full."""
         self._announce = Due()
         self._tick = Due(at=float("-inf"))
         self._data_version = keeper.changed_by_others()
@@ -182,6 +185,9 @@ class Daemon:
         if self._tick.due(now):
             self._look_around(now)
         self._take_events(now)
+        if self._hinted.due(now):
+            self._receive_hinted(now)
+            return now
         if self.receive.due(now):
             self._receive(now)
             return now
@@ -206,7 +212,7 @@ class Daemon:
         return self._next()
 
     def _next(self) -> float:
-        times = [self.receive.when(), self._tick.when(), self._announce.when()]
+        times = [self._hinted.when(), self.receive.when(), self._tick.when(), self._announce.when()]
         for state in self.roots.values():
             if not state.claimed:
                 continue
@@ -298,7 +304,7 @@ class Daemon:
             return
         news = talk.listen()
         if "news" in news:
-            self.receive.wish(now)
+            self._hinted.wish(now)
         if "stranger" in news:
             self.receive.wish(max(now, self._stranger_after))
             self._stranger_after = max(now, self._stranger_after) + STRANGER_S
@@ -337,9 +343,34 @@ class Daemon:
             self.counters.took("receive", self._clock.monotonic() - started)
         self._store_answered()
         self.receive.succeeded()
-        self.counters.add("tcfs_received_segments_total", count)
+        self._received = started
         if self._talk is not None:
-            self._talk.settle()
+            self._talk.acknowledge()
+            self._talk.give_back()
+        self._taken_up(count, now)
+
+    def _receive_hinted(self, now: float) -> None:
+        """Fetch just what live events name; if that is not enough, everything."""
+        self._hinted.begun()
+        self.changes += 1
+        talk = self._talk
+        if talk is None:
+            return
+        started = self._clock.monotonic()
+        try:
+            count = self._keeper.receive_hinted(talk.hints())
+        except TcfsError as error:
+            self._step_failed("hinted", error)
+            self._put_off(self.receive, error, self._clock.monotonic())
+            return
+        finally:
+            self.counters.took("hinted", self._clock.monotonic() - started)
+        if not talk.acknowledge():
+            self.receive.wish(now)
+        self._taken_up(count, now)
+
+    def _taken_up(self, count: int, now: float) -> None:
+        self.counters.add("tcfs_received_segments_total", count)
         for state in self.roots.values():
             if count or not state.pulled:
                 state.pull.wish(now)
@@ -382,7 +413,8 @@ class Daemon:
         try:
             if paths is not None and not self._keeper.differs(state.kept, paths):
                 return False
-            result = self._keeper.push(state.kept, paths)
+            fresh = started - self._received < self._settings.poll_interval_s
+            result = self._keeper.push(state.kept, paths, received=fresh)
         except TcfsError as error:
             at = self._clock.monotonic()
             state.pending.put_back(paths, at)

@@ -42,6 +42,7 @@ HUNG_S: Final = 600.0
 BEAT_S: Final = 5.0
 REPORT_S: Final = 1.0
 """Reports are not written more often than this."""
+SEGMENT_CACHE: Final = 16 << 20
 OPEN_RETRY_S: Final = (1.0, 30.0)
 
 
@@ -244,6 +245,7 @@ class Service:
     def _run_one(self, fleet: Fleet) -> None:
         config = self._loaded.config.sync
         keeper = fleet.keeper
+        keeper.cache_segments(SEGMENT_CACHE)
         bus = self._make_bus(keeper.device[0])
         daemon = Daemon(
             keeper,

@@ -9,10 +9,11 @@ from typing import Final, Literal
 
 from tcfs.errors import LiveError
 from tcfs.live.base import Delivery, EventBus
-from tcfs.live.events import Announcement, Heard, hear, messages_of, presence
+from tcfs.live.events import Announcement, hear, messages_of, presence
 from tcfs.model.event import Version
 from tcfs.model.ids import NamespaceId, VersionId
 from tcfs.service.daemon.counters import Counters
+from tcfs.sync.hinted import Hint
 from tcfs.sync.keeper import Keeper
 
 log = logging.getLogger("tcfs.daemon")
@@ -28,7 +29,7 @@ News = Literal["nothing", "news", "stranger"]
 @dataclass(slots=True)
 class _Held:
     delivery: Delivery
-    heard: Heard
+    hint: Hint
 
 
 class Talk:
@@ -75,19 +76,19 @@ class Talk:
     # Hearing
 
     def listen(self) -> set[News]:
-        """Take what came in. What tells of something unknown is kept until ``settle``."""
+        """Take what came in. What tells of something unknown is kept."""
         found: set[News] = set()
         for delivery in self.bus.take():
             self._counters.add("tcfs_events_received_total")
-            news, heard = self._weigh(delivery)
-            if news == "news" and heard is not None:
-                self._held.append(_Held(delivery, heard))
+            news, hint = self._weigh(delivery)
+            if news == "news" and hint is not None:
+                self._held.append(_Held(delivery, hint))
             else:
                 delivery.ack()
             found.add(news)
         return found
 
-    def _weigh(self, delivery: Delivery) -> tuple[News, Heard | None]:
+    def _weigh(self, delivery: Delivery) -> tuple[News, Hint | None]:
         heard = hear(delivery.subject, delivery.data)
         if heard is None or heard.head is None or heard.device == self._keeper.device[0]:
             return "nothing", None
@@ -97,18 +98,29 @@ class Talk:
         if self._keeper.known(namespace, heard.device, heard.head):
             return "nothing", None
         # A stranger may have been admitted just now; or may be anybody.
-        return ("news" if self._keeper.is_member(heard.device) else "stranger"), heard
+        known = self._keeper.is_member(heard.device)
+        return ("news" if known else "stranger"), Hint(namespace, heard.device, heard.head)
 
-    def settle(self) -> None:
-        """Acknowledge what is in the state by now; what is not comes again, or was a lie."""
-        held, self._held = self._held, []
-        for one in held:
-            head = one.heard.head
-            namespace = NamespaceId(one.heard.namespace)
-            if head is not None and self._keeper.known(namespace, one.heard.device, head):
+    def hints(self) -> list[Hint]:
+        """What the events that are kept tell of."""
+        return [one.hint for one in self._held]
+
+    def acknowledge(self) -> bool:
+        """Acknowledge what is in the state by now. Returns whether nothing is left."""
+        left = []
+        for one in self._held:
+            if self._keeper.known(one.hint.namespace, one.hint.device, one.hint.head):
                 one.delivery.ack()
             else:
-                one.delivery.retry(RETRY_S)
+                left.append(one)
+        self._held = left
+        return not left
+
+    def give_back(self) -> None:
+        """Have what is left sent again: the ledger does not show it yet, or it was a lie."""
+        for one in self._held:
+            one.delivery.retry(RETRY_S)
+        self._held = []
 
     # Telling
 
