@@ -52,6 +52,8 @@ def test_every_command_of_the_issue_is_there():
         "rebuild-index",
         "status",
         "sync-status",
+        "fleet",
+        "fleet verify",
         "root",
         "root add",
         "root list",

@@ -21,6 +21,7 @@ def add_commands(subparsers: Subparsers) -> None:
         conflicts,
         daemon,
         device,
+        fleet,
         gc,
         git,
         history,
@@ -35,6 +36,7 @@ def add_commands(subparsers: Subparsers) -> None:
     for module in (
         init,
         device,
+        fleet,
         transfer,
         root,
         daemon,
