@@ -20,9 +20,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from tcfs.errors import ConflictError, TcfsError
+from tcfs.errors import CancelledError, ConflictError, TcfsError
+from tcfs.service.daemon.report import Report, read
 
 if TYPE_CHECKING:
     from tcfs.config.load import LoadedConfig
@@ -74,8 +75,8 @@ class Machine:
         self.tree = top / name / "git"
         for directory in (self.tmp, self.tree):
             directory.mkdir(parents=True)
-        home = top / name / "home"
-        self._environ = {**environ, "TCFS_HOME": str(home), "TCFS_CONFIG": str(config)}
+        self._home = top / name / "home"
+        self._environ = {**environ, "TCFS_HOME": str(self._home), "TCFS_CONFIG": str(config)}
         self._log = top / name / "daemon.log"
         self._daemon: subprocess.Popen[bytes] | None = None
 
@@ -116,17 +117,17 @@ class Machine:
             daemon.kill()
             daemon.wait()
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> Report:
         """How its daemon is."""
-        found: dict[str, Any] = json.loads(self.tcfs("status", "--json"))["daemon"]
-        return found
+        return read(self._home / "state")
 
     @property
     def device_id(self) -> str:
         """Its id; empty before it is enrolled."""
         try:
-            return str(json.loads(self.tcfs("status", "--json"))["device_id"])
-        except StepFailed:
+            data = json.loads((self._home / "identity" / "identity.json").read_bytes())
+            return str(data["device_id"])
+        except (OSError, ValueError, KeyError):
             return ""
 
 
@@ -135,12 +136,15 @@ class _Run:
     machines: dict[str, Machine]
     live: bool
     told: Callable[[Step], None]
+    cancel: Callable[[], bool]
     steps: list[Step] = field(default_factory=list)
 
     @contextmanager
     def step(self, phase: int, what: str) -> Iterator[list[str]]:
         """Time a step; what is put into the list is its detail."""
         begun, details = time.monotonic(), list[str]()
+        if self.cancel():
+            raise CancelledError("stopped as asked; the scratch fleet is removed")
         try:
             yield details
         except (StepFailed, subprocess.TimeoutExpired, OSError) as error:
@@ -157,14 +161,19 @@ class _Run:
 
 
 def rehearse(
-    loaded: LoadedConfig, *, told: Callable[[Step], None] = lambda step: None
+    loaded: LoadedConfig,
+    *,
+    told: Callable[[Step], None] = lambda step: None,
+    cancel: Callable[[], bool] = lambda: False,
 ) -> Rehearsal:
     """Carry the phases out.
 
     Args:
         told: hears of every step as it ends.
+        cancel: asked between the steps.
 
     Raises:
+        CancelledError: the caller asked to stop.
         TcfsError: it could not even begin: the store that is configured cannot be used.
     """
     from tcfs.config.show import redact_url
@@ -174,7 +183,7 @@ def rehearse(
     live = bool(loaded.config.sync.nats_url)
     top = Path(tempfile.mkdtemp(prefix="tcfs-verify-"))
     left: list[str] = []
-    run = _Run({}, live, told)
+    run = _Run({}, live, told, cancel)
     try:
         config = top / "config.toml"
         config.write_text(_config_text(loaded, prefix))
@@ -188,10 +197,9 @@ def rehearse(
                 with suppress(StepFailed):
                     phase(run)
     finally:
-        devices = []
         for machine in run.machines.values():
             machine.stop()
-            devices.append(machine.device_id)
+        devices = [machine.device_id for machine in run.machines.values()] if live else []
         left += _remove_objects(loaded, prefix)
         if live:
             left += _remove_queues(loaded, [device for device in devices if device])
@@ -282,7 +290,6 @@ def _real_time(run: _Run) -> None:
             _until(
                 f"the daemon on {machine.name} to be in sync and {wanted}",
                 lambda machine=machine: _in_sync(machine, wanted),  # type: ignore[misc]
-                every=0.25,
             )
         details.append(f"events by {'NATS' if run.live else 'polling'}")
     for machine in machines:
@@ -309,7 +316,7 @@ def _real_time(run: _Run) -> None:
 
 def _in_sync(machine: Machine, live: str) -> bool:
     report = machine.report()
-    return report["live"] == live and [r["state"] for r in report["roots"]] == ["in sync"]
+    return report.live == live and [root.state for root in report.roots] == ["in sync"]
 
 
 def _save(machine: Machine, name: str, text: str) -> None:
@@ -326,12 +333,12 @@ def _arrives(machine: Machine, name: str, text: str) -> None:
     _until(f"{name} to arrive on {machine.name}", there)
 
 
-def _until(what: str, holds: Callable[[], bool], *, every: float = 0.01) -> None:
+def _until(what: str, holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + SECONDS
     while not holds():
         if time.monotonic() > deadline:
             raise StepFailed(f"waited {SECONDS:g} s for {what}")
-        time.sleep(every)
+        time.sleep(0.02)
 
 
 # Around them

@@ -37,7 +37,8 @@ def _verify(ctx: Context) -> int:
         more = f"  {step.detail}" if step.detail else ""
         ctx.terminal.out(mark, f" {step.phase}  {step.what}", dim(more))
 
-    result = rehearse(ctx.loaded(), told=told)
+    with ctx.cancel.installed():
+        result = rehearse(ctx.loaded(), told=told, cancel=ctx.cancel)
     ctx.result(result, lambda: _show(ctx, result))
     return EXIT_OK if result.ok else TcfsError.exit_code
 
