@@ -55,6 +55,8 @@ class Exchange:
         self._ids: set[str] = set()
         self._lock = threading.RLock()
         self.up = True
+        self.starts = 1
+        """How often it was started."""
 
     def stop(self) -> None:
         """The server ends: nothing can be published or taken."""
@@ -67,6 +69,7 @@ class Exchange:
     def _change(self, *, up: bool, forget: bool) -> None:
         with self._lock:
             self.up = up
+            self.starts += up
             if forget:
                 self._ids.clear()
                 for queue in self._queues.values():
@@ -149,8 +152,6 @@ class MemoryBus:
         self._exchange = exchange
         self._queue = queue
         self._wake: Callable[[], None] | None = None
-        self._generation = 0
-        self._was_up = False
 
     @property
     def connected(self) -> bool:
@@ -165,10 +166,7 @@ class MemoryBus:
     @property
     def generation(self) -> int:
         """How often it has connected."""
-        if self.connected and not self._was_up:
-            self._generation += 1
-        self._was_up = self.connected
-        return self._generation
+        return self._exchange.starts
 
     def start(self, wake: Callable[[], None]) -> None:
         """Open the queue."""

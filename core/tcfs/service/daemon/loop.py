@@ -412,6 +412,8 @@ class Daemon:
         started = self._clock.monotonic()
         try:
             if paths is not None and not self._keeper.differs(state.kept, paths):
+                state.problems.pop("push", None)
+                state.push.succeeded()
                 return False
             fresh = started - self._received < self._settings.poll_interval_s
             result = self._keeper.push(state.kept, paths, received=fresh)
