@@ -407,9 +407,22 @@ def _remove_objects(loaded: LoadedConfig, prefix: str) -> list[str]:
                 store.delete(info.key)
         finally:
             store.close()
+        _remove_directories(loaded, prefix)
     except TcfsError as error:
         return [f"objects below {prefix}/ in the store: {error.message}"]
     return []
+
+
+def _remove_directories(loaded: LoadedConfig, prefix: str) -> None:
+    """A store in a directory keeps the directories that its keys were in."""
+    from tcfs.sync.stores import configured_endpoint
+
+    place = configured_endpoint(loaded).path
+    if place:
+        top = os.path.join(place, prefix.encode())
+        for directory, _, _ in os.walk(top, topdown=False):
+            with suppress(OSError):  # something is in it, and stays
+                os.rmdir(directory)
 
 
 def _remove_queues(loaded: LoadedConfig, devices: list[str]) -> list[str]:
