@@ -85,7 +85,7 @@ def test_every_check_of_the_lab_fleet_holds():
     assert evaluate("(lib.mkFleet example).checks") == dict.fromkeys(LAB, True)
 
 
-@how(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@how(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(hosts=st.lists(host_values(), min_size=1, max_size=6))
 def test_any_fleet_is_what_pydantic_says(hosts: list[dict]):
     defaults, *own = hosts

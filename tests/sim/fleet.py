@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,6 @@ from tcfs.device.invite import parse_code
 from tcfs.device.repository import create_repository
 from tcfs.errors import (
     ConflictError,
-    IntegrityError,
     LocalFileError,
     NotFoundError,
     UsageError,
@@ -39,6 +38,7 @@ from tcfs.state.state import State
 from tcfs.sync import session
 from tcfs.sync.facade import Limits
 from tcfs.sync.fleet import Fleet
+from tcfs.sync.settings_desk import SettingsDesk
 from tests.sim.bucket import Bucket
 from tests.sim.disk import EXACT
 from tests.sim.machine import Machine, put_state
@@ -84,11 +84,11 @@ class InlineExecutor:
 
 
 @contextmanager
-def inline_threads() -> Iterator[None]:
+def tamed() -> Iterator[None]:
     """While it lasts, the engine has no threads of its own: one thing happens at a time.
 
-    Nor does it verify the same control segment twice, which would take half of all time: every
-    operation reads the whole control ledger.
+    Nor does it publish its settings, whose memo is on a real disk; nor read and fold the same
+    control ledger twice, which would take half of all time, since every operation does.
     """
     real = concurrent.futures.ThreadPoolExecutor
     places: list[Any] = [concurrent.futures]
@@ -97,36 +97,71 @@ def inline_threads() -> Iterator[None]:
         for name, module in sys.modules.items()
         if name.startswith("tcfs.") and getattr(module, "ThreadPoolExecutor", None) is real
     ]
-    for place in places:
-        place.ThreadPoolExecutor = InlineExecutor
-    patched: Any = control
-    real_open, real_parse = patched.open_segment, patched.parse_claim
-    patched.open_segment, patched.parse_claim = _remembering(real_open), _remembering(real_parse)
+    memory = _Memory()
+    with ExitStack() as stack:
+        for place in places:
+            stack.enter_context(replaced(place, "ThreadPoolExecutor", InlineExecutor))
+        stack.enter_context(replaced(SettingsDesk, "publish_on_the_way", lambda _self: None))
+        stack.enter_context(replaced(control, "_Reader", memory.reader))
+        stack.enter_context(replaced(control, "_entries", memory.entries))
+        stack.enter_context(replaced(control, "fold_control", memory.fold))
+        yield
+
+
+@contextmanager
+def replaced(owner: Any, name: str, new: Any) -> Iterator[None]:
+    """An attribute is another while it lasts."""
+    old = getattr(owner, name)
+    setattr(owner, name, new)
     try:
         yield
     finally:
-        for place in places:
-            place.ThreadPoolExecutor = real
-        patched.open_segment, patched.parse_claim = real_open, real_parse
+        setattr(owner, name, old)
 
 
-def _remembering(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same answers to the same questions, for a pure function that is asked them all day."""
-    known: dict[Any, Any] = {}
+class _Memory:
+    """The same answers to the same questions about control ledgers; all of them are values."""
 
-    def ask(*args: Any, **options: Any) -> Any:
-        question = (args, tuple(sorted(options.items())))
-        if question not in known:
-            try:
-                known[question] = function(*args, **options)
-            except IntegrityError as error:
-                known[question] = error
-        answer = known[question]
-        if isinstance(answer, IntegrityError):
-            raise answer
-        return answer
+    def __init__(self) -> None:
+        self._readers: dict[Any, Any] = {}
+        self._entries: dict[int, tuple[Any, Any]] = {}
+        self._folds: dict[Any, tuple[Any, Any, Any]] = {}
+        unpatched: Any = control
+        self._make_reader = unpatched._Reader
+        self._make_entries = unpatched._entries
+        self._fold = unpatched.fold_control
 
-    return ask
+    def reader(self, objects: dict[Any, bytes], repo: Any) -> Any:
+        question = (frozenset(objects.items()), repo)
+        if question not in self._readers:
+            made = self._make_reader(objects, repo)
+            made.read = self._by_keys(made.read)
+            made.verified = self._by_keys(made.verified)
+            self._readers[question] = made
+        return self._readers[question]
+
+    def _by_keys(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        known: dict[Any, Any] = {}
+
+        def ask(keys: dict[Any, bytes]) -> Any:
+            question = frozenset(keys.items())
+            if question not in known:
+                known[question] = method(keys)
+            return known[question]
+
+        return ask
+
+    def entries(self, segments: Any) -> Any:
+        if id(segments) not in self._entries:
+            self._entries[id(segments)] = (segments, self._make_entries(segments))
+        return self._entries[id(segments)][1]
+
+    def fold(self, entries: Any, claims: Any) -> Any:
+        claims = list(claims)
+        question = (id(entries), *map(id, claims))
+        if question not in self._folds:
+            self._folds[question] = (entries, claims, self._fold(entries, claims))
+        return self._folds[question][2]
 
 
 @cache

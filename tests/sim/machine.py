@@ -251,7 +251,7 @@ class Machine(Gate):
     @contextmanager
     def lock(self, path: bytes, wait: bool) -> Iterator[None]:
         """Held by one task at a time, until it ends however that is."""
-        self.pass_("lock", "lock", path)
+        self.pass_("lock", "lock", path.rpartition(b"/")[2])
         if self._locked:
             raise BusyError("another process holds the lock")
         self._locked = True

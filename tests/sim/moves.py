@@ -36,7 +36,7 @@ SIZES: Final = {
 def draw_setting(seed: int) -> Setting:
     """The world of a seed."""
     rng = random.Random(f"setting {seed}")
-    count = rng.choice((2, 2, 2, 3, 3, 4, 5))
+    count = rng.choice((2, 2, 2, 2, 2, 3, 3, 4, 5))
     names = NAMES[:count]
     if rng.random() < 0.15:
         names = (*names, READER)
@@ -61,7 +61,7 @@ def draw_setting(seed: int) -> Setting:
 class Drawer:
     """Draws the moves of a seed, looking at the world as it goes."""
 
-    def __init__(self, world: World, *, least: int = 500) -> None:
+    def __init__(self, world: World, *, least: int = 350) -> None:
         self._world = world
         self._rng = rng = random.Random(f"moves {world.setting.seed}")
         self._least = least

@@ -22,7 +22,7 @@ from tcfs.errors import TcfsError
 from tcfs.model.paths import show
 from tests.sim.bucket import Bucket
 from tests.sim.disk import Inode, Loss, Naming
-from tests.sim.fleet import NAMES, Device, inline_threads, install_state, new_machine, template
+from tests.sim.fleet import NAMES, Device, install_state, new_machine, tamed, template
 from tests.sim.machine import Task
 from tests.sim.model import Model, Violation
 from tests.sim.timeline import Timeline
@@ -424,7 +424,7 @@ def play(
     """Make a world, make the moves, and tell how it went."""
     done: list[Move] = []
     failure, error = "", None
-    with inline_threads(), small_sizes(setting.sizes):
+    with tamed(), small_sizes(setting.sizes):
         world = World(setting, traced=traced)
         try:
             for move in moves(world):

@@ -277,7 +277,7 @@ def test_device_status_tells_of_the_device_and_its_fleet(door: Door):
 def test_daemon_status_says_honestly_that_none_runs(door: Door):
     answer = run(door, "daemon_status")
     assert answer["state"] == "not running"
-    assert "push or pull" in answer["message"]
+    assert "push, pull or sync" in answer["message"]
 
 
 def test_credential_status_names_sources_and_shows_no_value(

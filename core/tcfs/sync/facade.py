@@ -16,6 +16,7 @@ from tcfs.sync import results as r
 if TYPE_CHECKING:
     from tcfs.sync.gc.desk import GcDesk
     from tcfs.sync.git.status import GitApi
+    from tcfs.sync.kept import RootDesk
     from tcfs.sync.settings_desk import SettingsDesk
 
 
@@ -148,4 +149,10 @@ class FleetApi(Protocol):
         ...
 
     def confirm_phrase(self, phrase: str) -> None: ...
+
+    @property
+    def roots(self) -> RootDesk:
+        """Directories that the daemon keeps in sync."""
+        ...
+
     def close(self) -> None: ...

@@ -27,7 +27,10 @@ from tcfs.sync.desks import desk
 from tcfs.sync.download import read_start
 from tcfs.sync.escape import text_of
 from tcfs.sync.facade import Cancel, Limits, ProgressFn
+from tcfs.sync.keeper import Keeper
+from tcfs.sync.kept import RootDesk
 from tcfs.sync.members import device_info
+from tcfs.sync.patience import PATIENCE_S, device_lock
 from tcfs.sync.planning import check_plan
 from tcfs.sync.rebuild import rebuild
 from tcfs.sync.receive import receive, refresh_control
@@ -493,6 +496,16 @@ class Fleet:
         self._context.state.close()
         self._context.store.close()
 
+    @property
+    def roots(self) -> RootDesk:
+        """Directories that the daemon keeps in sync."""
+        return RootDesk(self._context, self._working)
+
+    @property
+    def keeper(self) -> Keeper:
+        """What a daemon does, step by step."""
+        return Keeper(self._context, lambda cancel: self._working(cancel=cancel, patience_s=0))
+
     # Helpers
 
     def _remote(self, text: str) -> tuple[NamespaceId, RelPath]:
@@ -502,7 +515,7 @@ class Fleet:
     def _fresh(self) -> Context:
         """The context, with what others wrote, if the store can be reached and nobody works."""
         try:
-            with self._working() as context:
+            with self._working(patience_s=0) as context:
                 receive(context, context.namespace)
         except TcfsError as error:
             if not error.retryable:
@@ -511,12 +524,16 @@ class Fleet:
 
     @contextmanager
     def _working(
-        self, progress: ProgressFn | None = None, cancel: Cancel | None = None
+        self,
+        progress: ProgressFn | None = None,
+        cancel: Cancel | None = None,
+        *,
+        patience_s: float = PATIENCE_S,
     ) -> Iterator[Context]:
         """The context with the device's lock held: one process at a time changes its chain."""
         context = self._context
         lock = os.fsencode(self._loaded.state_db.parent / "lock")
-        with context.host.lock(lock, False):
+        with device_lock(context.host, lock, patience_s=patience_s):
             context.progress, context.cancel = progress, cancel
             try:
                 yield context

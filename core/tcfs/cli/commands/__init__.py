@@ -19,6 +19,7 @@ def add_commands(subparsers: Subparsers) -> None:
         completion,
         configuration,
         conflicts,
+        daemon,
         device,
         fleet,
         gc,
@@ -26,6 +27,8 @@ def add_commands(subparsers: Subparsers) -> None:
         history,
         init,
         revert,
+        root,
+        servers,
         status,
         transfer,
         upstream,
@@ -36,6 +39,8 @@ def add_commands(subparsers: Subparsers) -> None:
         device,
         fleet,
         transfer,
+        root,
+        daemon,
         conflicts,
         history,
         revert,
@@ -45,6 +50,7 @@ def add_commands(subparsers: Subparsers) -> None:
         check,
         upstream,
         configuration,
+        servers,
         completion,
     ):
         module.add(subparsers)
