@@ -173,11 +173,35 @@ class CancelledError(TcfsError):
     retryable = True
 
 
+class FleetFileError(TcfsError):
+    """The definition of the fleet's hosts cannot be read, or says what cannot be."""
+
+    code = "fleet"
+    exit_code = 30
+    default_remedy = "Mend the definition; see what is wrong with: tcfs fleet check"
+
+
+class DriftError(TcfsError):
+    """A device runs with other settings than are declared for it."""
+
+    code = "drift"
+    exit_code = 31
+    default_remedy = "See which with: tcfs fleet diff; bring one in line with: tcfs fleet switch"
+
+
+class SwitchError(TcfsError):
+    """The program that builds and activates a host's configuration failed, or did not end."""
+
+    code = "switch"
+    exit_code = 32
+    default_remedy = "Read the end of its output; the configuration before is still there."
+
+
 class LiveError(TcfsError):
     """The server of live events failed, or cannot be reached. Files move without it, later."""
 
     code = "live"
-    exit_code = 30
+    exit_code = 40
     default_remedy = "Check sync.nats_url with: tcfs config show; files are synced without it too."
     retryable = True
 

@@ -30,6 +30,7 @@ def test_every_command_of_the_issue_is_there():
         "device revoke",
         "device expire",
         "gc",
+        "snapshot",
         "retention",
         "retention show",
         "retention set",
@@ -50,6 +51,7 @@ def test_every_command_of_the_issue_is_there():
         "undo",
         "verify",
         "rebuild-index",
+        "import",
         "status",
         "sync-status",
         "fleet",
@@ -65,6 +67,12 @@ def test_every_command_of_the_issue_is_there():
         "servers status",
         "config",
         "config show",
+        "fleet check",
+        "fleet render",
+        "fleet diff",
+        "fleet drift",
+        "fleet switch",
+        "fleet rollout",
         "completion",
     }
 

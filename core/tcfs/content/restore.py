@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from blake3 import blake3
+from msgspec import Struct, msgpack
 
 from tcfs.content.ids import ChunkHasher
 from tcfs.content.unpack import Unsealed, inflate, not_its_id
 from tcfs.errors import IntegrityError
 from tcfs.host.base import FileSystem, Stat
-from tcfs.model.ids import ChunkId
+from tcfs.model.ids import ChunkId, PackId
 
 DISK_FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
 
@@ -26,7 +27,7 @@ class OtherContent(IntegrityError):
     """Every chunk verifies, and together they are not the file that was signed."""
 
 
-class Part(NamedTuple):
+class Part(Struct, frozen=True, array_like=True, gc=False):
     """A chunk of a file: where it lies in the plaintext of one of the batch's frames. Bytes."""
 
     frame: int
@@ -35,7 +36,7 @@ class Part(NamedTuple):
     chunk: ChunkId
 
 
-class FileOrder(NamedTuple):
+class FileOrder(Struct, frozen=True, array_like=True, gc=False):
     """A file or symlink to write: its attributes, its hash, and where its bytes are.
 
     ``target`` is empty but for a symlink, which has no parts.
@@ -59,6 +60,12 @@ class RestoreBatch(NamedTuple):
     frames: list[Unsealed]
     orders: list[FileOrder]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Thousands of small values: pickle takes longer for them than writing the files does.
+        frames = [(f.pack, f.offset, f.codec, bytes(f.payload)) for f in self.frames]
+        packed = _PACK(self.orders)
+        return _unpack_batch, (self.serial, self.files, self.hasher, frames, packed)
+
 
 Outcome = Stat | OSError | IntegrityError
 
@@ -68,6 +75,28 @@ class RestoredBatch(NamedTuple):
 
     serial: int
     outcomes: list[Outcome]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        plain = [tuple(o) if isinstance(o, Stat) else o for o in self.outcomes]
+        return _unpack_outcomes, (self.serial, plain)
+
+
+_PACK: Final = msgpack.Encoder().encode
+_UNPACK: Final = msgpack.Decoder(list[FileOrder]).decode
+
+
+def _unpack_batch(
+    serial: int,
+    files: FileSystem,
+    hasher: ChunkHasher,
+    frames: list[tuple[PackId, int, int, bytes]],
+    packed: bytes,
+) -> RestoreBatch:
+    return RestoreBatch(serial, files, hasher, [Unsealed(*f) for f in frames], _UNPACK(packed))
+
+
+def _unpack_outcomes(serial: int, plain: list[Any]) -> RestoredBatch:
+    return RestoredBatch(serial, [Stat(*o) if type(o) is tuple else o for o in plain])
 
 
 def restore(batch: RestoreBatch) -> RestoredBatch:
@@ -93,9 +122,7 @@ def restore(batch: RestoreBatch) -> RestoredBatch:
 def _write(batch: RestoreBatch, frames: _Frames, order: FileOrder) -> Stat:
     if order.target:
         return batch.files.symlink(order.target, order.path, order.mtime_ns)
-    parts = [
-        frames.plain(frame)[offset : offset + length] for frame, offset, length, _ in order.parts
-    ]
+    parts = [frames.plain(p.frame)[p.offset : p.offset + p.length] for p in order.parts]
     if len(parts) == 1:
         found = blake3(parts[0]).digest()
     else:

@@ -27,8 +27,11 @@ _PARAMETERS: Final = 960
 class Database:
     """One device's state. Use from one thread at a time."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, factory: type[sqlite3.Connection] = sqlite3.Connection) -> None:
         """Open or create the state file.
+
+        Args:
+            factory: the class of the connection, for a simulation that looks on.
 
         Raises:
             LocalFileError: it cannot be opened, is damaged, or is of a later version.
@@ -36,7 +39,11 @@ class Database:
         self.path = path
         try:
             self.connection = sqlite3.connect(
-                path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+                path,
+                timeout=BUSY_TIMEOUT_S,
+                isolation_level=None,
+                check_same_thread=False,
+                factory=factory,
             )
             self._prepare()
         except sqlite3.Error as error:

@@ -32,6 +32,7 @@ from tcfs.model.plan import BaseEntry, LocalEntry
 from tcfs.state.index import OutboxEntry, PackLocation
 from tcfs.state.roots import Root
 from tcfs.sync.context import Context
+from tcfs.sync.durable import make_durable
 from tcfs.sync.sealing import sealing
 from tcfs.sync.upload import Settled, Upload, pack_key
 
@@ -154,6 +155,8 @@ class Committer:
         )
         context.state.outbox.add(entry)
         context.store.put(sealed.key, sealed.data)
+        if self._root is not None and self._based:
+            make_durable(context, self._root, [path for path, _ in self._based])
         inline = sealed.header.pack
         with context.state.transaction():
             if inline is not None:

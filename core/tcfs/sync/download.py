@@ -103,14 +103,14 @@ class Download:
                 plain.append(memoryview(inflate(frame)))
             except IntegrityError as error:
                 plain.append(error)
-        for chunk, (number, offset, length, _) in held.parts.items():
-            opened = plain[number]
+        for chunk, part in held.parts.items():
+            opened, pack = plain[part.frame], held.frames[part.frame].pack
             if isinstance(opened, IntegrityError):
-                found[chunk] = of_chunk(opened, held.frames[number].pack, chunk)
+                found[chunk] = of_chunk(opened, pack, chunk)
                 continue
-            data = opened[offset : offset + length]
+            data = opened[part.offset : part.offset + part.length]
             right = hasher.chunk_id(data) == chunk
-            found[chunk] = data if right else not_its_id(held.frames[number].pack, chunk)
+            found[chunk] = data if right else not_its_id(pack, chunk)
         return found
 
     def stream(self, version: Version) -> Iterator[memoryview]:

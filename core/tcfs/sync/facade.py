@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tcfs.sync.gc.desk import GcDesk
     from tcfs.sync.git.status import GitApi
     from tcfs.sync.kept import RootDesk
+    from tcfs.sync.settings_desk import SettingsDesk
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,11 @@ class Limits:
 
 class FleetApi(Protocol):
     """Everything a front end can ask of this device."""
+
+    @property
+    def settings(self) -> SettingsDesk:
+        """Which settings the devices run with."""
+        ...
 
     def push(
         self,

@@ -23,11 +23,10 @@ from tcfs.sync import chronicle, operations, places, standing, undo
 from tcfs.sync import results as r
 from tcfs.sync.context import Context
 from tcfs.sync.describe import conflict_info, version_info
+from tcfs.sync.desks import desk
 from tcfs.sync.download import read_start
 from tcfs.sync.escape import text_of
 from tcfs.sync.facade import Cancel, Limits, ProgressFn
-from tcfs.sync.git.desk import desk
-from tcfs.sync.git.status import GitDoor
 from tcfs.sync.keeper import Keeper
 from tcfs.sync.kept import RootDesk
 from tcfs.sync.members import device_info
@@ -36,11 +35,14 @@ from tcfs.sync.planning import check_plan
 from tcfs.sync.rebuild import rebuild
 from tcfs.sync.receive import receive, refresh_control
 from tcfs.sync.recovery import confirm_phrase, pending_phrase, phrase_entropy
+from tcfs.sync.stores import condition_warnings
 from tcfs.sync.verify import Verifier
 
 if TYPE_CHECKING:
     from tcfs.config.load import LoadedConfig
     from tcfs.sync.gc.desk import GcDesk
+    from tcfs.sync.git.status import GitDoor
+    from tcfs.sync.settings_desk import SettingsDesk
 
 NO_LIMITS = Limits()
 
@@ -51,6 +53,13 @@ class Fleet:
     def __init__(self, context: Context, loaded: LoadedConfig) -> None:
         self._context = context
         self._loaded = loaded
+
+    @property
+    def settings(self) -> SettingsDesk:
+        """What devices declare, and what they run."""
+        from tcfs.sync.settings_desk import SettingsDesk
+
+        return SettingsDesk(self._context, self._loaded)
 
     # Moving files
 
@@ -72,7 +81,10 @@ class Fleet:
             found = [places.locate(context, path, as_remote) for path in paths] or [
                 places.Place(places.sync_root(context), ROOT)
             ]
-            return operations.push(context, found, dry_run=dry_run, plan=plan, limits=limits)
+            result = operations.push(context, found, dry_run=dry_run, plan=plan, limits=limits)
+            if not dry_run:
+                self.settings.publish_on_the_way()
+            return result
 
     def pull(
         self,
@@ -91,7 +103,7 @@ class Fleet:
             namespace = places.parse(context, remote)[0] if remote else context.namespace
             receive(context, namespace)
             place = operations.pull_place(context, remote, local)
-            return operations.pull(
+            result = operations.pull(
                 context,
                 place,
                 mode=mode or context.config.sync.conflict_mode,
@@ -99,6 +111,9 @@ class Fleet:
                 plan=plan,
                 limits=limits,
             )
+            if not dry_run:
+                self.settings.publish_on_the_way()
+            return result
 
     def sync(
         self,
@@ -346,6 +361,7 @@ class Fleet:
             warnings.append("this device is not a member of the repository")
         elif device.revoked:
             warnings.append("this device was revoked")
+        warnings += condition_warnings(self._loaded, context.store.endpoint, context.control)
         for finding in context.state.findings.all()[:20]:
             if finding.kind not in ("revoked",):
                 warnings.append(
@@ -412,6 +428,8 @@ class Fleet:
     @property
     def git(self) -> GitDoor:
         """Git repositories."""
+        from tcfs.sync.git.status import GitDoor
+
         return GitDoor(self._fresh)
 
     # The fleet
@@ -519,5 +537,7 @@ class Fleet:
             context.progress, context.cancel = progress, cancel
             try:
                 yield context
+            except OSError as error:  # a disk can fail wherever it is looked at
+                raise LocalFileError(f"the disk failed: {error.strerror or error}") from error
             finally:
                 context.progress = context.cancel = None

@@ -31,6 +31,7 @@ from tcfs.model.tree import Head
 from tcfs.state.roots import Root
 from tcfs.sync.commit import base_entry
 from tcfs.sync.context import Context
+from tcfs.sync.durable import make_durable
 from tcfs.sync.git.off_disk import stays_off_disk
 from tcfs.sync.leftovers import hash_file
 from tcfs.sync.materialise import materialise
@@ -329,6 +330,8 @@ class Pull:
                         attributes_only=d.action is PullAction.ATTRIBUTES,
                     )
                 )
+        if adopted:
+            make_durable(context, root, [path for path, _ in adopted])
         roots = context.state.roots
         with context.state.transaction():
             roots.set_base(root, adopted)

@@ -31,6 +31,7 @@ def add_commands(subparsers: Subparsers) -> None:
         servers,
         status,
         transfer,
+        upstream,
     )
 
     for module in (
@@ -47,6 +48,7 @@ def add_commands(subparsers: Subparsers) -> None:
         gc,
         git,
         check,
+        upstream,
         configuration,
         servers,
         completion,
