@@ -201,7 +201,7 @@ class LiveError(TcfsError):
     """The server of live events failed, or cannot be reached. Files move without it, later."""
 
     code = "live"
-    exit_code = 40
+    exit_code = 33
     default_remedy = "Check sync.nats_url with: tcfs config show; files are synced without it too."
     retryable = True
 

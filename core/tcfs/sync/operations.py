@@ -92,24 +92,24 @@ def push(
 
         renew(context)
     pushes: list[Push] = []
-    gits: list[tuple[GitPush, Push, Root, RelPath]] = []
+    gits: list[tuple[GitPush, Push, Root]] = []
     problems: list[Problem] = []
     for root, prefixes in _by_root(found):
         if root.id:
             root = places.adopt(context, root)
             problems += leftovers.recover(context, root)
-        made_of = []
-        whole_scan = Scan()
-        for prefix, since, scanned in _look(context, root, prefixes, tolerant=tolerant):
+        scans = _look(context, root, prefixes, tolerant=tolerant)
+        whole_scan, hooks = Scan(), list[GitPush]()
+        for prefix, since, scanned in scans:
             # It hides some of what it finds from the push of files.
             git = push_hook(context, root, prefix, scanned, since)
             if git is not None:
-                made_of.append((git, prefix))
+                hooks.append(git)
             whole_scan.add(scanned)
         made = Push(context, root, prefixes, whole_scan)
         pushes.append(made)
-        gits += [(git, made, root, prefix) for git, prefix in made_of]
-    git_plans = [one for one in (git.plan() for git, *_ in gits) if one is not None]
+        gits += [(git, made, root) for git in hooks]
+    git_plans = [one for one in (git.plan() for git, _, _ in gits) if one is not None]
     whole = join_plans([*(made.plan() for made in pushes), *git_plans])
     check_plan(whole, plan)
     check_limits(context, whole, sum(made.tracked for made in pushes), limits)
@@ -128,11 +128,8 @@ def push(
         made.adopt()
         done.append(made.run())
     git_done = [
-        git.run(
-            places.adopt(context, root),
-            [c.path for c in made.candidates if relative_to(c.path, prefix) is not None],
-        )
-        for git, made, root, prefix in gits
+        git.run(places.adopt(context, root), [c.path for c in made.candidates])
+        for git, made, root in gits
         if git.anything
     ]
     for pushed in (*done, *git_done):

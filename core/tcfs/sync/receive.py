@@ -44,6 +44,7 @@ def refresh_control(context: Context, *, offline: bool = False) -> None:
         root_key=context.format.root_public_key,
         cached=context.state.control.objects(),
     )
+    take_up_marks(context, view.state)
     context.state.control.add(view.fresh)
     if store is not None:
         context.state.findings.forget(CONTROL, PASSING)
@@ -51,7 +52,6 @@ def refresh_control(context: Context, *, offline: bool = False) -> None:
     if view.state.epochs != context.view.state.epochs:
         context.forget_keys()
     context.view = view
-    take_up_marks(context)
     _retract_revoked(context)
 
 
