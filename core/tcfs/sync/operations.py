@@ -99,7 +99,8 @@ def push(
             root = places.adopt(context, root)
             problems += leftovers.recover(context, root)
         scans = _look(context, root, prefixes, tolerant=tolerant)
-        whole_scan, hooks = Scan(), list[GitPush]()
+        whole_scan = Scan()
+        hooks: list[GitPush] = []
         for prefix, since, scanned in scans:
             # It hides some of what it finds from the push of files.
             git = push_hook(context, root, prefix, scanned, since)
