@@ -180,7 +180,7 @@ def test_work_is_done_through_a_server_that_fails_now_and_then(remote, proxy):
         Truncate(),
         every=3,
     )
-    for number in range(3):
+    for number in range(2):
         anna.fill({"again": f"{number}", f"new-{number}": noise(300_000)})
         anna.push()
         ben.pull()
@@ -226,6 +226,7 @@ def killed_at(server: WeedServer, proxy: FaultProxy, wanted: Callable[[Request],
     return done
 
 
+@pytest.mark.slow
 def test_seaweedfs_killed_in_a_push_and_in_a_pull_loses_nothing(tmp_path, start_weed, monkeypatch):
     monkeypatch.setattr(native, "full_fsync", lambda fd: None)
     monkeypatch.setattr(native, "sync_volume", lambda fd: True)
@@ -235,7 +236,7 @@ def test_seaweedfs_killed_in_a_push_and_in_a_pull_loses_nothing(tmp_path, start_
     try:
         remote.use(f"{proxy.url}/{unique('fleet')}")
         anna, ben = (remote.device(n, TCFS_SYNC_MAX_RETRIES="1") for n in ("anna", "ben"))
-        anna.fill({f"{i}": noise(8 * MIB) for i in range(7)})
+        anna.fill({f"{i}": noise(8 * MIB) for i in range(4)})  # two packs
         proxy.rule = lambda request: None
         packs = [0]
 
