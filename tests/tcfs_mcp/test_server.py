@@ -393,6 +393,7 @@ async def test_prompts_are_listed_with_descriptions_and_filled(fleet: FakeFleet,
             "resolve-conflicts",
             "explain-file",
             "roll-out-device",
+            "roll-out-fleet",
             "fleet-health",
             "review-push-plan",
         } == {prompt.name for prompt in listed}
