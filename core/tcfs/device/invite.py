@@ -24,7 +24,7 @@ from tcfs.ledger.control import ControlView, invite_event
 from tcfs.ledger.strict import canonical, hex_bytes, integer, parse_object, text
 from tcfs.model.access import Role
 from tcfs.model.clock import MAX_COUNTER
-from tcfs.model.ids import DeviceId, NamespaceId, is_uuid
+from tcfs.model.ids import DeviceId, EpochId, NamespaceId, is_uuid
 
 PREFIX: Final = "tcfs-invite-"
 
@@ -163,11 +163,15 @@ def make_invite(
     )
     recipient = str(code.age.to_public())
     objects: list[SealedObject] = []
-    for namespace in sorted(view.state.epochs) if fmt.encryption else ():
-        own = keys.get(namespace) or NamespaceKeys(namespace)
-        secrets = own.secrets(view.state)
-        objects.append(seal(fmt.repo, secrets, code.invite_id, recipient))
-    epochs = {space: known[-1].epoch for space, known in view.state.epochs.items()}
+    epochs: dict[NamespaceId, EpochId] = {}
+    for namespace, known in sorted(view.state.epochs.items()):
+        # A namespace that rules close is opened to the new device by a rule, once it is known.
+        if not view.state.rules.now(namespace).any_device_may_read():
+            continue
+        epochs[namespace] = known[-1].epoch
+        if fmt.encryption:
+            own = keys.get(namespace) or NamespaceKeys(namespace)
+            objects.append(seal(fmt.repo, own.secrets(view.state), code.invite_id, recipient))
     event = invite_event(code.invite_id, code.signer.public_key, role, expires_at, epochs)
     change = prepare(view, fmt, identity, [event], objects, entropy=entropy, now=now)
     return Invitation(code, change)

@@ -37,6 +37,7 @@ from tcfs.model.access import (
 from tcfs.model.event import ChainHead
 from tcfs.model.ids import CONTROL, ROOT_DEVICE, DeviceId, StoreKey
 from tcfs.model.membership import fold_control
+from tcfs.model.paths import to_json_field
 from tcfs.store.base import BlobStore, ETag, ObjectInfo, ObjectMissing
 
 
@@ -351,3 +352,33 @@ def revoke_event(device_id: DeviceId, cut: Mapping[Any, ChainHead], reason: str)
 def policy_event(namespace: str, strategy: str) -> dict[str, Any]:
     """How mode ``auto`` settles conflicts in a namespace."""
     return {"op": "policy", "namespace": namespace, "strategy": strategy}
+
+
+def acl_event(
+    namespace: str,
+    subject: str,
+    path: bytes,
+    permissions: Iterable[str] | None,
+    since: Mapping[Any, Mapping[Any, int]],
+) -> dict[str, Any]:
+    """A rule, or the end of one (None); ``since`` has the last seq that it does not concern."""
+    return {
+        "op": "acl",
+        "namespace": namespace,
+        "subject": subject,
+        **to_json_field("path", path),
+        "permissions": None if permissions is None else sorted(permissions),
+        "since": {space: dict(chains) for space, chains in since.items()},
+    }
+
+
+def group_event(
+    name: str, members: Iterable[DeviceId], since: Mapping[Any, Mapping[Any, int]]
+) -> dict[str, Any]:
+    """Who belongs to a group from here on."""
+    return {
+        "op": "group",
+        "name": name,
+        "members": sorted(members),
+        "since": {space: dict(chains) for space, chains in since.items()},
+    }

@@ -7,6 +7,7 @@ device's lock; readers never wait.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +18,10 @@ from typing import Final
 from tcfs.errors import LocalFileError
 from tcfs.model.ids import DeviceId
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 BUSY_TIMEOUT_S: Final = 10.0
+
+_CREATES = re.compile(r"^CREATE (?:UNIQUE )?(?:TABLE|INDEX) (\w+)", re.MULTILINE)
 
 
 class Database:
@@ -61,12 +64,30 @@ class Database:
                 run(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 version = SCHEMA_VERSION
             run("COMMIT")
+        elif version < SCHEMA_VERSION:
+            version = self._migrate(version)
         if version != SCHEMA_VERSION:
             raise LocalFileError(
                 f"the state file {self.path} is of version {version}, this tcfs knows "
                 f"{SCHEMA_VERSION}",
                 remedy="Use the newer tcfs that wrote it.",
             )
+
+    def _migrate(self, version: int) -> int:
+        """Add the tables that an older state lacks; nothing that is there changes."""
+        schema = resources.files("tcfs.state").joinpath("schema.sql").read_text("utf-8")
+        run = self.connection.execute
+        run("BEGIN IMMEDIATE")
+        (version,) = run("PRAGMA user_version").fetchone()
+        if version < SCHEMA_VERSION:
+            known = {name for (name,) in run("SELECT name FROM sqlite_master")}
+            for statement in _statements(schema):
+                made = _CREATES.search(statement)
+                if made and made.group(1) not in known:
+                    run(statement)
+            run(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        run("COMMIT")
+        return SCHEMA_VERSION
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

@@ -11,6 +11,7 @@ from tcfs.state.control import ControlCache, Findings
 from tcfs.state.database import Database
 from tcfs.state.history import History
 from tcfs.state.index import Index, Outbox
+from tcfs.state.refused import Refused
 from tcfs.state.roots import Roots
 
 
@@ -27,6 +28,7 @@ class State:
         self.outbox = Outbox(self.database)
         self.control = ControlCache(self.database)
         self.findings = Findings(self.database)
+        self.refused = Refused(self.database, self.history)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

@@ -31,6 +31,7 @@ from tcfs.model.plan import BaseEntry, LocalEntry
 from tcfs.state.index import OutboxEntry, PackLocation
 from tcfs.state.roots import Root
 from tcfs.sync.context import Context
+from tcfs.sync.judge import Permit, accept
 from tcfs.sync.sealing import sealing
 from tcfs.sync.upload import Settled, Upload, pack_key
 
@@ -77,6 +78,7 @@ class Committer:
         self._root = root
         self._upload = upload
         self._writer = context.require_writer()
+        self._permit = Permit(context, namespace)
         history = context.state.history
         self._counter = history.counter(namespace, context.identity.device_id)
         self._now = int(context.host.clock.now())
@@ -91,6 +93,8 @@ class Committer:
     def add(self, drafts: Sequence[Draft]) -> list[VersionId]:
         """Take changes that belong together: they will stand in one segment."""
         ids = []
+        for draft in drafts:
+            self._permit.require(draft.op, draft.manifest.rel_path)
         for draft in drafts:
             self._counter += 1
             version = VersionId(self._context.identity.device_id, self._counter)
@@ -221,7 +225,7 @@ def take_up(
         known = state.index.location(pack)
         state.index.add_pack(namespace, known or PackLocation(pack, pack_key(pack)))
     state.index.add_chunks(namespace, addresses)
-    state.history.add_versions(namespace, header, events)
+    state.history.add_versions(namespace, header, accept(context, header, events))
     state.history.add_head(header, segment_hash)
 
 

@@ -148,9 +148,15 @@ def renew(context: Context) -> None:
     Raises:
         AccessError: this device lacks a namespace's keys.
     """
-    namespaces = context.control.epochs_to_renew()
     device = context.device
-    if not namespaces or device is None or device.revoked or device.role != "admin":
+    if device is None or device.revoked or device.role != "admin":
+        return
+    namespaces = [
+        namespace
+        for namespace in context.control.epochs_to_renew()
+        if not context.format.encryption or context.keys(namespace).holds_current(context.control)
+    ]
+    if not namespaces:
         return
     change = renew_epochs(
         context.view,

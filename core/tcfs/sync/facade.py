@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tcfs.sync import results as r
+
+if TYPE_CHECKING:
+    from tcfs.sync.access import AccessDesk
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,9 @@ class Limits:
 
 class FleetApi(Protocol):
     """Everything a front end can ask of this device."""
+
+    @property
+    def access(self) -> AccessDesk: ...
 
     def push(
         self,

@@ -36,6 +36,7 @@ from tcfs.sync.verify import Verifier
 
 if TYPE_CHECKING:
     from tcfs.config.load import LoadedConfig
+    from tcfs.sync.access import AccessDesk
 
 NO_LIMITS = Limits()
 
@@ -46,6 +47,13 @@ class Fleet:
     def __init__(self, context: Context, loaded: LoadedConfig) -> None:
         self._context = context
         self._loaded = loaded
+
+    @property
+    def access(self) -> AccessDesk:
+        """Access rules, groups and namespaces."""
+        from tcfs.sync.access import AccessDesk
+
+        return AccessDesk(self._context, self._working)
 
     # Moving files
 

@@ -21,6 +21,7 @@ from tcfs.sync.context import Context
 from tcfs.sync.describe import conflict_info
 from tcfs.sync.facade import Limits
 from tcfs.sync.ignore import Exclusion, exclusion
+from tcfs.sync.judge import Permit, withhold
 from tcfs.sync.places import Place
 from tcfs.sync.planning import check_limits, check_plan
 from tcfs.sync.pull import Pull
@@ -86,6 +87,7 @@ def push(
             problems += leftovers.recover(context, root)
         scanned = scan(context.host.files, root.local, excluded(context), place.prefix)
         made = Push(context, root, place.prefix, scanned)
+        problems += withhold(context, root, made)
         if not scanned.entries and not made.tracked and not scanned.hidden:
             raise LocalFileError(
                 f"{show(root.local + b'/' + place.prefix if place.prefix else root.local)}"
@@ -309,7 +311,9 @@ def _send_first(context: Context, root: Root, prefix: RelPath, made: Pull) -> Pu
     dirty = made.dirty_conflicts()
     if not dirty or not _may_write(context):
         return None
-    pushed = Push(context, root, prefix, made.local_scan(dirty), only=dirty).run()
+    push = Push(context, root, prefix, made.local_scan(dirty), only=dirty)
+    withhold(context, root, push)  # what is left stays, or steps aside; see Pull.run
+    pushed = push.run()
     made.decide()
     made.take_up()
     return pushed
@@ -317,8 +321,9 @@ def _send_first(context: Context, root: Root, prefix: RelPath, made: Pull) -> Pu
 
 def _settle(context: Context, root: Root, made: Pull) -> Resolved | None:
     """Mode ``auto``: every conflict by the namespace's strategy."""
-    standing = made.standing_conflicts()
-    in_the_way = made.files_in_the_way()
+    permit = Permit(context, root.namespace)
+    standing = [head for head in made.standing_conflicts() if permit.may_settle(head)]
+    in_the_way = [head for head in made.files_in_the_way() if permit.may_settle(head)]
     if not standing and not in_the_way:
         return None
     with Resolver(context, root.namespace) as resolver:

@@ -22,6 +22,7 @@ from tcfs.state.index import PackLocation
 from tcfs.store.base import BlobStore
 from tcfs.sync.commit import flush_outbox, take_up_segment
 from tcfs.sync.context import Context
+from tcfs.sync.judge import rejudge
 from tcfs.sync.results import Problem as ReportedProblem
 from tcfs.sync.upload import pack_key
 
@@ -49,7 +50,9 @@ def refresh_control(context: Context, *, offline: bool = False) -> None:
     if view.state.epochs != context.view.state.epochs:
         context.forget_keys()
     context.view = view
+    context.forget_outdated_keys()
     _retract_revoked(context)
+    rejudge(context)
 
 
 def _retract_revoked(context: Context) -> None:
@@ -69,6 +72,7 @@ def _retract_revoked(context: Context) -> None:
                 continue
             with context.state.transaction():
                 paths = history.retract(namespace, device.device_id, last)
+                context.state.refused.retract(namespace, device.device_id, last)
                 counter = history.counter(namespace, device.device_id)
                 for root in roots.all():
                     if root.namespace == namespace:
