@@ -46,7 +46,8 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAMES",
         action="append",
         default=[],
-        help="offer only these tools or toolsets (status, transfer, conflicts, history, jobs)",
+        help="offer only these tools or toolsets "
+        "(status, transfer, conflicts, history, trust, jobs)",
     )
     limits.add_argument(
         "--exclude-tools",

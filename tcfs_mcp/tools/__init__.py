@@ -7,6 +7,7 @@ TRANSFER = "tcfs_mcp.tools.transfer"
 CONFLICTS = "tcfs_mcp.tools.conflicts"
 HISTORY = "tcfs_mcp.tools.history"
 JOBS = "tcfs_mcp.tools.jobs"
+TRUST = "tcfs_mcp.tools.trust"
 
 TOOLS = Registry(
     (
@@ -52,6 +53,8 @@ TOOLS = Registry(
             idempotent=True,
         ),
         ToolSpec("undo", "Revert changes as a unit", HISTORY, "history", destructive=True),
+        ToolSpec("audit", "Who did what", TRUST, "trust", read_only=True),
+        ToolSpec("explain_access", "Who may do what", TRUST, "trust", read_only=True),
         ToolSpec("job_status", "State of a job", JOBS, "jobs", read_only=True),
         ToolSpec("job_cancel", "Stop a job", JOBS, "jobs", idempotent=True),
     )

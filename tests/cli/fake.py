@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from tcfs.errors import LimitError, RepositoryError
+from tcfs.sync import access as a
 from tcfs.sync import results as r
+from tcfs.sync.audit import AuditEntry, AuditReport
 from tcfs.sync.facade import Progress
 
 DEVICE = "00000000-0000-4000-8000-000000000001"
@@ -80,6 +82,14 @@ class FakeFleet:
     def close(self) -> None:
         self.closed = True
 
+    @property
+    def access(self) -> Part:
+        return Part(self, "access")
+
+    @property
+    def audit(self) -> Part:
+        return Part(self, "audit")
+
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name not in PLAIN and name not in self.answers:
             raise AttributeError(name)
@@ -97,6 +107,17 @@ class FakeFleet:
             return answer
 
         return call
+
+
+class Part:
+    """A property of the fleet with methods of its own: ``access.rules`` and so on."""
+
+    def __init__(self, fleet: FakeFleet, name: str) -> None:
+        self._fleet = fleet
+        self._name = name
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return getattr(self._fleet, f"{self._name}.{name}")
 
 
 def within_share(*_args: Any, **kwargs: Any) -> Any:
@@ -143,6 +164,31 @@ DETAIL = r.ConflictDetail(
     proposed_merge="zero\none\ntwo\n",
 )
 
+RULES = a.AclList(
+    "default",
+    (a.RuleInfo(f"device:{OTHER}", "bates", "docs/**", ("read", "write"), "admin"),),
+    {"ops": ("bates",)},
+    ("bates", "yoga"),
+)
+AUDIT = AuditReport(
+    entries=(
+        AuditEntry(1_700_000_000, "accepted", "write", "default", DEVICE, "yoga", path="docs/a"),
+        AuditEntry(
+            1_700_000_001,
+            "refused",
+            "acl",
+            "_control",
+            OTHER,
+            "bates",
+            reason="no rule lets its author set rules",
+            details={"subject": "any"},
+        ),
+    ),
+    total=3,
+    verified=True,
+    problems=(),
+    heads={f"default/{DEVICE}": (1, "e" * 64)},
+)
 PLAIN: dict[str, Any] = {
     "push": done(),
     "pull": done(),
@@ -164,6 +210,21 @@ PLAIN: dict[str, Any] = {
     "devices": DEVICES,
     "invite": r.InviteResult("tcfs-invite-CODE", "i1", "writer", 1_700_003_600),
     "revoke": DEVICES[1],
+    "access.rules": RULES,
+    "access.set": RULES,
+    "access.set_group": RULES,
+    "access.explain": a.AclExplanation(
+        "default",
+        "docs/a.txt",
+        "bates",
+        "writer",
+        False,
+        (a.Answer("write", False, "the rules here do not give it write", RULES.rules),),
+    ),
+    "access.create_namespace": a.NamespaceInfo("private", 1, ("yoga",), True),
+    "access.namespaces": [a.NamespaceInfo("default", 2, ("yoga", "bates"), True)],
+    "audit.report": AUDIT,
+    "audit.export": AUDIT,
     "phrase_pending": True,
     "pending_phrase": PHRASE,
     "confirm_phrase": None,

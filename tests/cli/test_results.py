@@ -34,6 +34,15 @@ EVERY = [
     ("why", "docs/a.txt"),
     ("restore", "docs/a.txt", "--at", f"{fake.DEVICE}:1"),
     ("undo", "--actor", "cli"),
+    ("acl", "set", "docs/**", "--any", "--permissions", "read,write"),
+    ("acl", "set", "docs/**", "--device", "bates", "--remove"),
+    ("acl", "list"),
+    ("acl", "explain", "docs/a.txt", "--device", "bates"),
+    ("acl", "group", "ops", "bates"),
+    ("namespace", "create", "private", "--only", "bates"),
+    ("namespace", "list"),
+    ("audit", "--since", "2d"),
+    ("audit", "--export", "log.jsonl", "--no-verify"),
     ("verify",),
     ("rebuild-index",),
     ("status",),
@@ -273,3 +282,41 @@ def test_json_keeps_every_field_but_those_that_are_none(tcfs: Shell):
     assert detail["segment"] == f"{fake.DEVICE}/1"
     assert detail["problems"] == []
     assert None not in detail.values()
+
+
+def test_a_rule_reaches_the_engine(tcfs: Shell):
+    words = ("--device", "b", "--device", "c", "--group", "g", "--any", "--namespace", "n")
+    assert tcfs("acl", "set", "docs/**", "--permissions", "read, write", *words).code == 0
+    ((pattern, given), options), *_ = tcfs.fleet.called("access.set")
+    assert (pattern, given) == ("docs/**", ["read", "write"])
+    assert options == {
+        "devices": ["b", "c"],
+        "groups": ["g"],
+        "everyone": True,
+        "namespace": "n",
+        "from_start": False,
+    }
+    tcfs("acl", "set", "a", "--permissions", "none", "--any")
+    assert tcfs.fleet.called("access.set")[1][0] == ("a", [])
+
+
+def test_a_rule_that_gives_and_removes_at_once_or_neither_is_a_mistake(tcfs: Shell):
+    assert tcfs("acl", "set", "docs/**", "--any").code == 2
+    assert tcfs("acl", "set", "a", "--any", "--remove", "--permissions", "read").code == 2
+
+
+@pytest.mark.parametrize("text", ["2d", "2026-01-31", "2026-01-31T12:00:00+01:00"])
+def test_an_audit_begins_at_a_date_or_so_long_ago(tcfs: Shell, text: str):
+    assert tcfs("audit", "--since", text, "--actor", "mcp:x").code == 0
+    ((_, options),) = tcfs.fleet.called("audit.report")
+    assert options["since"] > 1_700_000_000
+    assert options["actor"] == "mcp:x"
+
+
+def test_an_audit_that_does_not_hold_ends_with_its_own_code(tcfs: Shell):
+    bad = fake.AUDIT.__class__((), 0, False, ("ledger/x: damaged",), {})
+    tcfs.answers(**{"audit.report": bad})
+    done = tcfs("audit")
+    assert done.code == 11
+    assert "damaged" in done.err
+    assert tcfs("audit", "--since", "yesterday").code == 2

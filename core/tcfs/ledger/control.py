@@ -52,6 +52,7 @@ class ControlView:
         fresh: verified objects that were read from the store and are not in the cache yet. What
             does not verify is read again each time, since it may have been damaged on its way.
         findings: whatever is not as it should be.
+        segments: the accepted ones, in causal order.
     """
 
     state: ControlState
@@ -60,6 +61,7 @@ class ControlView:
     verified: frozenset[tuple[DeviceId, ChainHead]] = field(repr=False)
     fresh: Mapping[StoreKey, bytes] = field(repr=False)
     findings: tuple[Finding, ...]
+    segments: tuple[Segment, ...] = field(default=(), repr=False)
 
     def knows(self, device: DeviceId, head: ChainHead) -> bool:
         """Whether this control segment is here, for ``fetch(control_known=...)``."""
@@ -119,6 +121,7 @@ def load_control(
                 verified=reader.verified(keys),
                 fresh={key: data for key, data in fresh.items() if key in trusted},
                 findings=(*findings, *doubts, *strangers, *result.findings),
+                segments=result.segments,
             )
         keys, claims = learned, believed
     raise IntegrityError("the control ledger contradicts itself: its members cannot be told")

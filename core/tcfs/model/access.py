@@ -141,11 +141,13 @@ class ControlEntry:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A control event or claim that the fold did not accept, and why."""
+    """A control event or claim (seq 0) that the fold did not accept, and why."""
 
     device: DeviceId
     seq: int
     reason: str
+    index: int = 0
+    """Its place in the segment."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ from tcfs.model.rules import (
 )
 
 _EPOCH = re.compile(r"[0-9a-f]{32}")
+_NO_DELEGATE = "no rule lets its author set rules"
 _NO_HEAD = ChainHead(0, SegmentHash(""))
 
 
@@ -141,7 +142,7 @@ class _Building:
             if not self._may_speak(entry):
                 if op != "acl" or not self._may_be_delegate(entry):
                     raise IntegrityError("its author was no admin at that point")
-                self._acl(entry, Author(entry.device, entry.seq))
+                self._acl(entry, Author(entry.device, entry.seq, entry.index))
             elif op == "admit":
                 device = DeviceRecord.from_json(entry.event.get("device"))
                 self._confirm(device, entry.event.get("invite_id"))
@@ -161,7 +162,7 @@ class _Building:
             else:
                 raise IntegrityError("its kind is unknown to this version")
         except IntegrityError as error:
-            self.refused.append(Refusal(entry.device, entry.seq, error.message))
+            self.refused.append(Refusal(entry.device, entry.seq, error.message, entry.index))
 
     def _may_speak(self, entry: ControlEntry) -> bool:
         if entry.device == ROOT_DEVICE or (entry.device, entry.seq, entry.index) in self.settled:
@@ -385,9 +386,7 @@ class _Building:
             ):
                 kept.append(change)
             else:
-                self.refused.append(
-                    Refusal(author.device, author.seq, "no rule lets its author set rules")
-                )
+                self.refused.append(Refusal(author.device, author.seq, _NO_DELEGATE, author.index))
         return Ruleset(tuple(kept))
 
     def done(self) -> ControlState:

@@ -49,10 +49,11 @@ Since = Mapping[NamespaceId, Mapping[DeviceId, int]]
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """A delegate, and the segment of its control chain that it spoke in."""
+    """A delegate, and the segment of its control chain that it spoke in, and where there."""
 
     device: DeviceId
     seq: int
+    index: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from tcfs.sync import results as r
 
 if TYPE_CHECKING:
     from tcfs.sync.access import AccessDesk
+    from tcfs.sync.audit import Auditor
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,8 @@ class FleetApi(Protocol):
 
     @property
     def access(self) -> AccessDesk: ...
+    @property
+    def audit(self) -> Auditor: ...
 
     def push(
         self,

@@ -37,6 +37,7 @@ from tcfs.sync.verify import Verifier
 if TYPE_CHECKING:
     from tcfs.config.load import LoadedConfig
     from tcfs.sync.access import AccessDesk
+    from tcfs.sync.audit import Auditor
 
 NO_LIMITS = Limits()
 
@@ -54,6 +55,13 @@ class Fleet:
         from tcfs.sync.access import AccessDesk
 
         return AccessDesk(self._context, self._working)
+
+    @property
+    def audit(self) -> Auditor:
+        """The ledger as an audit log."""
+        from tcfs.sync.audit import Auditor
+
+        return Auditor(self._context, self._working)
 
     # Moving files
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 def add_commands(subparsers: Subparsers) -> None:
     """Add every command, in the order in which ``--help`` lists them."""
     from tcfs.cli.commands import (
+        acl,
+        audit,
         check,
         completion,
         configuration,
@@ -34,6 +36,8 @@ def add_commands(subparsers: Subparsers) -> None:
         conflicts,
         history,
         revert,
+        acl,
+        audit,
         status,
         check,
         configuration,
