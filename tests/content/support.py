@@ -6,7 +6,7 @@ import os
 import random
 import stat
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 from uuid import UUID
@@ -20,6 +20,7 @@ from tcfs.content.unpack import PackReader
 from tcfs.errors import AccessError
 from tcfs.host.base import FileSystem, Stat
 from tcfs.model.ids import ChunkId, DeviceId, EpochId, NamespaceId
+from tests.values import replace
 
 REPO = UUID("11111111-2222-4333-8444-555555555555")
 DEVICE = DeviceId("99999999-8888-4777-8666-555555555555")
@@ -52,7 +53,7 @@ NO_KEYS: KeyRing = Keys(chunk_key=None, epochs={})
 def header(cipher: Cipher = Cipher.AES_256_GCM, **changes: object) -> PackHeader:
     epoch = NO_EPOCH if cipher is Cipher.NONE else EPOCH
     made = PackHeader(cipher, REPO, DEVICE, 7, epoch, SALT, SPACE)
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(made, **changes)
 
 
 def keys_of(cipher: Cipher) -> KeyRing:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import struct
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from hashlib import sha256
 from uuid import UUID
 
@@ -55,6 +54,7 @@ from tests.content.support import (
     stored_pack,
     text,
 )
+from tests.values import replace
 
 CIPHERS = list(Cipher)
 chunk_lists = st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=5)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,6 +25,7 @@ from tcfs.model.event import ChainHead
 from tcfs.model.ids import CONTROL, ROOT_DEVICE, DeviceId, NamespaceId, SegmentHash
 from tcfs.model.membership import fold_control
 from tests.ledger.world import REPO, MemoryStore, device_id, record, signer
+from tests.values import replace
 
 ROOT = SigningKey(ROOT_DEVICE, b"r" * 32)
 SPACE = NamespaceId("default")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -30,6 +29,7 @@ from tests.ledger.world import (
     signer,
     version,
 )
+from tests.values import replace
 
 
 def problems(result):

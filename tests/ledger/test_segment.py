@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -29,6 +28,7 @@ from tests.ledger.world import (
     manifest,
     signer,
 )
+from tests.values import replace
 
 ONE = signer(1)
 PLACE = Place(SPACE, 1, "", 1, {}, {})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -49,6 +48,7 @@ from tcfs.store.base import (
     PreconditionFailed,
     check_key,
 )
+from tests.values import replace
 
 REPO = UUID("11111111-2222-4333-8444-555555555555")
 SPACE = NamespaceId("default")

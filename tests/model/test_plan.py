@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,6 +22,7 @@ from tcfs.model.plan import (
 )
 from tcfs.model.tree import Head, settle
 from tests.model.values import DEVICES, HASHES, rel_paths, version
+from tests.values import replace
 
 BASE = BaseEntry(
     ids=(VersionId(DEVICES[0], 1),),

@@ -12,6 +12,7 @@ from tcfs.model.event import ContentEvent, Op, Version
 from tcfs.model.ids import ROOT_DEVICE, ChunkId, DeviceId, RelPath, VersionId
 from tcfs.model.manifest import SyncManifest
 from tcfs.model.paths import path_problem
+from tests.values import replace
 
 DEVICES = tuple(DeviceId(str(uuid.UUID(int=n, version=4))) for n in range(1, 5))
 HASHES = tuple(bytes([n]) * 32 for n in range(1, 4))
@@ -113,8 +114,7 @@ def version(
         mode=0o644 if content else 0,
         mtime_ns=counter,
     )
-    for name, value in fields.items():
-        object.__setattr__(manifest, name, value)
+    manifest = replace(manifest, **fields)
     return Version(own, lamport, counter, "write" if content else "delete", manifest)
 
 

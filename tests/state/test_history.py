@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,6 +21,7 @@ from tcfs.model.tree import Fold
 from tcfs.state.history import History
 from tcfs.state.state import State
 from tests.model.values import DEVICES, events, histories, version
+from tests.values import replace
 
 SPACE = NamespaceId("default")
 

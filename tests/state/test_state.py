@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ from tcfs.state.roots import Intent, Root
 from tcfs.state.state import State
 from tests.model.values import DEVICES, HASHES, clocks, rel_paths, version_ids
 from tests.state.test_history import opened
+from tests.values import replace
 
 SPACE = NamespaceId("default")
 PACK = PackId("ab" * 32)

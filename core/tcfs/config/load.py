@@ -30,7 +30,15 @@ ALIASES: Final = {
 """Variables with a name of their own. They win over the generic ``TCFS_SECTION_KEY``."""
 
 OTHER_VARIABLES: Final = frozenset(
-    {"TCFS_HOME", "TCFS_CONFIG", "TCFS_ACTOR", "TCFS_S3_ACCESS", "TCFS_S3_SECRET"}
+    {
+        "TCFS_HOME",
+        "TCFS_CONFIG",
+        "TCFS_ACTOR",
+        "TCFS_S3_ACCESS",
+        "TCFS_S3_SECRET",
+        "TCFS_S3_TOKEN",
+        "TCFS_FILER_KEY",
+    }
 )
 """Variables of ours that are no settings: places, and credentials for ``tcfs.secrets`` to read."""
 

@@ -16,6 +16,7 @@ import orjson
 
 from tcfs.content.address import MAX_CHUNK, MAX_FRAME, MAX_PACK, ChunkAddress
 from tcfs.errors import IntegrityError
+from tcfs.ledger.reading import read_event
 from tcfs.model.event import ContentEvent
 from tcfs.model.ids import ChunkId, PackId
 
@@ -100,7 +101,7 @@ def encode_control_body(events: Sequence[Mapping[str, Any]]) -> bytes:
 def decode_body(data: bytes | bytearray | memoryview) -> Body:
     """Read and check a content segment's body. Raises IntegrityError."""
     read = _Read(data)
-    events = tuple(map(ContentEvent.from_json, _objects(read.take(read.count()))))
+    events = tuple(map(read_event, _lines(read.take(read.count()))))
     for event in events:
         if event.manifest.extra:
             _check_writable(event.manifest.extra)
@@ -170,11 +171,14 @@ class _Read:
             raise IntegrityError("a segment's body has bytes after its end")
 
 
-def _objects(data: bytes) -> Iterator[Any]:
-    # One at a time: thousands of parsed trees kept at once make the collector walk them all.
+def _lines(data: bytes) -> list[bytes]:
     if data and not data.endswith(b"\n"):
         raise IntegrityError("a segment's last event is cut off")
-    for line in data[:-1].split(b"\n") if data else ():
+    return data[:-1].split(b"\n") if data else []
+
+
+def _objects(data: bytes) -> Iterator[Any]:
+    for line in _lines(data):
         try:
             found = orjson.loads(line)
         except orjson.JSONDecodeError:

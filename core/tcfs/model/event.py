@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, cast, get_args
 
+from msgspec import Struct
+
 from tcfs.errors import IntegrityError
 from tcfs.model.clock import MAX_COUNTER
 from tcfs.model.ids import (
@@ -24,8 +26,7 @@ Op = Literal["write", "delete", "setattr"]
 OPS: Final = frozenset(get_args(Op))
 
 
-@dataclass(frozen=True, slots=True)
-class ContentEvent:
+class ContentEvent(Struct, frozen=True, gc=False):
     """One change of one path. ``counter`` is the writer's count over all that it wrote."""
 
     op: Op
@@ -95,8 +96,7 @@ class SegmentHeader:
     written_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
+class Version(Struct, frozen=True, gc=False):
     """An accepted content event in its place in history."""
 
     id: VersionId

@@ -6,8 +6,11 @@ The format is in FORMAT.md, section History; the field names are those of upstre
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final, Literal, cast, get_args
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tcfs.errors import IntegrityError
 from tcfs.model.clock import MAX_COUNTER, VectorClock
@@ -20,7 +23,7 @@ MAX_FILE_SIZE: Final = 4 << 40
 MAX_TARGET: Final = 4096
 HASH_SIZE: Final = 32
 
-_EMPTY: Final[Mapping[str, Any]] = {}
+_EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 _FIELDS: Final = frozenset(
     (
         *("version", "rel_path", "rel_path_b64", "kind", "file_hash", "file_size", "chunks"),
@@ -30,8 +33,7 @@ _FIELDS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SyncManifest:
+class SyncManifest(Struct, frozen=True, gc=False):
     """What a path is, as of one version.
 
     Attributes:
@@ -58,7 +60,7 @@ class SyncManifest:
     actor: str = ""
     size_class: int = 0
     encrypted_file_key: str = ""
-    extra: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    extra: Mapping[str, Any] = _EMPTY
 
     @property
     def content(self) -> tuple[Kind, bytes, int, bytes]:
@@ -69,27 +71,9 @@ class SyncManifest:
     def authored(
         self, vclock: VectorClock, written_by: str, written_at: int, actor: str
     ) -> SyncManifest:
-        """This manifest with who wrote it, when, and in which place of history.
-
-        Made field by field: ``dataclasses.replace`` takes a third of a large push.
-        """
-        return SyncManifest(
-            self.rel_path,
-            self.kind,
-            vclock,
-            self.parents,
-            written_by,
-            written_at,
-            self.file_hash,
-            self.file_size,
-            self.chunks,
-            self.mode,
-            self.mtime_ns,
-            self.target,
-            actor,
-            self.size_class,
-            self.encrypted_file_key,
-            self.extra,
+        """This manifest with who wrote it, when, and in which place of history."""
+        return replace(
+            self, vclock=vclock, written_by=written_by, written_at=written_at, actor=actor
         )
 
     def to_json(self) -> dict[str, Any]:

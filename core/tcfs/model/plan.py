@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
+
+from msgspec import Struct
 
 from tcfs.model.clock import VectorClock
 from tcfs.model.ids import RelPath, VersionId
@@ -21,8 +22,7 @@ LocalKind = Literal["file", "dir", "symlink"]
 Content = tuple[Kind, bytes, int, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class LocalEntry:
+class LocalEntry(Struct, frozen=True, gc=False):
     """What a scan found at a path. Sizes in bytes, times in ns, mode as permission bits."""
 
     kind: LocalKind
@@ -33,8 +33,7 @@ class LocalEntry:
     inode: int
 
 
-@dataclass(frozen=True, slots=True)
-class BaseEntry:
+class BaseEntry(Struct, frozen=True, gc=False):
     """What a source last materialised at a path: the versions, their content, and the file's stat.
 
     ``ctime_ns`` is 0 where the stat is not to be trusted, so that content is compared instead; of a

@@ -8,15 +8,15 @@ accepted versions alone, so the fold is commutative, associative and idempotent.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tcfs.model.clock import VectorClock, merge
 from tcfs.model.event import Version
 from tcfs.model.ids import RelPath, VersionId
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(Struct, frozen=True, gc=False):
     """What a path is now.
 
     Attributes:

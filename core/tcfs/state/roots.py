@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
+from msgspec import Struct
 
 from tcfs.model.clock import VectorClock
 from tcfs.model.ids import DeviceId, NamespaceId, RelPath
@@ -64,8 +65,7 @@ class Root:
     pulled: int
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(Struct, frozen=True, gc=False):
     """What a pull is about to put at a path; kind ``tombstone`` for a removal."""
 
     path: RelPath

@@ -138,9 +138,14 @@ class BlobStore(Protocol):
 
 def check_key(key: str) -> StoreKey:
     """Validate a key. Raises UsageError: a key is made by us, never by a stranger."""
-    if len(key) > MAX_KEY or not _KEY.fullmatch(key):
+    if not is_key(key):
         raise UsageError(f"not a store key: {key!r}")
     return StoreKey(key)
+
+
+def is_key(name: str) -> bool:
+    """Whether a stranger's name could be a key of ours."""
+    return len(name) <= MAX_KEY and _KEY.fullmatch(name) is not None
 
 
 def check_prefix(prefix: str) -> str:

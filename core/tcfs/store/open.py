@@ -1,58 +1,185 @@
-"""From an endpoint to a store."""
+"""From an endpoint to a store, with everything around it that a store behind a network needs."""
 
 from __future__ import annotations
 
+import random
 import threading
-from typing import Final
-from urllib.parse import unquote_to_bytes
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from tcfs.errors import ConfigError
+from tcfs.host.base import Clock
+from tcfs.host.system import SystemClock
 from tcfs.store.base import BlobStore, StoreRefused
+from tcfs.store.endpoint import Endpoint, parse_endpoint
 from tcfs.store.local import LocalStore
 from tcfs.store.memory import MemoryStore
 
-_REMEDY: Final = "Set storage.endpoint to a directory's URL, such as file:///srv/tcfs"
-_PLANNED: Final = ("s3", "s3+http", "s3+https", "seaweedfs", "http", "https")
+if TYPE_CHECKING:
+    from tcfs.store.s3_client import Addressing, S3Keys
+    from tcfs.store.wrappers.limit import TokenBucket
 
 _memory: dict[str, MemoryStore] = {}
 _memory_lock = threading.Lock()
 
+MIB: Final = 1 << 20
 
-def open_store(endpoint: str, *, create: bool = False) -> BlobStore:
-    """The store that a URL names.
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Where a store behind a network gets its secrets from, whenever it needs them.
+
+    ``s3_keys`` and ``filer_key`` are asked often and answer from memory; None and "" are "there are
+    none".
+    """
+
+    s3_keys: Callable[[], S3Keys | None] = lambda: None
+    filer_key: Callable[[], str] = lambda: ""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is remembered of stores between runs: whether conditional writes are kept, by URL."""
+
+    recall: Callable[[str], bool | None] = lambda url: None
+    remember: Callable[[str, bool], None] = lambda url, kept: None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """How to use a store behind a network; a directory needs none of it.
+
+    Attributes:
+        credentials: its secrets.
+        memory: what was found out about it.
+        addressing: see ``S3Place``.
+        ca_cert: certificate authorities (PEM) to trust instead of the system's.
+        enforce_tls: refuse a server without TLS.
+        timeout: seconds without a byte after which a connection counts as broken.
+        workers: requests at once, at most.
+        retries: attempts after one that failed.
+        memory_bytes: of objects in flight.
+        upload_limit, download_limit: bytes a second; 0 for no limit.
+        wait: waits for that many seconds.
+    """
+
+    credentials: Credentials = Credentials()
+    memory: Memory = Memory()
+    addressing: Addressing = "auto"
+    ca_cert: Path | None = None
+    enforce_tls: bool = False
+    timeout: float = 60.0
+    workers: int = 8
+    retries: int = 5
+    memory_bytes: int = 256 * MIB
+    upload_limit: int = 0
+    download_limit: int = 0
+    wait: Callable[[float], None] = time.sleep
+
+
+def open_store(
+    endpoint: str | Endpoint, *, create: bool = False, options: StoreOptions | None = None
+) -> BlobStore:
+    """The store that a URL names. See ``endpoint`` for the kinds of URLs.
 
     ``file:///dir`` is the embedded store in an absolute path, percent-encoded where needed.
-    ``memory://name`` is one of this process, for tests. ``create`` makes the store if it is not
-    there yet; otherwise that is an error.
+    ``memory://name`` is one of this process, for tests. ``create`` makes the store, an S3 bucket
+    included, if it is not there yet; otherwise that is an error: at once for a directory, with the
+    first request elsewhere.
 
     Raises:
-        ConfigError: not an endpoint, or of a kind that this version does not have.
-        StoreRefused: there is no store.
+        ConfigError: not an endpoint, or one without TLS where that is enforced.
+        StoreError: there is no store, or it cannot be made.
     """
-    scheme, colon, rest = endpoint.partition("://")
-    # Only the scheme is ever shown: the rest may carry credentials.
-    if not colon:
-        raise ConfigError("the endpoint is not a URL", remedy=_REMEDY)
-    if scheme == "file":
-        path = _file_path(rest)
-        return LocalStore.create(path) if create else LocalStore(path)
-    if scheme == "memory":
-        return _memory_store(rest, create=create)
-    if scheme in _PLANNED:
-        raise ConfigError(f"this version has no {scheme}:// stores yet", remedy=_REMEDY)
-    raise ConfigError(f"unknown kind of store: {scheme[:32]!r}", remedy=_REMEDY)
+    place = parse_endpoint(endpoint) if isinstance(endpoint, str) else endpoint
+    chosen = options if options is not None else StoreOptions()
+    if place.kind == "file":
+        store: BlobStore = LocalStore.create(place.path) if create else LocalStore(place.path)
+    elif place.kind == "memory":
+        store = _memory_store(place.name, create=create)
+    else:
+        return _remote_store(place, create, chosen)
+    if place.prefix:
+        from tcfs.store.wrappers.prefix import PrefixStore
+
+        return PrefixStore(store, place.prefix)
+    return store
 
 
-def _file_path(rest: str) -> bytes:
-    host, slash, path = rest.partition("/")
-    if host not in ("", "localhost") or not slash:
-        raise ConfigError("a file:// endpoint takes an absolute path and no host", remedy=_REMEDY)
-    if "?" in path or "#" in path:
-        raise ConfigError("write ? and # in a file:// endpoint as %3F and %23", remedy=_REMEDY)
-    raw = b"/" + unquote_to_bytes(path.encode("utf-8", "surrogateescape")).strip(b"/")
-    if raw == b"/" or b"\0" in raw:
-        raise ConfigError("the path in the file:// endpoint is not a directory's", remedy=_REMEDY)
-    return raw
+def _remote_store(place: Endpoint, create: bool, options: StoreOptions) -> BlobStore:
+    from tcfs.store.wrappers.circuit import CircuitStore
+    from tcfs.store.wrappers.conditions import ConditionStore
+    from tcfs.store.wrappers.gate import GateStore
+    from tcfs.store.wrappers.limit import LimitStore
+    from tcfs.store.wrappers.retry import RetryPolicy, RetryStore
+
+    if options.enforce_tls and not place.encrypted:
+        raise ConfigError(
+            f"{place.url} has no TLS, which storage.enforce_tls asks for",
+            remedy="Write https:// in the endpoint, or unset storage.enforce_tls.",
+        )
+    clock = SystemClock()
+    store = _s3(place, create, options) if place.kind == "s3" else _filer(place, create, options)
+    store = GateStore(store, most=options.workers, memory=options.memory_bytes)
+    if options.upload_limit or options.download_limit:
+        store = LimitStore(
+            store,
+            upload=_bucket(options.upload_limit, clock, options),
+            download=_bucket(options.download_limit, clock, options),
+        )
+    store = RetryStore(
+        store,
+        wait=options.wait,
+        jitter=random.random,
+        policy=RetryPolicy(tries=options.retries + 1),
+    )
+    store = CircuitStore(store, clock=clock)
+
+    def recall() -> bool | None:
+        return False if place.kind == "seaweedfs" else options.memory.recall(place.url)
+
+    return ConditionStore(
+        store,
+        recall=recall,
+        remember=lambda kept: options.memory.remember(place.url, kept),
+        token=lambda: f"{random.getrandbits(64):016x}",
+    )
+
+
+def _s3(place: Endpoint, create: bool, options: StoreOptions) -> BlobStore:
+    from tcfs.store.s3 import S3Store
+    from tcfs.store.s3_client import S3Place
+
+    where = S3Place(
+        server=place.server,
+        bucket=place.name,
+        region=place.region,
+        prefix=place.prefix,
+        addressing=options.addressing,
+        ca_cert=options.ca_cert,
+        connections=options.workers + 4,  # parts of a large object are requests of their own
+        timeout=options.timeout,
+    )
+    keys = options.credentials.s3_keys
+    return S3Store.create(where, keys) if create else S3Store(where, keys)
+
+
+def _filer(place: Endpoint, create: bool, options: StoreOptions) -> BlobStore:
+    from tcfs.store.http import HttpClient
+    from tcfs.store.seaweedfs import SeaweedStore
+
+    client = HttpClient(place.server, timeout=options.timeout, ca_cert=options.ca_cert)
+    key = options.credentials.filer_key
+    return SeaweedStore.create(place, client, key) if create else SeaweedStore(place, client, key)
+
+
+def _bucket(rate: int, clock: Clock, options: StoreOptions) -> TokenBucket | None:
+    from tcfs.store.wrappers.limit import TokenBucket
+
+    return TokenBucket(rate, clock=clock, wait=options.wait) if rate else None
 
 
 def _memory_store(name: str, *, create: bool) -> MemoryStore:

@@ -8,8 +8,9 @@ state takes it up.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from tcfs.content.address import ChunkAddress
 from tcfs.content.seal import SALT_SIZE
@@ -39,8 +40,7 @@ PART_BYTES: Final = 7 << 20
 """Estimated bytes of body at which a large push commits a part; the format's limit is 8 MiB."""
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(Struct, frozen=True, gc=False):
     """A change that is to become an event.
 
     Attributes:

@@ -8,9 +8,9 @@ kept beside the tree. Everything else under a temporary name is rubbish.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 from blake3 import blake3
+from msgspec.structs import replace
 
 from tcfs.errors import LocalFileError
 from tcfs.host.base import FileSystem, Stat

@@ -7,8 +7,10 @@ Every step is recorded when it is durable, so that a run that is cut off goes on
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
+
+from msgspec.structs import replace
 
 from tcfs.errors import LocalFileError
 from tcfs.model.clock import merge

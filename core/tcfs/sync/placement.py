@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from msgspec import Struct
+
 from tcfs.errors import IntegrityError, LocalFileError, StoreError
 from tcfs.host.base import Stat
 from tcfs.model.ids import RelPath
@@ -30,8 +32,7 @@ BATCH_BYTES: Final = 48 << 20
 _NO_SWAP: Final = frozenset((errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL))
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True, gc=False):
     """A finished file under its temporary name; ``stat`` holds once placed without a rename."""
 
     wanted: Wanted

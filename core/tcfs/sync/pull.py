@@ -11,6 +11,8 @@ import os
 from dataclasses import dataclass, field
 from typing import Final
 
+from msgspec import Struct
+
 from tcfs.errors import AccessError, LocalFileError
 from tcfs.model.clock import merge
 from tcfs.model.conflict import conflict_path, preferred
@@ -51,8 +53,7 @@ _UNREAD = b"\1" * 32
 """Stands for content that was not read because its size alone tells it from the fleet's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True, gc=False):
     """What a pull does with one path, and what that was decided on."""
 
     path: RelPath

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from msgspec import Struct
+
 from tcfs.content.ingest import RefusedFile, SourceFile, StoredFile
 from tcfs.errors import LocalFileError
 from tcfs.host.base import Stat
@@ -34,8 +36,7 @@ TICK_NS: Final = 20_000_000
 CHANGED: Final = "changed while it was read"
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(Struct, frozen=True, gc=False):
     """A path whose stat says that it may have changed."""
 
     path: RelPath

@@ -8,7 +8,9 @@ copies, and in history in any case.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from tcfs.model.access import Strategy
 from tcfs.model.clock import VectorClock

@@ -7,8 +7,10 @@ Investigation of Diff3*, 2007). It is refused, with the reason, unless it is cle
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
+
+from msgspec.structs import replace
 
 from tcfs.model.event import Version
 from tcfs.model.ids import NamespaceId, VersionId

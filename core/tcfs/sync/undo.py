@@ -6,7 +6,9 @@ History is never rewritten. A path that changed since is skipped and listed, not
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from tcfs.errors import ConflictError, NotFoundError
 from tcfs.model.clock import VectorClock

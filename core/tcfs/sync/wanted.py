@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from tcfs.host.base import Stat
 from tcfs.model.clock import VectorClock
@@ -12,8 +12,7 @@ from tcfs.model.plan import BaseEntry, LocalEntry
 from tcfs.sync.commit import base_entry
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True, gc=False):
     """What a path is to hold.
 
     Attributes:
