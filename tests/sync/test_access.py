@@ -10,6 +10,7 @@ import pytest
 from tcfs.errors import AccessError, UsageError
 from tcfs.model.ids import NamespaceId
 from tcfs.sync import judge
+from tcfs.sync.commit import Draft
 from tests.sync.kit import Device, World, assert_same
 
 SPACE = NamespaceId("default")
@@ -94,13 +95,13 @@ def test_a_write_elsewhere_does_not_end_a_version_that_its_author_may_not_touch(
     real = push._draft_of
 
     def forged(op, base, manifest, local):
-        from dataclasses import replace
+        from msgspec.structs import replace
 
         from tcfs.model.clock import VectorClock, merge
 
         clock = merge([*([base.clock] if base else []), VectorClock().with_version(protected[0])])
         draft = real(op, base, replace(manifest, parents=protected), local)
-        return replace(draft, parents_clock=clock)
+        return Draft(draft.op, draft.manifest, clock, draft.moved_from, draft.local)
 
     ben.fill({"innocent.txt": "x"})
     with lawless(monkeypatch):
