@@ -239,6 +239,8 @@ class FakeEngine:
         self.absent = absent
         self.opened: list[dict[str, Any]] = []
         self.joined: list[tuple[str, dict[str, Any]]] = []
+        self.keys: list[Any] = []
+        """How identities were to be guarded."""
 
     def open_fleet(self, loaded: Any, **kwargs: Any) -> FakeFleet:
         self.opened.append(kwargs)
@@ -247,6 +249,7 @@ class FakeEngine:
         return self.fleet
 
     def _join(self, how: str, kwargs: dict[str, Any], phrase: str = "") -> r.InitResult:
+        self.keys.append(kwargs.pop("keys"))
         self.joined.append((how, kwargs))
         self.absent = False
         return r.InitResult(DEVICE, "yoga", "file:///srv/store", "d" * 32, phrase, ("made keys",))
@@ -259,3 +262,7 @@ class FakeEngine:
 
     def enroll_fleet(self, loaded: Any, **kwargs: Any) -> r.InitResult:
         return self._join("enroll", kwargs)
+
+    def protect_device(self, loaded: Any, keys: Any) -> str:
+        self.keys.append(keys)
+        return "file"

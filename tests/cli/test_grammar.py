@@ -28,6 +28,7 @@ def test_every_command_of_the_issue_is_there():
         "device list",
         "device status",
         "device revoke",
+        "device protect",
         "push",
         "pull",
         "sync",

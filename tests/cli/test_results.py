@@ -23,6 +23,7 @@ EVERY = [
     ("device", "list"),
     ("device", "status"),
     ("device", "revoke", "bates"),
+    ("device", "protect", "tpm", "--pcrs", "0,7"),
     ("push",),
     ("push", "--dry-run"),
     ("pull",),
@@ -320,3 +321,13 @@ def test_an_audit_that_does_not_hold_ends_with_its_own_code(tcfs: Shell):
     assert done.code == 11
     assert "damaged" in done.err
     assert tcfs("audit", "--since", "yesterday").code == 2
+
+
+def test_how_keys_are_guarded_reaches_the_engine(tcfs: Shell):
+    assert tcfs("init", "--protect", "tpm", "--pcrs", "0,7").code == 0
+    assert tcfs("device", "protect", "passphrase").code == 0
+    made, changed = tcfs.engine.keys
+    assert (made.kind, made.pcrs) == ("tpm", (0, 7))
+    assert changed.kind == "passphrase"
+    assert changed.ask("?") == "", "there is nobody to ask"
+    assert tcfs("init", "--protect", "magic").code == 2

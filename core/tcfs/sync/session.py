@@ -25,6 +25,7 @@ from tcfs.device.identity import (
     load_identity,
     save_identity,
 )
+from tcfs.device.protection import Ask, Kind, Options, ProtectedFile
 from tcfs.errors import (
     ConfigError,
     LocalFileError,
@@ -55,6 +56,29 @@ BINDING: Final = "repository.json"
 Notice = Callable[[str], None]
 
 
+def _nobody(question: str) -> str:
+    """Stands for a person where there is none."""
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCare:
+    """How this device's keys are guarded, see ``device.protection``.
+
+    Attributes:
+        ask: for a passphrase that the environment does not have.
+        kind: of a new identity; one that is there says its own.
+        pcrs: what a TPM seals to.
+    """
+
+    ask: Ask = _nobody
+    kind: Kind = "file"
+    pcrs: tuple[int, ...] = (7,)
+
+
+KEEP_IN_FILE: Final = KeyCare()
+
+
 @dataclass(frozen=True, slots=True)
 class Binding:
     """Which repository this device belongs to, and where it was last."""
@@ -70,6 +94,7 @@ def open_fleet(
     actor: str,
     create: bool = False,
     notice: Notice | None = None,
+    ask: Ask | None = None,
     host: Host | None = None,
     store: BlobStore | None = None,
 ) -> Fleet:
@@ -79,6 +104,7 @@ def open_fleet(
         actor: who asks; recorded in every event.
         create: set up the embedded store and an identity if there is nothing at all yet.
         notice: told, in a sentence each, what was created.
+        ask: for the passphrase of this device's keys, if they have one.
         host, store: instead of the machine's and the configured ones.
 
     Raises:
@@ -111,7 +137,7 @@ def open_fleet(
                 notice(message)
         binding = _binding(loaded)
         assert binding is not None
-    identity = load_identity(_protection(loaded, host))
+    identity = load_identity(_protection(loaded, host, KeyCare(ask or _nobody)))
     opened = store or open_store(loaded.config.storage.endpoint or binding.endpoint)
     fmt = load_format(opened, binding.format_hash)
     return Fleet(_context(loaded, host, opened, identity, fmt, actor), loaded)
@@ -165,6 +191,7 @@ def init_fleet(
     host: Host | None = None,
     store: BlobStore | None = None,
     implicit: bool = False,
+    keys: KeyCare = KEEP_IN_FILE,
 ) -> InitResult:
     """Make a repository, this device its first admin.
 
@@ -191,7 +218,7 @@ def init_fleet(
         if entropy is None:
             entropy = host.entropy.token(32)
             keep_phrase(loaded, entropy)
-        identity = _identity(loaded, host, name)
+        identity = _identity(loaded, host, name, keys)
         encrypt = loaded.config.crypto.enabled if encryption is None else encryption
         created = create_repository(
             opened,
@@ -223,6 +250,7 @@ def recover_fleet(
     *,
     phrase: str,
     name: str = "",
+    keys: KeyCare = KEEP_IN_FILE,
     host: Host | None = None,
     store: BlobStore | None = None,
 ) -> InitResult:
@@ -243,7 +271,7 @@ def recover_fleet(
         _refuse_bound(loaded)
         opened = store or open_store(loaded.endpoint)
         fmt = load_format(opened)
-        identity = _identity(loaded, host, name)
+        identity = _identity(loaded, host, name, keys)
         context = _context(loaded, host, opened, identity, fmt, "recover")
         try:
             # A segment that an earlier run finished must not be made a second time.
@@ -279,6 +307,7 @@ def enroll_fleet(
     name: str,
     invite: str,
     new_identity: bool = False,
+    keys: KeyCare = KEEP_IN_FILE,
     host: Host | None = None,
     store: BlobStore | None = None,
 ) -> InitResult:
@@ -303,7 +332,7 @@ def enroll_fleet(
         _refuse_bound(loaded)
         endpoint = loaded.config.storage.endpoint or code.endpoint
         opened = store or open_store(endpoint)
-        identity = _identity(loaded, host, name)
+        identity = _identity(loaded, host, name, keys)
         enrolled = claim(opened, code, identity, host.clock.now())
         _bind(loaded, enrolled.format, endpoint)
     return InitResult(
@@ -315,16 +344,39 @@ def enroll_fleet(
     )
 
 
+def protect_device(loaded: LoadedConfig, keys: KeyCare, *, host: Host | None = None) -> Kind:
+    """Guard this device's keys another way, or with another secret. Returns the way before.
+
+    Raises:
+        NotFoundError: there is no identity yet; or what the guard needs is not here.
+        AccessError: the keys do not open as they are.
+        LocalFileError: the file cannot be written; it is as it was.
+    """
+    host = host or system_host()
+    with _locked(loaded, host):
+        protection = _protection(loaded, host, keys)
+        before = protection.kind()
+        protection.change(keys.kind)
+    return before
+
+
+def protection_of(loaded: LoadedConfig, *, host: Host | None = None) -> Kind:
+    """How this device's keys are guarded. Raises NotFoundError, LocalFileError."""
+    return _protection(loaded, host or system_host(), KEEP_IN_FILE).kind()
+
+
 # What a device keeps
 
 
-def _protection(loaded: LoadedConfig, host: Host) -> FileProtection:
-    return FileProtection(host.files, os.fsencode(loaded.identity_dir / IDENTITY), host.entropy)
+def _protection(loaded: LoadedConfig, host: Host, keys: KeyCare) -> ProtectedFile:
+    file = FileProtection(host.files, os.fsencode(loaded.identity_dir / IDENTITY), host.entropy)
+    options = Options(ask=keys.ask, pcrs=keys.pcrs)
+    return ProtectedFile(file, host.entropy, options, keys.kind)
 
 
-def _identity(loaded: LoadedConfig, host: Host, name: str) -> DeviceIdentity:
+def _identity(loaded: LoadedConfig, host: Host, name: str, keys: KeyCare) -> DeviceIdentity:
     """This device's identity, made now if there is none."""
-    protection = _protection(loaded, host)
+    protection = _protection(loaded, host, keys)
     try:
         known = load_identity(protection)
     except NotFoundError:

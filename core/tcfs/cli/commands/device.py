@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tcfs.cli.arguments import command, converted, group, takes
+from tcfs.cli.arguments import command, converted, group, protects, takes
 from tcfs.cli.terminal import bold, dim, green, red
 from tcfs.config.units import parse_duration
 from tcfs.errors import EXIT_OK, CancelledError, UsageError
@@ -55,6 +55,24 @@ def add(subparsers: Subparsers) -> None:
         help="give up this machine's present identity, such as one that was cloned",
     )
 
+    protects(enroll)
+
+    protect = command(
+        device,
+        "protect",
+        "guard this device's keys another way",
+        _protect,
+        more="file: mode 0600 alone. passphrase: asked for, or TCFS_DEVICE_PASSPHRASE; "
+        "TCFS_NEW_DEVICE_PASSPHRASE is what a script changes it to. keyring: the system's. "
+        "tpm: this machine's TPM 2.0, as long as the chosen PCRs stay as they are.",
+    )
+    protect.add_argument(
+        "protect", choices=("file", "passphrase", "keyring", "tpm"), metavar="HOW", help="how"
+    )
+    protect.add_argument(
+        "--pcrs", default="7", metavar="N,N", help="with tpm: the PCRs to seal to (default 7)"
+    )
+
     command(device, "list", "list the devices of the fleet", _list)
     command(device, "status", "tell about this device", _status)
 
@@ -102,9 +120,25 @@ def _enroll(ctx: Context) -> int:
             "then add --invite CODE.",
         )
     result = engine().enroll_fleet(
-        ctx.loaded(), name=args.name, invite=code, new_identity=args.new_identity
+        ctx.loaded(),
+        name=args.name,
+        invite=code,
+        new_identity=args.new_identity,
+        keys=ctx.keys(),
     )
     ctx.result(result, lambda: show_joined(ctx, result))
+    return EXIT_OK
+
+
+def _protect(ctx: Context) -> int:
+    from tcfs.cli.engine import engine
+
+    keys = ctx.keys()
+    before = engine().protect_device(ctx.loaded(), keys)
+    ctx.result(
+        {"protection": keys.kind, "before": before},
+        lambda: ctx.terminal.out("keys of this device: ", bold(keys.kind), f" (before: {before})"),
+    )
     return EXIT_OK
 
 
