@@ -223,6 +223,7 @@ PLAIN: dict[str, Any] = {
     ),
     "access.create_namespace": a.NamespaceInfo("private", 1, ("yoga",), True),
     "access.namespaces": [a.NamespaceInfo("default", 2, ("yoga", "bates"), True)],
+    "access.open_enrollment": r.EnrollmentResult(10, "writer", 1_700_003_600),
     "audit.report": AUDIT,
     "audit.export": AUDIT,
     "phrase_pending": True,
@@ -261,6 +262,8 @@ class FakeEngine:
         return self._join("recover", kwargs)
 
     def enroll_fleet(self, loaded: Any, **kwargs: Any) -> r.InitResult:
+        if not kwargs.get("passphrase"):
+            kwargs.pop("passphrase", None)
         return self._join("enroll", kwargs)
 
     def protect_device(self, loaded: Any, keys: Any) -> str:

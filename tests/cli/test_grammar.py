@@ -29,6 +29,7 @@ def test_every_command_of_the_issue_is_there():
         "device status",
         "device revoke",
         "device protect",
+        "device passphrase",
         "push",
         "pull",
         "sync",

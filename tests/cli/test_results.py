@@ -23,6 +23,7 @@ EVERY = [
     ("device", "list"),
     ("device", "status"),
     ("device", "revoke", "bates"),
+    ("device", "passphrase", "--uses", "3"),
     ("device", "protect", "tpm", "--pcrs", "0,7"),
     ("push",),
     ("push", "--dry-run"),
@@ -331,3 +332,14 @@ def test_how_keys_are_guarded_reaches_the_engine(tcfs: Shell):
     assert changed.kind == "passphrase"
     assert changed.ask("?") == "", "there is nobody to ask"
     assert tcfs("init", "--protect", "magic").code == 2
+
+
+def test_a_device_enrolls_by_the_passphrase_of_the_environment(tcfs: Shell, monkeypatch):
+    monkeypatch.setenv("TCFS_PASSPHRASE", "several good words")
+    assert tcfs("device", "enroll", "--name", "n").code == 0
+    ((_, asked),) = tcfs.engine.joined
+    assert (asked["passphrase"], asked["invite"]) == ("several good words", "")
+    assert tcfs("device", "passphrase", "--expires", "2h").code == 0
+    ((words, options),) = tcfs.fleet.called("access.open_enrollment")
+    assert words == ("several good words",)
+    assert options == {"uses": 10, "expires_s": 7200, "role": "writer"}

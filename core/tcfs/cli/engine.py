@@ -42,7 +42,8 @@ class Engine(Protocol):
         loaded: LoadedConfig,
         *,
         name: str,
-        invite: str,
+        invite: str = "",
+        passphrase: str = "",
         new_identity: bool = False,
         keys: KeyCare = ...,
     ) -> InitResult: ...

@@ -7,7 +7,7 @@ import binascii
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from blake3 import blake3
 from pyrage import x25519
@@ -151,6 +151,26 @@ def make_invite(
         AccessError: this device is no admin, or lacks a namespace's keys.
         UsageError: the endpoint cannot be in a code.
     """
+    code, event, objects = draw_invite(
+        view, fmt, identity, keys, role=role, expires_at=expires_at, endpoint=endpoint,
+        entropy=entropy,
+    )  # fmt: skip
+    change = prepare(view, fmt, identity, [event], objects, entropy=entropy, now=now)
+    return Invitation(code, change)
+
+
+def draw_invite(
+    view: ControlView,
+    fmt: RepositoryFormat,
+    identity: DeviceIdentity,
+    keys: Mapping[NamespaceId, NamespaceKeys],
+    *,
+    role: Role,
+    expires_at: int,
+    endpoint: str,
+    entropy: Entropy,
+) -> tuple[InviteCode, dict[str, Any], list[SealedObject]]:
+    """A new invite: its code, its event, and the epochs sealed to it; raises as ``make_invite``."""
     require_admin(view, identity.device_id)
     if "}" in endpoint:
         raise UsageError("an endpoint in an invite code has no '}'")
@@ -173,5 +193,4 @@ def make_invite(
             own = keys.get(namespace) or NamespaceKeys(namespace)
             objects.append(seal(fmt.repo, own.secrets(view.state), code.invite_id, recipient))
     event = invite_event(code.invite_id, code.signer.public_key, role, expires_at, epochs)
-    change = prepare(view, fmt, identity, [event], objects, entropy=entropy, now=now)
-    return Invitation(code, change)
+    return code, event, objects

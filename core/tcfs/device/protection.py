@@ -164,7 +164,7 @@ class ProtectedFile:
 
 
 def seal_envelope(
-    material: bytes, key: bytes, kind: Kind, params: Mapping[str, Any], nonce: bytes
+    material: bytes, key: bytes, kind: str, params: Mapping[str, Any], nonce: bytes
 ) -> bytes:
     """Material sealed with a wrapping key that is used for nothing else."""
     head = {"format": 2, "protection": kind, **params, "nonce": nonce.hex()}

@@ -11,7 +11,7 @@ from tcfs.device.change import prepare, require_admin, share_epochs
 from tcfs.device.epochs import NO_COMMITMENT, SealedObject, first_epoch, new_epoch_id, seal
 from tcfs.errors import AccessError, UsageError
 from tcfs.ledger.control import acl_event, epoch_event, group_event
-from tcfs.model.access import DeviceRecord
+from tcfs.model.access import DeviceRecord, Role
 from tcfs.model.ids import CONTROL, RECOVERY, DeviceId, NamespaceId, check_namespace
 from tcfs.model.paths import show, unshow
 from tcfs.model.rules import (
@@ -26,9 +26,10 @@ from tcfs.model.rules import (
 )
 from tcfs.sync import places
 from tcfs.sync.context import Context
-from tcfs.sync.control import publish_change, renew
+from tcfs.sync.control import open_enrollment, publish_change, renew
 from tcfs.sync.members import find_device
 from tcfs.sync.receive import receive, refresh_control, settle_outbox
+from tcfs.sync.results import EnrollmentResult
 
 Working = Callable[[], AbstractContextManager[Context]]
 
@@ -161,6 +162,13 @@ class AccessDesk:
         ]
 
     # Changing
+
+    def open_enrollment(
+        self, passphrase: str, *, uses: int = 10, expires_s: int = 86_400, role: Role = "writer"
+    ) -> EnrollmentResult:
+        """Let devices join by a passphrase; raises as ``control.open_enrollment``."""
+        with self._working() as context:
+            return open_enrollment(context, passphrase, uses=uses, expires_s=expires_s, role=role)
 
     def set(
         self,

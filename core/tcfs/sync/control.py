@@ -15,7 +15,7 @@ from tcfs.state.index import OutboxEntry
 from tcfs.sync.context import Context
 from tcfs.sync.members import device_info, find_device
 from tcfs.sync.receive import receive, refresh_control, settle_outbox
-from tcfs.sync.results import DeviceInfo, InviteResult
+from tcfs.sync.results import DeviceInfo, EnrollmentResult, InviteResult
 
 
 def publish_change(context: Context, change: ControlChange) -> None:
@@ -80,6 +80,41 @@ def invite(context: Context, *, expires_s: int, role: Role) -> InviteResult:
         role=role,
         expires_at=made.code.expires_at,
     )
+
+
+def open_enrollment(
+    context: Context, passphrase: str, *, uses: int, expires_s: int, role: Role
+) -> EnrollmentResult:
+    """Let so many devices join by a passphrase.
+
+    Raises:
+        AccessError: this device is no admin.
+        UsageError: the passphrase is too short, or it would never be valid.
+    """
+    from tcfs.device.pool import open_pool
+
+    if expires_s <= 0:
+        raise UsageError("an enrollment must be open for some time", remedy="Say --expires 1d")
+    refresh_control(context)
+    settle_outbox(context)
+    renew(context)
+    now = context.host.clock.now()
+    pool = open_pool(
+        context.view,
+        context.format,
+        context.identity,
+        _all_keys(context),
+        passphrase,
+        uses=uses,
+        role=role,
+        expires_at=int(now) + expires_s,
+        endpoint=context.store.endpoint,
+        entropy=context.host.entropy,
+        now=now,
+    )
+    publish_change(context, pool.change)
+    context.store.put(pool.sealed.key, pool.sealed.data)
+    return EnrollmentResult(uses, role, pool.expires_at)
 
 
 def revoke_device(context: Context, name_or_id: str, *, reason: str) -> DeviceInfo:

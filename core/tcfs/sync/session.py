@@ -305,15 +305,18 @@ def enroll_fleet(
     loaded: LoadedConfig,
     *,
     name: str,
-    invite: str,
+    invite: str = "",
+    passphrase: str = "",
     new_identity: bool = False,
     keys: KeyCare = KEEP_IN_FILE,
     host: Host | None = None,
     store: BlobStore | None = None,
 ) -> InitResult:
-    """Join a repository with an invite. Nobody needs to be online.
+    """Join a repository with an invite or its passphrase. Nobody needs to be online.
 
     Args:
+        invite: the code, which says where the repository is.
+        passphrase: instead of an invite; the repository is the configured one.
         new_identity: lay the identity and state that this machine has aside, and join anew.
 
     Raises:
@@ -323,17 +326,23 @@ def enroll_fleet(
     """
     from tcfs.device.enroll import claim
     from tcfs.device.invite import parse_code
+    from tcfs.device.pool import enroll
 
     host = host or system_host()
-    code = parse_code(invite)
+    if bool(invite) == bool(passphrase):
+        raise UsageError("join with an invite or with the passphrase", remedy="One of the two.")
+    code = parse_code(invite) if invite else None
     with _locked(loaded, host):
         if new_identity:
             _lay_aside(loaded, host)
         _refuse_bound(loaded)
-        endpoint = loaded.config.storage.endpoint or code.endpoint
+        endpoint = loaded.config.storage.endpoint or (code.endpoint if code else loaded.endpoint)
         opened = store or open_store(endpoint)
         identity = _identity(loaded, host, name, keys)
-        enrolled = claim(opened, code, identity, host.clock.now())
+        if code is not None:
+            enrolled = claim(opened, code, identity, host.clock.now())
+        else:
+            enrolled = enroll(opened, passphrase, identity, host.clock.now())
         _bind(loaded, enrolled.format, endpoint)
     return InitResult(
         device_id=identity.device_id,
