@@ -161,6 +161,9 @@ def credentials(server: WeedServer) -> Credentials:
 
 class TestS3Conformance(ConditionalConformance):
     many = 60
+    # SeaweedFS lets a writer that loses wait for a second or two.
+    racers = 3
+    writers = 2
 
     @pytest.fixture
     def open_handle(self, weed_server: WeedServer) -> OpenHandle:

@@ -24,7 +24,18 @@ GitSyncMode = Literal["bundle", "raw"]
 LogLevel = Literal["error", "warn", "info", "debug", "trace"]
 LogFormat = Literal["text", "json"]
 
-ENDPOINT_SCHEMES = ("file", "s3", "http", "https")
+AddressingStyle = Literal["auto", "path", "virtual"]
+
+ENDPOINT_SCHEMES = (
+    "file",
+    "s3",
+    "http",
+    "https",
+    "s3+http",
+    "s3+https",
+    "seaweedfs",
+    "seaweedfs+https",
+)
 _PREFIX = re.compile(r"([a-z0-9._-]+(/[a-z0-9._-]+)*)?")
 _REMOTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -74,12 +85,21 @@ class StorageConfig(Section):
     endpoint: str = Field(
         default="",
         description=(
-            "Where objects live: file:///dir, s3://bucket or the URL of an S3 server. "
-            "Empty for a store embedded in this device's data directory."
+            "Where objects live: file:///dir, the URL of an S3 server, s3://bucket at Amazon, or "
+            "seaweedfs://host:8888/dir. Empty for a store embedded in this device's data directory."
         ),
     )
     region: str = Field(default="us-east-1", description="S3 region.")
-    bucket: str = Field(default="tcfs", description="S3 bucket.")
+    bucket: str = Field(
+        default="tcfs", description="S3 bucket, where the endpoint's URL names none."
+    )
+    addressing_style: AddressingStyle = Field(
+        default="auto",
+        description=(
+            "Whether the bucket stands in the path of an S3 URL or in its host name; auto is the "
+            "path everywhere but at Amazon."
+        ),
+    )
     prefix: str = Field(default="", description="Prefix of every key, without slashes at its ends.")
     credentials_file: Path | None = Field(
         default=None,
@@ -88,6 +108,20 @@ class StorageConfig(Section):
     enforce_tls: bool = Field(default=False, description="Refuse endpoints without TLS.")
     ca_cert_path: Path | None = Field(
         default=None, description="Certificate authority (PEM) to trust for the endpoint."
+    )
+    timeout: Seconds = Field(
+        default=60.0,
+        ge=1,
+        description=(
+            "Time without a byte after which a connection to the store counts as broken "
+            "(in seconds, or text such as 30s)."
+        ),
+    )
+    upload_limit: int = Field(
+        default=0, ge=0, description="Bytes a second sent to the store; 0 for no limit."
+    )
+    download_limit: int = Field(
+        default=0, ge=0, description="Bytes a second read from the store; 0 for no limit."
     )
     remote_name: str = Field(
         default="tcfs",
@@ -130,6 +164,13 @@ class SecretsConfig(Section):
         default=None, description="age identity that opens sealed secrets."
     )
     kdbx_path: Path | None = Field(default=None, description="KeePass database with credentials.")
+    kdbx_key_file: Path | None = Field(
+        default=None, description="Key file that opens the KeePass database."
+    )
+    kdbx_entry: str = Field(
+        default="tcfs/s3",
+        description="Path of the entry whose user name and password are the keys of the store.",
+    )
     sops_dir: Path | None = Field(default=None, description="Directory of SOPS files.")
 
 

@@ -127,6 +127,8 @@ def _answered(response: Mapping[str, Any], doing: str, where: str) -> StoreError
         )
     if code in _ASK_LESS or status in (429, 503):
         return StoreBusy(text, details=details)
+    if status == 501:
+        return StoreRefused(text, details=details)
     if code in _PASSING or status >= 500:
         return StoreError(text, details=details)
     if status == 404:

@@ -182,9 +182,13 @@ class SeaweedStore:
 
     def delete(self, key: StoreKey) -> None:
         check_key(key)
-        answer = self._ask("DELETE", key, f"deleting {key}", fine=(404,))
+        doing = f"deleting {key}"
+        answer = self._ask("DELETE", key, doing, fine=(404, 500))
         if answer.status == 404:
             self._check_there()
+        # What a filer says of a directory that has something in it: no object, and so no failure.
+        if answer.status == 500 and self.head(key) is not None:
+            raise self._refusal(answer, doing, signed=True)
 
     def close(self) -> None:
         self._client.close()

@@ -27,7 +27,6 @@ from tcfs.device.identity import (
 )
 from tcfs.device.protection import Ask, Kind, Options, ProtectedFile
 from tcfs.errors import (
-    ConfigError,
     LocalFileError,
     NotFoundError,
     RepositoryError,
@@ -39,13 +38,14 @@ from tcfs.ledger.control import load_control
 from tcfs.model.ids import NamespaceId, check_device_name
 from tcfs.state.state import State
 from tcfs.store.base import BlobStore
-from tcfs.store.open import open_store
+from tcfs.store.endpoint import Endpoint
 from tcfs.sync.commit import flush_outbox
 from tcfs.sync.context import Context
 from tcfs.sync.fleet import Fleet
 from tcfs.sync.private_files import read_private, write_private
 from tcfs.sync.recovery import PHRASE, keep_phrase, phrase_entropy
 from tcfs.sync.results import InitResult
+from tcfs.sync.stores import configured_endpoint, open_configured
 
 if TYPE_CHECKING:
     from tcfs.config.load import LoadedConfig
@@ -112,11 +112,6 @@ def open_fleet(
         TcfsError: the identity, the state or the store cannot be used.
     """
     host = host or system_host()
-    if loaded.config.storage.prefix:
-        raise ConfigError(
-            "storage.prefix is for stores on S3, which this version does not have",
-            remedy="Leave it out, and give each repository a directory of its own.",
-        )
     binding = _binding(loaded)
     if binding is None:
         if not create:
@@ -138,7 +133,7 @@ def open_fleet(
         binding = _binding(loaded)
         assert binding is not None
     identity = load_identity(_protection(loaded, host, KeyCare(ask or _nobody)))
-    opened = store or open_store(loaded.config.storage.endpoint or binding.endpoint)
+    opened = store or open_configured(loaded, configured_endpoint(loaded, binding.endpoint))
     fmt = load_format(opened, binding.format_hash)
     return Fleet(_context(loaded, host, opened, identity, fmt, actor), loaded)
 
@@ -213,24 +208,24 @@ def init_fleet(
                 f"this device belongs to the repository {bound.repo} at {bound.endpoint} already",
                 remedy="See it with: tcfs status",
             )
-        opened = store or open_store(loaded.endpoint, create=True)
-        entropy = phrase_entropy(loaded)
-        if entropy is None:
-            entropy = host.entropy.token(32)
-            keep_phrase(loaded, entropy)
-        identity = _identity(loaded, host, name, keys)
-        encrypt = loaded.config.crypto.enabled if encryption is None else encryption
-        created = create_repository(
-            opened,
-            identity,
-            entropy,
-            encryption=encrypt,
-            created_by=f"tcfs {__version__}",
-        )
-        _bind(loaded, created.format, loaded.endpoint)
+        endpoint = configured_endpoint(loaded)
+        with _opened(loaded, endpoint, store, create=True) as opened:
+            entropy = phrase_entropy(loaded)
+            if entropy is None:
+                entropy = host.entropy.token(32)
+                keep_phrase(loaded, entropy)
+            identity = _identity(loaded, host, name, keys)
+            encrypt = loaded.config.crypto.enabled if encryption is None else encryption
+            created = create_repository(
+                opened,
+                identity,
+                entropy,
+                encryption=encrypt,
+                created_by=f"tcfs {__version__}",
+            )
+        _bind(loaded, created.format, endpoint.url)
     messages = [
-        f"created {'the embedded store' if loaded.embedded else 'a repository'} at "
-        f"{loaded.endpoint}",
+        f"created {'the embedded store' if loaded.embedded else 'a repository'} at {endpoint.url}",
         f"created this device's identity and keys: {identity.name} ({identity.device_id})",
     ]
     if implicit:
@@ -238,7 +233,7 @@ def init_fleet(
     return InitResult(
         device_id=identity.device_id,
         device_name=identity.name,
-        endpoint=loaded.endpoint,
+        endpoint=endpoint.url,
         repo=str(created.format.repo),
         phrase="" if implicit else words_of(entropy),
         messages=tuple(messages),
@@ -269,30 +264,31 @@ def recover_fleet(
     entropy = entropy_of(phrase)
     with _locked(loaded, host):
         _refuse_bound(loaded)
-        opened = store or open_store(loaded.endpoint)
-        fmt = load_format(opened)
-        identity = _identity(loaded, host, name, keys)
-        context = _context(loaded, host, opened, identity, fmt, "recover")
-        try:
-            # A segment that an earlier run finished must not be made a second time.
-            flush_outbox(context)
-            change = recover(
-                opened,
-                fmt,
-                entropy,
-                identity,
-                source=host.entropy,
-                now=host.clock.now(),
-            )
-            if change is not None:
-                publish_change(context, change)
-        finally:
-            context.state.close()
-        _bind(loaded, fmt, loaded.endpoint)
+        endpoint = configured_endpoint(loaded)
+        with _opened(loaded, endpoint, store) as opened:
+            fmt = load_format(opened)
+            identity = _identity(loaded, host, name, keys)
+            context = _context(loaded, host, opened, identity, fmt, "recover")
+            try:
+                # A segment that an earlier run finished must not be made a second time.
+                flush_outbox(context)
+                change = recover(
+                    opened,
+                    fmt,
+                    entropy,
+                    identity,
+                    source=host.entropy,
+                    now=host.clock.now(),
+                )
+                if change is not None:
+                    publish_change(context, change)
+            finally:
+                context.state.close()
+        _bind(loaded, fmt, endpoint.url)
     return InitResult(
         device_id=identity.device_id,
         device_name=identity.name,
-        endpoint=loaded.endpoint,
+        endpoint=endpoint.url,
         repo=str(fmt.repo),
         messages=(
             f"recovered: {identity.name} ({identity.device_id}) is an admin of this repository",
@@ -336,42 +332,36 @@ def enroll_fleet(
         if new_identity:
             _lay_aside(loaded, host)
         _refuse_bound(loaded)
-        endpoint = loaded.config.storage.endpoint or (code.endpoint if code else loaded.endpoint)
-        opened = store or open_store(endpoint)
-        identity = _identity(loaded, host, name, keys)
-        if code is not None:
-            enrolled = claim(opened, code, identity, host.clock.now())
-        else:
-            enrolled = enroll(opened, passphrase, identity, host.clock.now())
-        _bind(loaded, enrolled.format, endpoint)
+        endpoint = configured_endpoint(loaded, code.endpoint if code is not None else "")
+        with _opened(loaded, endpoint, store) as opened:
+            identity = _identity(loaded, host, name, keys)
+            if code is not None:
+                enrolled = claim(opened, code, identity, host.clock.now())
+            else:
+                enrolled = enroll(opened, passphrase, identity, host.clock.now())
+        _bind(loaded, enrolled.format, endpoint.url)
     return InitResult(
         device_id=identity.device_id,
         device_name=identity.name,
-        endpoint=endpoint,
+        endpoint=endpoint.url,
         repo=str(enrolled.format.repo),
         messages=(f"enrolled: {identity.name} ({identity.device_id})",),
     )
 
 
-def protect_device(loaded: LoadedConfig, keys: KeyCare, *, host: Host | None = None) -> Kind:
-    """Guard this device's keys another way, or with another secret. Returns the way before.
-
-    Raises:
-        NotFoundError: there is no identity yet; or what the guard needs is not here.
-        AccessError: the keys do not open as they are.
-        LocalFileError: the file cannot be written; it is as it was.
-    """
-    host = host or system_host()
-    with _locked(loaded, host):
-        protection = _protection(loaded, host, keys)
-        before = protection.kind()
-        protection.change(keys.kind)
-    return before
-
-
-def protection_of(loaded: LoadedConfig, *, host: Host | None = None) -> Kind:
-    """How this device's keys are guarded. Raises NotFoundError, LocalFileError."""
-    return _protection(loaded, host or system_host(), KEEP_IN_FILE).kind()
+@contextmanager
+def _opened(
+    loaded: LoadedConfig, endpoint: Endpoint, given: BlobStore | None, *, create: bool = False
+) -> Iterator[BlobStore]:
+    """The given store, or that of the endpoint while the context lasts."""
+    if given is not None:
+        yield given
+        return
+    store = open_configured(loaded, endpoint, create=create)
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 # What a device keeps
