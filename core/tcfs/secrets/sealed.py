@@ -21,8 +21,8 @@ class SealedSource:
     """``secrets.sops_dir``: ``*.yaml``, ``*.json`` and ``*.env`` by sops, ``*.age`` by age.
 
     In a SOPS file a secret stands under its own name or that of its variable, or in a map:
-    ``s3: {access: …, secret: …}``. An age file holds lines ``name = value``. Of several files each may
-    add secrets; two must not differ on one.
+    ``s3: {access: …, secret: …}``. An age file holds lines ``name = value``. Of several files each
+    may add secrets; two must not differ on one.
     """
 
     directory: Path

@@ -1,10 +1,10 @@
 """SOPS files, read as sops itself reads them: YAML, JSON and dotenv, opened with an age identity.
 
 Format of sops 3 (read from files it wrote, and its documentation): a data key is sealed with age to
-each recipient; each leaf is ``ENC[AES256_GCM,data:…,iv:…,tag:…,type:…]`` with a 32-byte IV and the path as
-associated data (keys joined by ``:``, with one at the end; places in lists left out). The MAC is SHA-512
-over all leaves in the order of the document, as upper-case hex, sealed with ``lastmodified`` as
-associated data. A file whose MAC does not hold is refused whole.
+each recipient; each leaf is ``ENC[AES256_GCM,data:…,iv:…,tag:…,type:…]`` with a 32-byte IV and the
+path as associated data (keys joined by ``:``, with one at the end; places in lists left out). The
+MAC is SHA-512 over all leaves in the order of the document, as upper-case hex, sealed with
+``lastmodified`` as associated data. A file whose MAC does not hold is refused whole.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ class _Reader:
         if not hmac.compare_digest(str(said).upper(), self._mac.hexdigest().upper()):
             raise IntegrityError(
                 f"{self._where} was changed after it was encrypted: its MAC does not hold",
-                remedy="Look at what changed it; sops itself writes such changes with: sops edit FILE",
+                remedy="Look at what changed it; changes are made with: sops edit FILE",
             )
 
 
@@ -219,8 +219,9 @@ def _plain(value: object) -> str:
 
 def _moment(value: date) -> str:
     """A time as RFC 3339; a date is its midnight, and without a zone it is UTC."""
-    moment = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)
-    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    if not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day, tzinfo=UTC)
+    moment = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
     return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 

@@ -155,8 +155,9 @@ def import_credentials(
 def rotate_credentials(loaded: LoadedConfig, new: Mapping[str, str]) -> Rotated:
     """Use other keys for the store from now on, once they have been seen to work.
 
-    Order: the new keys are tried on the store, then written in one step in the place of the old ones,
-    then tried once more as the next command will find them. If that fails, the old ones come back.
+    Order: the new keys are tried on the store, then written in one step in the place of the old
+    ones, then tried once more as the next command will find them. If that fails, the old ones come
+    back.
 
     Args:
         new: by the names in ``SECRETS``.
@@ -177,7 +178,7 @@ def rotate_credentials(loaded: LoadedConfig, new: Mapping[str, str]) -> Rotated:
     in_use = source_in_use(loaded, credential_chain(loaded.config))
     if target is None or in_use not in ("", "storage.credentials_file"):
         raise ConfigError(
-            f"the credentials in use come from {in_use or 'no file'}, which is not for tcfs to change",
+            f"the credentials in use come from {in_use or 'no file'}, which tcfs does not change",
             remedy="Change them there; or keep them in storage.credentials_file.",
         )
     before = _stored(target)
