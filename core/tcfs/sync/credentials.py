@@ -215,7 +215,7 @@ def _try(
     store = open_store(endpoint, options=options)
     try:
         probe = StoreKey(f"{PROBE}{os.urandom(8).hex()}")
-        list(store.list("format.json"))
+        list(store.list("tcfs-meta/"))
         store.put(probe, b"tcfs")
         try:
             if store.get(probe) != b"tcfs":
