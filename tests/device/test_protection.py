@@ -85,6 +85,7 @@ def test_every_changed_byte_of_an_envelope_is_noticed(tmp_path, monkeypatch):
     made(tmp_path, "passphrase", TCFS_DEVICE_PASSPHRASE="p")
     path = tmp_path / "identity.json"
     good = path.read_bytes()
+    load_identity(file_at(tmp_path, TCFS_DEVICE_PASSPHRASE="p"))
     for at in range(0, len(good), 3):
         bad = bytearray(good)
         bad[at] ^= 1

@@ -228,7 +228,8 @@ class PassphraseGuard:
             )
         salt = entropy.token(16)
         params = {"salt": salt.hex(), "memory_kib": MEMORY_KIB, "passes": PASSES, "lanes": LANES}
-        return derive(passphrase, salt), params
+        key = derive(passphrase, salt, memory_kib=MEMORY_KIB, passes=PASSES, lanes=LANES)
+        return key, params
 
     def find(self, params: Mapping[str, Any]) -> bytes:
         """See ``Guard``."""
