@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -231,7 +232,10 @@ def test_the_process_list_shows_no_secret(planted: Planted) -> None:
         env={**os.environ, "TCFS_HOME": str(planted.home.parent / "other")},
     )
     assert child.stdin is not None
-    listed = Path(f"/proc/{child.pid}/cmdline").read_bytes()
+    # It is the program once it has begun, and then waits for what it reads.
+    end = time.monotonic() + 60
+    while b"enroll" not in (listed := Path(f"/proc/{child.pid}/cmdline").read_bytes()):
+        assert time.monotonic() < end
     child.stdin.write(code.encode())
     child.stdin.close()
     listed += Path(f"/proc/{child.pid}/cmdline").read_bytes()

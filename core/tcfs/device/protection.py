@@ -178,6 +178,8 @@ def open_envelope(params: Mapping[str, Any], key: bytes) -> bytes:
     sealed = params.get("sealed")
     try:
         data = bytes.fromhex(sealed) if isinstance(sealed, str) else b""
+        if data.hex() != sealed:
+            raise ValueError("not lower-case hex")
         nonce = hex_bytes(params.get("nonce"), 12, "its nonce")
         return ChaCha20Poly1305(key).decrypt(nonce, data, canonical(head))
     except (ValueError, InvalidTag):
