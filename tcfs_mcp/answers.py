@@ -108,6 +108,29 @@ class SyncAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class SwitchAnswer:
+    """What a switch of this machine's configuration did, or would do.
+
+    ``status`` is ``planned`` for a dry run and ``running`` if ``job_id`` is to be asked for.
+    ``rollback`` brings the generation before back. ``output`` is the end of what the program said.
+    """
+
+    summary: str = ""
+    status: Literal["", "done", "planned", "running"] = ""
+    job_id: str = ""
+    plan: str = ""
+    host: str = ""
+    manager: str = ""
+    command: tuple[str, ...] = ()
+    needs: str = ""
+    generation: int = 0
+    rollback: str = ""
+    seconds: float = 0.0
+    output: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class JobProgress:
     """How far a job is. ``total`` is 0 while unknown."""
 
@@ -131,7 +154,10 @@ class JobError:
 
 @dataclass(frozen=True, slots=True)
 class JobAnswer:
-    """A job, how far it is, and its result or error once it has ended."""
+    """A job, how far it is, and its result or error once it has ended.
+
+    ``switch`` is the result of fleet_switch, ``result`` that of everything else.
+    """
 
     summary: str
     job_id: str
@@ -143,3 +169,4 @@ class JobAnswer:
     progress: JobProgress = field(default_factory=JobProgress)
     error: JobError = field(default_factory=JobError)
     result: SyncAnswer = field(default_factory=lambda: SyncAnswer("", "running"))
+    switch: SwitchAnswer = field(default_factory=SwitchAnswer)

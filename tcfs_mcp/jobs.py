@@ -17,7 +17,7 @@ from typing import Literal
 
 from tcfs.errors import BusyError, CancelledError, NotFoundError, TcfsError
 from tcfs.sync.facade import Cancel, Progress, ProgressFn
-from tcfs_mcp.answers import JobAnswer, JobError, JobProgress, SyncAnswer
+from tcfs_mcp.answers import JobAnswer, JobError, JobProgress, SwitchAnswer, SyncAnswer
 from tcfs_mcp.context import Signal
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,8 @@ logger = logging.getLogger(__name__)
 KEPT = 100
 """Ended jobs that can still be asked for."""
 
-Work = Callable[[ProgressFn, Cancel], SyncAnswer]
+Answer = SyncAnswer | SwitchAnswer
+Work = Callable[[ProgressFn, Cancel], Answer]
 
 
 @dataclass(slots=True)
@@ -43,7 +44,7 @@ class Job:
     latest: Progress | None = None
     listener: ProgressFn | None = None
     """Whoever still waits for the call that started this job."""
-    answer: SyncAnswer | None = None
+    answer: Answer | None = None
     error: BaseException | None = None
     thread: threading.Thread | None = None
 
@@ -85,7 +86,11 @@ class Job:
         at = JobProgress()
         if latest is not None:
             at = JobProgress(latest.stage, latest.done, latest.total, latest.unit, latest.message)
-        result = self.answer or SyncAnswer("", "running", job_id=self.id)
+        result, switch = SyncAnswer("", "running", job_id=self.id), SwitchAnswer()
+        if isinstance(self.answer, SwitchAnswer):
+            switch, result = self.answer, SyncAnswer(self.answer.summary, "done", job_id=self.id)
+        elif self.answer is not None:
+            result = self.answer
         summary = f"the {self.tool} is {state}"
         if state == "running" and latest is not None:
             total = f" of {latest.total}" if latest.total else ""
@@ -105,6 +110,7 @@ class Job:
             progress=at,
             error=error,
             result=result,
+            switch=switch,
         )
 
 

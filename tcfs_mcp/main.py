@@ -134,7 +134,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `tcfs-mcp` with `argv` (by default the process's arguments) and return its exit code."""
     # Loading makes a hundred thousand objects that stay: the collector need not walk them.
-    gc.set_threshold(100_000, 20, 50)
+    gc.set_threshold(200_000, 100, 1000)
     parser = build_parser()
     options, rest = parser.parse_known_args(argv)
     if rest:

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import anyio.to_thread
@@ -52,23 +52,36 @@ begins an escape (\\xNN, \\uNNNN) for what cannot be shown safely; give names ba
 
 # The first revision in which a server asks by way of its answer, not by a request of its own.
 _ASKS_IN_ANSWER = "2026-07-28"
-_QUESTION = "confirm_deletions"
+_QUESTIONS = {"deletions": "confirm_deletions", "switch": "confirm_switch"}
 
 ToolAnswer = CallToolResult | InputRequiredResult
 
 
 @dataclass(frozen=True, slots=True)
-class Deletions:
-    """What a person is asked about: how many deletions, by which plan."""
+class Wanted:
+    """What a person is asked about, by its plan: deletions, or a switch of this machine."""
 
-    number: int
+    kind: Literal["deletions", "switch"]
     plan: str
+    number: int = NOT_GIVEN
 
 
 class Confirmation(BaseModel):
     """What a person is asked when more files than usual would be deleted."""
 
     go_on: bool = Field(description="Yes, delete these files. Their versions stay in the history.")
+
+
+class SwitchConfirmation(BaseModel):
+    """What a person is asked before this machine is switched to another configuration."""
+
+    go_on: bool = Field(description="Yes, switch this machine. The generation before is kept.")
+
+
+_FORMS: dict[str, type[Confirmation | SwitchConfirmation]] = {
+    "deletions": Confirmation,
+    "switch": SwitchConfirmation,
+}
 
 
 class FleetServer(MCPServer[None]):
@@ -116,10 +129,10 @@ class FleetServer(MCPServer[None]):
             wanted = self._may_ask(error, arguments, context, approved)
             if wanted is None:
                 raise
-            question = f"{clean(error.message)}. Delete {wanted.number} of them?"
+            question = _question(error, wanted)
             if is_version_at_least(context.protocol_version or "", _ASKS_IN_ANSWER):
                 return _ask_in_answer(question, wanted)
-            answer = await context.elicit(question, Confirmation)
+            answer = await context.elicit(question, _FORMS[wanted.kind])
             if answer.action != "accept" or not answer.data.go_on:
                 raise
             return _succeeded(await self._run(name, arguments, context, wanted))
@@ -129,7 +142,7 @@ class FleetServer(MCPServer[None]):
         name: str,
         arguments: Mapping[str, Any],
         context: Context[None, Any],
-        approved: Deletions | None,
+        approved: Wanted | None,
     ) -> dict[str, Any]:
         """Run the tool in a thread, with progress on the way and the client's cancelling."""
         cancelled = Signal()
@@ -165,25 +178,25 @@ class FleetServer(MCPServer[None]):
         error: LimitError,
         arguments: Mapping[str, Any],
         context: Context[None, Any],
-        approved: Deletions | None,
-    ) -> Deletions | None:
-        """The deletions that a person may be asked about; None if that is not the way.
+        approved: Wanted | None,
+    ) -> Wanted | None:
+        """What a person may be asked about; None if that is not the way.
 
         An explicit ``max_delete`` was meant, and the operator's limit is not for a client to lift.
         """
-        count = error.details.get("deletions")
+        wanted = _wanted(error)
         capabilities = context.client_capabilities
         elicitation = capabilities.elicitation if capabilities is not None else None
         if (
-            not isinstance(count, int)
+            wanted is None
             or elicitation is None
             or (elicitation.form is None and elicitation.url is not None)
             or approved is not None
             or arguments.get("max_delete", NOT_GIVEN) != NOT_GIVEN
-            or 0 <= self.door.policy.max_delete < count
+            or 0 <= self.door.policy.max_delete < wanted.number
         ):
             return None
-        return Deletions(count, str(error.details.get("plan", "")))
+        return wanted
 
 
 @asynccontextmanager
@@ -246,25 +259,40 @@ def _failed(error: BaseException, name: str) -> CallToolResult:
     return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
 
 
-def _ask_in_answer(question: str, wanted: Deletions) -> InputRequiredResult:
+def _wanted(error: LimitError) -> Wanted | None:
+    """What the error needs a yes to, if anything."""
+    count, plan = error.details.get("deletions"), str(error.details.get("plan", ""))
+    if isinstance(count, int):
+        return Wanted("deletions", plan, count)
+    return Wanted("switch", plan) if error.details.get("switch") and plan else None
+
+
+def _question(error: LimitError, wanted: Wanted) -> str:
+    if wanted.kind == "deletions":
+        return f"{clean(error.message)}. Delete {wanted.number} of them?"
+    return f"{clean(str(error.details['switch']))}. Switch this machine?"
+
+
+def _ask_in_answer(question: str, wanted: Wanted) -> InputRequiredResult:
     request = ElicitRequest(
         params=ElicitRequestFormParams(
-            message=question, requested_schema=Confirmation.model_json_schema()
+            message=question, requested_schema=_FORMS[wanted.kind].model_json_schema()
         )
     )
     # The SDK seals the state and binds it to this very call.
     return InputRequiredResult(
-        input_requests={_QUESTION: request}, request_state=json.dumps(asdict(wanted))
+        input_requests={_QUESTIONS[wanted.kind]: request}, request_state=json.dumps(asdict(wanted))
     )
 
 
-def _approved(context: Context[None, Any]) -> Deletions | None:
-    """The deletions that a person agreed to in the round before. Raises LimitError."""
+def _approved(context: Context[None, Any]) -> Wanted | None:
+    """What a person agreed to in the round before. Raises LimitError."""
     if not context.request_state:
         return None
-    answer = (context.input_responses or {}).get(_QUESTION)
+    wanted = Wanted(**json.loads(context.request_state))
+    answer = (context.input_responses or {}).get(_QUESTIONS[wanted.kind])
     accepted = isinstance(answer, ElicitResult) and answer.action == "accept"
     content = answer.content if isinstance(answer, ElicitResult) else None
     if not accepted or not content or content.get("go_on") is not True:
-        raise LimitError("the person who was asked did not agree to the deletions")
-    return Deletions(**json.loads(context.request_state))
+        raise LimitError(f"the person who was asked did not agree to the {wanted.kind}")
+    return wanted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests import servers
 from tests.servers import nats_server, start_nats, start_weed, weed_server
@@ -11,8 +11,17 @@ from tests.servers import nats_server, start_nats, start_weed, weed_server
 __all__ = ["nats_server", "start_nats", "start_weed", "weed_server"]
 
 # How long an example takes says how busy the machine is, and nothing about the code.
-settings.register_profile("tests", deadline=None, print_blob=True)
+settings.register_profile(
+    "tests", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("tests")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the work, the long tests begin: they are not waited for."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def pytest_configure(config: pytest.Config) -> None:

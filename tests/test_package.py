@@ -53,6 +53,9 @@ def test_prompts_are_shipped_by_way_of_the_source_archive(tmp_path: Path):
         names = archive.namelist()
     shipped = {Path(name).name for name in names if "/_prompts/" in name}
     assert shipped == {prompt.name for prompt in (ROOT / "prompts").iterdir()}
+    library = {str(file.relative_to(ROOT / "nix")) for file in (ROOT / "nix").rglob("*.nix")}
+    library.add("schema.json")
+    assert library <= {n.removeprefix("tcfs/_nix/") for n in names if n.startswith("tcfs/_nix/")}
 
 
 @pytest.mark.parametrize("name", ["build", "lock", "runtime", "test"])

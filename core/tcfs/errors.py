@@ -173,6 +173,30 @@ class CancelledError(TcfsError):
     retryable = True
 
 
+class FleetFileError(TcfsError):
+    """The definition of the fleet's hosts cannot be read, or says what cannot be."""
+
+    code = "fleet"
+    exit_code = 30
+    default_remedy = "Mend the definition; see what is wrong with: tcfs fleet check"
+
+
+class DriftError(TcfsError):
+    """A device runs with other settings than are declared for it."""
+
+    code = "drift"
+    exit_code = 31
+    default_remedy = "See which with: tcfs fleet diff; bring one in line with: tcfs fleet switch"
+
+
+class SwitchError(TcfsError):
+    """The program that builds and activates a host's configuration failed, or did not end."""
+
+    code = "switch"
+    exit_code = 32
+    default_remedy = "Read the end of its output; the configuration before is still there."
+
+
 def exit_codes() -> dict[str, int]:
     """Exit code of every error class by its stable code, ``ok`` included."""
     table = {"ok": EXIT_OK, TcfsError.code: TcfsError.exit_code}

@@ -6,8 +6,11 @@ STATUS = "tcfs_mcp.tools.status"
 TRANSFER = "tcfs_mcp.tools.transfer"
 CONFLICTS = "tcfs_mcp.tools.conflicts"
 HISTORY = "tcfs_mcp.tools.history"
+GIT = "tcfs_mcp.tools.git"
+UPKEEP = "tcfs_mcp.tools.upkeep"
 JOBS = "tcfs_mcp.tools.jobs"
 TRUST = "tcfs_mcp.tools.trust"
+FLEET = "tcfs_mcp.tools.fleet"
 
 TOOLS = Registry(
     (
@@ -55,6 +58,14 @@ TOOLS = Registry(
         ToolSpec("undo", "Revert changes as a unit", HISTORY, "history", destructive=True),
         ToolSpec("audit", "Who did what", TRUST, "trust", read_only=True),
         ToolSpec("explain_access", "Who may do what", TRUST, "trust", read_only=True),
+        ToolSpec("git_status", "Git repositories", GIT, "git", read_only=True),
+        ToolSpec("gc", "Garbage collection", UPKEEP, "upkeep", destructive=True, idempotent=True),
+        ToolSpec("fleet_check", "Definition of the fleet", FLEET, "fleet", read_only=True),
+        ToolSpec("fleet_render", "Write a host's file", FLEET, "fleet", idempotent=True),
+        ToolSpec("fleet_diff", "Declared against running", FLEET, "fleet", read_only=True),
+        ToolSpec("fleet_drift", "Devices out of line", FLEET, "fleet", read_only=True),
+        ToolSpec("fleet_switch", "Switch this host", FLEET, "fleet", destructive=True),
+        ToolSpec("fleet_rollout", "Place of a rollout", FLEET, "fleet", idempotent=True),
         ToolSpec("job_status", "State of a job", JOBS, "jobs", read_only=True),
         ToolSpec("job_cancel", "Stop a job", JOBS, "jobs", idempotent=True),
     )

@@ -179,7 +179,7 @@ def _run(
         return _still_running(job.id, tool)
     if job.error is not None:
         raise job.error
-    if job.answer is None:
+    if not isinstance(job.answer, SyncAnswer):
         raise CancelledError(f"the {tool} was stopped")
     return job.answer
 

@@ -11,6 +11,8 @@ from tcfs.sync import access as a
 from tcfs.sync import results as r
 from tcfs.sync.audit import AuditEntry, AuditReport
 from tcfs.sync.facade import Progress
+from tcfs.sync.gc import results as g
+from tcfs.sync.git.results import BranchStatus, DeviceCopy, GitStatus, RepositoryStatus
 
 DEVICE = "00000000-0000-4000-8000-000000000001"
 OTHER = "00000000-0000-4000-8000-000000000002"
@@ -90,6 +92,15 @@ class FakeFleet:
     def audit(self) -> Part:
         return Part(self, "audit")
 
+    @property
+    def git(self) -> FakeGit:
+        return FakeGit(self)
+
+    @property
+    def gc(self) -> FakeFleet:
+        """Its methods are answered for like the others."""
+        return self
+
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name not in PLAIN and name not in self.answers:
             raise AttributeError(name)
@@ -118,6 +129,16 @@ class Part:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         return getattr(self._fleet, f"{self._name}.{name}")
+
+
+class FakeGit:
+    """``fleet.git``."""
+
+    def __init__(self, fleet: FakeFleet) -> None:
+        self._fleet = fleet
+
+    def status(self, path: bytes = b"") -> GitStatus:
+        return self._fleet.git_status(path)
 
 
 def within_share(*_args: Any, **kwargs: Any) -> Any:
@@ -189,6 +210,34 @@ AUDIT = AuditReport(
     problems=(),
     heads={f"default/{DEVICE}": (1, "e" * 64)},
 )
+REPOSITORIES = GitStatus(
+    enabled=True,
+    mode="bundle",
+    total=1,
+    repositories=(
+        RepositoryStatus(
+            "src/tool",
+            "/home/me/src/tool",
+            "remote_newer",
+            head="main",
+            branches=(BranchStatus("main", "behind", "a" * 40, ("b" * 40,), 0, 2),),
+            branch_count=1,
+            uncommitted=1,
+            paths=("notes.txt",),
+            devices=(
+                DeviceCopy(
+                    OTHER,
+                    "bates",
+                    False,
+                    1_700_000_000,
+                    "main",
+                    config_differs=("remote.origin.url: https://example.org (here: unset)",),
+                ),
+            ),
+        ),
+    ),
+)
+
 PLAIN: dict[str, Any] = {
     "push": done(),
     "pull": done(),
@@ -207,6 +256,7 @@ PLAIN: dict[str, Any] = {
     "status": STATUS,
     "path_status": r.PathStatus("docs/a.txt", "tcfs/default/docs/a.txt", "up_to_date", "in step"),
     "complete_paths": ["docs/", "docs/a.txt"],
+    "git_status": REPOSITORIES,
     "devices": DEVICES,
     "invite": r.InviteResult("tcfs-invite-CODE", "i1", "writer", 1_700_003_600),
     "revoke": DEVICES[1],
@@ -226,6 +276,20 @@ PLAIN: dict[str, Any] = {
     "access.open_enrollment": r.EnrollmentResult(10, "writer", 1_700_003_600),
     "audit.report": AUDIT,
     "audit.export": AUDIT,
+    "run": g.GcResult(
+        False,
+        "e" * 32,
+        orphans=g.Amount(2, 5_000_000),
+        swept=g.Amount(1, 3_000_000),
+        waiting=g.Amount(1, 1_000_000),
+        waiting_for=(g.Awaited(OTHER, "bates", 1_700_000_000, 1),),
+    ),
+    "expire": DEVICES[1],
+    "retention": g.RetentionInfo(90, None, (g.HoldInfo("v1", 3),), 10, 2),
+    "set_retention": g.RetentionInfo(90, 5, (), 10, 2),
+    "hold": g.RetentionInfo(None, None, (g.HoldInfo("v1", 3),), 10, 0),
+    "release": g.RetentionInfo(None, None, (), 10, 0),
+    "dismiss": None,
     "phrase_pending": True,
     "pending_phrase": PHRASE,
     "confirm_phrase": None,

@@ -31,6 +31,8 @@ EVERY = [
     ("sync",),
     ("conflicts",),
     ("policy",),
+    ("git", "status"),
+    ("git", "status", "src/tool"),
     ("resolve-conflict", "docs/a.txt", "--keep-both"),
     ("log",),
     ("why", "docs/a.txt"),
@@ -47,6 +49,14 @@ EVERY = [
     ("audit", "--export", "log.jsonl", "--no-verify"),
     ("verify",),
     ("rebuild-index",),
+    ("gc",),
+    ("gc", "--dry-run"),
+    ("device", "expire", "bates"),
+    ("retention", "show"),
+    ("retention", "set", "--keep-days", "90", "--keep-versions", "5"),
+    ("retention", "hold", "v1"),
+    ("retention", "release", "v1"),
+    ("retention", "dismiss", f"{fake.DEVICE}:1"),
     ("status",),
     ("sync-status", "docs/a.txt"),
     ("config", "show"),
@@ -343,3 +353,20 @@ def test_a_device_enrolls_by_the_passphrase_of_the_environment(tcfs: Shell, monk
     ((words, options),) = tcfs.fleet.called("access.open_enrollment")
     assert words == ("several good words",)
     assert options == {"uses": 10, "expires_s": 7200, "role": "writer"}
+
+
+def test_gc_names_whom_it_waits_for_and_what_can_be_done(tcfs: Shell):
+    done = tcfs("gc", "--plan", "e" * 32)
+    assert tcfs.fleet.called("run")[0][1]["plan"] == "e" * 32
+    assert "waits for bates" in done.out
+    assert "tcfs device expire" in done.err
+
+
+def test_a_retention_that_says_nothing_or_too_much_is_a_usage_error(tcfs: Shell):
+    assert tcfs("retention", "set").code == 2
+    assert tcfs("retention", "set", "--keep-all", "--keep-days", "3").code == 2
+    assert tcfs("retention", "set", "--keep-days", "9O").code == 2
+    assert tcfs("retention", "set", "--keep-day", "90").code == 2
+    assert not tcfs.fleet.called("set_retention")
+    assert tcfs("retention", "set", "--keep-all").code == 0
+    assert tcfs.fleet.called("set_retention") == [((), {"keep_days": None, "keep_versions": None})]

@@ -313,7 +313,8 @@ def test_idle_workers_end_when_their_parent_is_killed(tmp_path):
     program.communicate(timeout=60)
 
 
-def test_busy_workers_end_after_their_item_when_their_parent_is_killed(tmp_path):
+def test_busy_workers_end_when_their_parent_is_killed(tmp_path):
+    """At once on Linux, elsewhere after their item."""
     fifos = [os.fsencode(tmp_path / name) for name in ("one", "two")]
     for fifo in fifos:
         os.mkfifo(fifo)
@@ -321,7 +322,8 @@ def test_busy_workers_end_after_their_item_when_their_parent_is_killed(tmp_path)
     wait_until_waiting(program, 2)
     program.kill()
     program.wait(timeout=60)
-    for fifo in fifos:
-        with open(fifo, "wb") as file:
-            file.write(b"go on")
+    if sys.platform != "linux":
+        for fifo in fifos:
+            with open(fifo, "wb") as file:
+                file.write(b"go on")
     program.communicate(timeout=60)

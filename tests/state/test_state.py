@@ -20,10 +20,10 @@ from tcfs.model.paths import ROOT
 from tcfs.model.plan import BaseEntry
 from tcfs.state.database import SCHEMA_VERSION
 from tcfs.state.index import OutboxEntry, PackLocation, StoredChunks
-from tcfs.state.roots import Intent, Root
+from tcfs.state.roots import Intended, Intent, Root
 from tcfs.state.state import State
-from tests.model.values import DEVICES, HASHES, clocks, rel_paths, version_ids
-from tests.state.test_history import opened
+from tests.model.values import DEVICES, HASHES, clocks, rel_paths, version, version_ids
+from tests.state.test_history import accept, opened
 from tests.values import replace
 
 SPACE = NamespaceId("default")
@@ -190,29 +190,41 @@ def test_what_a_pull_did_is_no_longer_to_do_and_what_a_push_saw_still_is(
     assert set(state.roots.base(root)) == {a}
 
 
-@settings(max_examples=20)
-@given(base_entries)
-def test_an_intent_reads_back_without_the_stat_that_nothing_has_yet(entry):
-    with opened() as state:
-        root = state.roots.add(b"/r", SPACE, ROOT)
-        made = Intent(RelPath(b"a"), entry.kind, entry)
-        removal = Intent(RelPath(b"b"), "tombstone", None)
-        state.roots.intend(root, [removal, made])
-        found = state.roots.intents(root)
-        assert found == [
-            replace(made, entry=replace(entry, ctime_ns=0, inode=0)),
-            removal,
-        ]
-        state.roots.set_base(root, [(RelPath(b"a"), entry)])
-        assert state.roots.intents(root) == [removal]
-        state.roots.drop_base(root, [RelPath(b"b")])
-        assert state.roots.intents(root) == []
+def test_an_intent_reads_back_as_the_base_of_its_version(state: State, root: Root) -> None:
+    one = version(DEVICES[0], 3, b"docs/a", content=1, mode=0o640)
+    accept(state.history, one)
+    path, m = RelPath(b"a"), one.manifest
+    plain = BaseEntry(
+        (one.id,), m.vclock, "file", m.file_size, 0o640, m.mtime_ns, 0, 0, m.file_hash, b"", 0
+    )
+    removal = Intent(RelPath(b"b"), "tombstone")
+    state.roots.intend(root, [removal, Intent(path, "file", one.id)])
+    assert state.roots.intents(root) == [
+        Intended(path, "file", plain),
+        Intended(removal.path, "tombstone", None),
+    ]
+    state.roots.set_base(root, [(path, plain)])
+    state.roots.drop_base(root, [removal.path])
+    assert state.roots.intents(root) == []
+
+    both = (one.id, VersionId(DEVICES[1], 4))
+    clock = VectorClock({DEVICES[0]: 3, DEVICES[1]: 4})
+    state.roots.intend(root, [Intent(path, "file", one.id, both, clock, 0o700)])
+    (found,) = state.roots.intents(root)
+    assert found.entry == replace(plain, ids=both, clock=clock, mode=0o700)
+
+
+def test_an_intent_whose_version_was_taken_back_says_nothing_of_a_base(
+    state: State, root: Root
+) -> None:
+    state.roots.intend(root, [Intent(RelPath(b"a"), "file", VersionId(DEVICES[0], 9))])
+    assert state.roots.intents(root) == [Intended(RelPath(b"a"), "file", None)]
 
 
 def test_removing_a_root_takes_everything_of_it_along(state: State, root: Root) -> None:
     state.roots.set_base(root, [(RelPath(b"a"), ENTRY)])
     state.roots.take_up(root, [RelPath(b"b")], 1)
-    state.roots.intend(root, [Intent(RelPath(b"c"), "tombstone", None)])
+    state.roots.intend(root, [Intent(RelPath(b"c"), "tombstone")])
     state.roots.remove(root)
     for table in ("base", "todo", "intent"):
         (count,) = state.database.connection.execute(f"SELECT count(*) FROM {table}").fetchone()

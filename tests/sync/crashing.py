@@ -29,7 +29,7 @@ from tcfs.host.base import FileSystem, Host
 from tcfs.host.faults import FaultPlan, Moment, SimulatedCrash
 from tcfs.host.faulty import FaultyFileSystem
 from tcfs.host.system import system_host
-from tcfs.model.ids import NamespaceId
+from tcfs.model.ids import ChunkId, NamespaceId
 from tcfs.model.paths import ROOT
 from tcfs.state.database import Database
 from tcfs.store.base import BlobStore
@@ -40,13 +40,15 @@ from tcfs.sync.fleet import Fleet
 from tests.sync.powerless import Loss, LossyFileSystem
 
 SPACE = NamespaceId("default")
-CHANGES = frozenset(
+TREE_CHANGES = frozenset(
     (
-        *("put", "delete", "transaction", "private", "barrier", "fsync"),
         *("write_new", "symlink", "mkdir", "rmdir", "unlink"),
         *("rename_new", "exchange", "rename", "set_attributes"),
     )
 )
+"""What a power loss takes back, if no barrier came after it."""
+LASTING = frozenset(("put", "delete", "transaction", "private", "barrier", "fsync"))
+CHANGES = TREE_CHANGES | LASTING
 """What is worth a crash: everything else leaves the world as it was."""
 
 Tree = dict[bytes, tuple[Any, ...]]
@@ -141,6 +143,10 @@ class World:
 
     def tree(self, name: str) -> Path:
         return self.work / f"{name}-tree"
+
+    def snapshots(self) -> dict[str, Tree]:
+        """The trees of all devices."""
+        return {top.name.removesuffix("-tree"): snapshot(top) for top in self.work.glob("*-tree")}
 
     def loaded(self, name: str) -> LoadedConfig:
         self.tree(name).mkdir(exist_ok=True)
@@ -358,14 +364,13 @@ def heads_of(fleet: Fleet) -> dict[bytes, Any]:
 def known_hashes(fleet: Fleet) -> set[bytes]:
     """The content of every version ever, all of whose chunks have an address."""
     run = fleet._context.state.database.connection.execute
-    found = set()
+    found: set[bytes] = set()
+    ids: set[ChunkId] = set()
     for file_hash, chunks in run("SELECT file_hash, chunks FROM version WHERE kind = 'file'"):
-        ids = [chunks[i : i + 32] for i in range(0, len(chunks), 32)]
-        for chunk in ids:
-            assert fleet._context.state.index.address(SPACE, chunk) is not None, (
-                "chunk without address"
-            )
+        ids.update(ChunkId(chunks[i : i + 32]) for i in range(0, len(chunks), 32))
         found.add(file_hash)
+    for chunk in ids:
+        assert fleet._context.state.index.address(SPACE, chunk) is not None, "chunk without address"
     return found
 
 
@@ -380,9 +385,8 @@ def check_chains(store: MemoryStore) -> None:
         assert sorted(found) == list(range(1, len(found) + 1)), f"{chain}: {sorted(found)}"
 
 
-def check_settled(world: World, name: str) -> None:
-    """Nothing of a run that was cut off is left."""
-    fleet = world.fleet(name)
+def check_settled(world: World, name: str, fleet: Fleet) -> None:
+    """Nothing of a run that was cut off is left on this device."""
     state = fleet._context.state
     assert state.outbox.count() == 0, "the outbox is not empty"
     for root in state.roots.all():
@@ -404,15 +408,15 @@ def check_settled(world: World, name: str) -> None:
 def observe(world: World, device: str, before: set[bytes]) -> Outcome:
     """Check what must hold after any run, and gather what is to be compared."""
     check_chains(world.store)
-    check_settled(world, device)
     fleet = world.fleet(device)
+    check_settled(world, device, fleet)
     heads = heads_of(fleet)
-    trees = {device: snapshot(world.tree(device))}
+    trees = world.snapshots()
     history = known_hashes(fleet)
-    here = set().union(*(hashes(snapshot(p)) for p in world.work.glob("*-tree")))
+    here = set().union(*map(hashes, trees.values()))
     missing = before - here - history
     assert not missing, f"{len(missing)} contents are lost"
-    return Outcome(trees, heads, here | history)
+    return Outcome({device: trees[device]}, heads, here | history)
 
 
 def compare(expected: Outcome, found: Outcome) -> None:
@@ -440,9 +444,7 @@ class Experiment:
         self.world = World()
         scenario.prepare(self.world)
         self.world.save()
-        self.before: set[bytes] = set().union(
-            *(hashes(snapshot(p)) for p in self.world.work.glob("*-tree"))
-        )
+        self.before: set[bytes] = set().union(*map(hashes, self.world.snapshots().values()))
         self.plan = FaultPlan()
         self.world.restore()
         with numbered(self.plan):
@@ -456,6 +458,36 @@ class Experiment:
     def few_points(self) -> list[Point]:
         """Without the inner ones of many like operations in a row."""
         return thin(self.points(), lambda point: self._name(point[0]))
+
+    def losses(self, loss: Loss) -> list[Point]:
+        """Of ``few_points``, one for each disk that this power loss may leave.
+
+        Where nothing was changed since the last barrier, there is nothing to lose: that is the
+        crash alone, at a point of ``few_points``. And where all such changes are undone, crashes
+        that differ in nothing but those changes leave one and the same disk.
+        """
+        found: dict[object, Point] = {}
+        for point in self.few_points():
+            done = self._done(point)
+            barrier = max((n for n, (name, _) in enumerate(done) if name == "barrier"), default=-1)
+            loose = {name for name, _ in done[barrier + 1 :]} & TREE_CHANGES
+            if not (loose if loss == "names" else "write_new" in loose):
+                continue
+            # Of crashes that leave the same disk the last one, which has the most to undo.
+            lasting = tuple(step for step in done if step[0] in LASTING)
+            found[lasting if loss == "names" else point] = point
+        assert found, "there is nothing to lose anywhere"
+        return list(found.values())
+
+    def _done(self, point: Point) -> list[tuple[str, Moment]]:
+        """The changes that a crash at this point leaves, and how far each had come."""
+        number, moment = point
+        done: list[tuple[str, Moment]] = [
+            (operation.name, "after")
+            for operation in self.plan.operations[: number - 1]
+            if operation.name in CHANGES
+        ]
+        return done if moment == "before" else [*done, (self._name(number), moment)]
 
     def _name(self, number: int) -> str:
         return self.plan.operations[number - 1].name
@@ -485,6 +517,7 @@ class Experiment:
             self.scenario.run(machine)
         assert plan.crashed, "the crash did not happen: runs differ"
         self.world.close()
+        assert lossy[0].exposed(loss), "nothing is lost: runs differ"
         lossy[0].lose(loss)
         # A file system keeps the times that it had given.
         self.world.correct_stats()
@@ -535,8 +568,7 @@ class Experiment:
             scenario.finish(world)
             world.close()
             check_chains(world.store)
-            for top in world.work.glob("*-tree"):
-                outcome.trees[top.name.removesuffix("-tree")] = snapshot(top)
+            outcome.trees |= world.snapshots()
         return outcome
 
     def _check_no_op(self) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
-from tcfs.config.load import load_config
+from tcfs.config.load import LoadedConfig, load_config
 from tcfs.host.base import Host
 from tcfs.host.faults import FaultPlan, Moment, Operation
 from tcfs.host.faulty import FaultyFileSystem
@@ -30,28 +30,33 @@ class Deadly(FaultyFileSystem):
         return PosixFileSystem, ()
 
 
-def main() -> None:
-    command, tree, number, moment = sys.argv[1:]
+def run(loaded: LoadedConfig, command: str, number: int = -1, moment: str = "before") -> int:
+    """Push or pull the whole tree; returns how many changes that took, if it was let live."""
 
     def hook(operation: Operation, reached: Moment) -> None:
-        if operation.number == int(number) and reached == moment:
+        if operation.number == number and reached == moment:
             os.kill(os.getpid(), signal.SIGKILL)
 
     plan = FaultPlan(hook)
     files = Deadly(PosixFileSystem(), plan)
     system = system_host()
     host = Host(files, system.clock, system.entropy, system.executor, system.lock)
-    loaded = load_config(overrides={"sync.sync_root": tree, "sync.jobs": 2})
     root = unquote(loaded.endpoint.removeprefix("file://"))
-    # Worker processes take part, however small the tree.
-    upload.POOL_WORTH = 0  # type: ignore[misc]
     fleet = session.open_fleet(
         loaded, actor="test", host=host, store=LocalStore(os.fsencode(root), files=files)
     )
     result = fleet.push([]) if command == "push" else fleet.pull()
     fleet.close()
     assert result.problems == (), result.problems
-    sys.stdout.write(str(plan.count))
+    return plan.count
+
+
+def main() -> None:
+    command, tree, number, moment = sys.argv[1:]
+    # Worker processes take part, however small the tree.
+    upload.POOL_WORTH = 0  # type: ignore[misc]
+    loaded = load_config(overrides={"sync.sync_root": tree, "sync.jobs": 2})
+    sys.stdout.write(str(run(loaded, command, int(number), moment)))
 
 
 if __name__ == "__main__":

@@ -112,6 +112,10 @@ class LossyFileSystem:
         # Of a single file it says too little for us to know which names are safe.
         self._inner.fsync(path)
 
+    def exposed(self, loss: Loss) -> bool:
+        """Whether there is something that this loss would take."""
+        return bool(self._undo if loss == "names" else self._written)
+
     def lose(self, loss: Loss) -> None:
         """The power is gone; this is what the disk holds afterwards."""
         if loss == "names":

@@ -14,9 +14,9 @@ from tcfs.sync import session
 from tests.sync.crashing import Machine, Scenario, World, fill
 
 _RANDOM = random.Random(7)
-BIG = _RANDOM.randbytes(3 << 20)
-"""Several chunks, in a pack of its own."""
-OTHER = BIG[: 1 << 20] + b"changed" + BIG[1 << 20 :]
+BIG = _RANDOM.randbytes(3 << 19)
+"""Many chunks in more than one frame, in a pack of its own."""
+OTHER = BIG[: 1 << 19] + b"changed" + BIG[1 << 19 :]
 
 
 def tree() -> dict[str, Any]:
@@ -100,7 +100,7 @@ def conflicting(world: World) -> None:
         {
             "a.txt": b"the words of b",
             "gone/x": b"edited while it was deleted",
-            "big": BIG[: 2 << 20],
+            "big": BIG[: 1 << 20],
             "own": b"only b has this",
             "new/file": b"new in both places",
         },

@@ -298,7 +298,7 @@ def test_rules_come_after_the_first_use_of_an_older_state(world: World, tmp_path
     database = anna.fleet._context.state.database.connection
     database.execute("DROP TABLE refused")
     database.execute("DROP TABLE judged")
-    database.execute("PRAGMA user_version = 1")
+    database.execute("PRAGMA user_version = 2")
     anna.close()
     anna.fleet.access.set("a", ["read"], everyone=True)
     anna.fill({"a": "22"})

@@ -38,7 +38,7 @@ POWER = ("pull, then push", "one file", "init")
 def test_what_a_power_loss_takes_back_is_done_by_the_next_run(
     experiment: Experiment, loss: Loss
 ) -> None:
-    every(experiment, experiment.few_points(), lambda p: lose_and_go_on(experiment, p, loss))
+    every(experiment, experiment.losses(loss), lambda p: lose_and_go_on(experiment, p, loss))
 
 
 @pytest.mark.slow
@@ -51,7 +51,7 @@ def test_what_a_power_loss_takes_back_is_done_by_the_next_run(
 def test_no_command_relies_on_what_a_power_loss_takes_back(
     experiment: Experiment, loss: Loss
 ) -> None:
-    every(experiment, experiment.few_points(), lambda p: lose_and_go_on(experiment, p, loss))
+    every(experiment, experiment.losses(loss), lambda p: lose_and_go_on(experiment, p, loss))
 
 
 def lose_and_go_on(experiment: Experiment, point: Point, loss: Loss) -> None:

@@ -14,15 +14,16 @@ import pytest
 
 from tcfs.config.load import LoadedConfig, load_config
 from tcfs.host.lock import file_lock
-from tcfs.sync import session
+from tcfs.sync import session, upload
 from tests.sync.crashing import fast_directory, leftovers, snapshot
+from tests.sync.kill_entry import run
 
 pytestmark = pytest.mark.slow
 DEADLINE_S = 60.0
 
 
 class Fleet:
-    """Devices ``a`` and ``b`` over an embedded store, each command a process of its own."""
+    """Devices ``a`` and ``b`` over an embedded store; what is killed is a process of its own."""
 
     def __init__(self, top: Path) -> None:
         self.top = top
@@ -46,10 +47,12 @@ class Fleet:
 
     def loaded(self, name: str) -> LoadedConfig:
         return load_config(
-            environ=self.environ(name), overrides={"sync.sync_root": self.tree(name)}
+            environ=self.environ(name),
+            overrides={"sync.sync_root": self.tree(name), "sync.jobs": 2},
         )
 
     def start(self, name: str, command: str, number: int = -1, moment: str = "before") -> Process:
+        """A process that is to be killed."""
         return subprocess.Popen(
             [
                 *(sys.executable, "-m", "tests.sync.kill_entry"),
@@ -62,11 +65,8 @@ class Fleet:
         )
 
     def complete(self, name: str, command: str) -> int:
-        """Run to the end; returns how many changes that took."""
-        process = self.start(name, command)
-        out, err = process.communicate(timeout=DEADLINE_S)
-        assert process.returncode == 0, err.decode()
-        return int(out)
+        """Run to the end, in this process; returns how many changes that took."""
+        return run(self.loaded(name), command)
 
     def check(self) -> None:
         """Both trees are the same, nothing is left over, and all of the store verifies."""
@@ -92,7 +92,9 @@ def wait_for_all(process: Process) -> None:
 
 
 @pytest.fixture
-def fleet() -> Iterator[Fleet]:
+def fleet(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
+    # As in the processes that are killed.
+    monkeypatch.setattr(upload, "POOL_WORTH", 0)
     with tempfile.TemporaryDirectory(prefix="tcfs-kill-", dir=fast_directory()) as top:
         yield Fleet(Path(top).resolve())
 

@@ -13,6 +13,8 @@ from tcfs.sync import results as r
 from tcfs.sync.access import AclExplanation, Answer, RuleInfo
 from tcfs.sync.audit import AuditEntry, AuditReport
 from tcfs.sync.facade import Limits, Progress
+from tcfs.sync.gc import results as g
+from tcfs.sync.git.results import GitStatus, RepositoryStatus
 from tcfs_mcp.door import Door
 from tcfs_mcp.jobs import Jobs
 from tcfs_mcp.policy import Policy
@@ -86,6 +88,7 @@ class FakeFleet:
     versions: list[r.VersionInfo] = field(default_factory=lambda: [version()])
     roots: tuple[r.RootInfo, ...] = ()
     detail: r.ConflictDetail | None = None
+    repositories: tuple[RepositoryStatus, ...] = ()
     file: r.Side = field(default_factory=lambda: r.Side(version(), "hello\n"))
     during_push: Callable[[FakeFleet, Any], None] | None = None
     limits: list[Limits] = field(default_factory=list)
@@ -175,6 +178,10 @@ class FakeFleet:
         self.calls.append(("path_status", {"path": path}))
         return r.PathStatus("docs/a.txt", "tcfs/default/docs/a.txt", "up_to_date", "in step")
 
+    @property
+    def gc(self) -> FakeGc:
+        return FakeGc(self)
+
     def complete_paths(self, prefix: str, limit: int = 50) -> list[str]:
         known = ["docs/a.txt", "docs/b.txt", "music/c.flac"]
         return [path for path in known if path.startswith(prefix)][:limit]
@@ -185,8 +192,32 @@ class FakeFleet:
             r.DeviceInfo(DEVICE, "beta", "writer", False, 1_700_000_000, False),
         ]
 
+    @property
+    def git(self) -> FakeFleet.Git:
+        return FakeFleet.Git(self.repositories)
+
+    @dataclass
+    class Git:
+        """Repositories of the fake."""
+
+        repositories: tuple[RepositoryStatus, ...]
+
+        def status(self, path: bytes = b"") -> GitStatus:
+            return GitStatus(True, "bundle", self.repositories, len(self.repositories))
+
     def close(self) -> None:
         self.calls.append(("close", {}))
+
+
+class FakeGc:
+    """Garbage collection, made up."""
+
+    def __init__(self, fleet: FakeFleet) -> None:
+        self._fleet = fleet
+
+    def run(self, **asked: Any) -> g.GcResult:
+        self._fleet.calls.append(("gc", asked))
+        return g.GcResult(asked["dry_run"], "e" * 32, orphans=g.Amount(1, 300))
 
 
 def until_cancelled(fleet: FakeFleet, asked: dict[str, Any]) -> None:

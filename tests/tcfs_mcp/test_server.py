@@ -49,6 +49,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "explain_access": {"path": "docs/a.txt"},
     "restore": {"path": "docs/a.txt", "version": "x:1"},
     "undo": {"actor": "someone"},
+    "gc": {"dry_run": True},
 }
 
 
@@ -113,7 +114,8 @@ async def test_every_tool_answers_structured_and_the_same_as_text(
         assert started.structured_content is not None
         job = {"job_id": started.structured_content["job_id"]}
         jobs.get(job["job_id"]).wait(10)
-        for spec in TOOLS:
+        # Those of the fleet's definition need one, and Nix: tests/nix has them.
+        for spec in (spec for spec in TOOLS if spec.toolset != "fleet"):
             arguments = job if spec.toolset == "jobs" else ARGUMENTS.get(spec.name, {})
             result = await client.call_tool(spec.name, arguments)
             assert not result.is_error, (spec.name, result)

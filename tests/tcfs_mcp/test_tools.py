@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
@@ -418,6 +419,15 @@ def test_resolving_hands_the_decision_to_the_engine(door: Door, fleet: FakeFleet
     assert ("resolve", {"path": "docs/a.txt", "resolution": "keep_both"}) in fleet.calls
 
 
+def test_gc_does_nothing_that_was_not_looked_at(door: Door, fleet: FakeFleet):
+    with pytest.raises(UsageError, match="looked at"):
+        run(door, "gc")
+    assert not fleet.calls
+    plan = run(door, "gc", dry_run=True)["plan"]
+    run(door, "gc", plan=plan)
+    assert [asked["plan"] for name, asked in fleet.calls if name == "gc"] == ["", plan]
+
+
 def test_undo_needs_an_actor_or_a_segment(door: Door):
     for arguments in ({}, {"actor": "a", "segment": "b"}):
         with pytest.raises(UsageError, match="either"):
@@ -480,7 +490,7 @@ def test_an_answer_agrees_with_its_schema(door: Door, fleet: FakeFleet):
     fleet.found_conflicts = [conflict()]
     fleet.outcome = replace(result(), conflicts=(conflict(),), problems=(r.Problem("a", "b", "c"),))
     fleet.detail = detail("text")
-    needed = {
+    needed: dict[str, dict[str, Any]] = {
         "sync_status": {"path": "a"},
         "push": {"local_path": "/a"},
         "show_conflict": {"path": "a"},
@@ -489,9 +499,10 @@ def test_an_answer_agrees_with_its_schema(door: Door, fleet: FakeFleet):
         "restore": {"path": "a", "version": "b:1"},
         "undo": {"actor": "a"},
         "explain_access": {"path": "a"},
+        "gc": {"dry_run": True},
     }
     for spec in TOOLS:
-        if spec.toolset == "jobs":
+        if spec.toolset in ("jobs", "fleet"):
             continue
         answer = run(door, spec.name, **needed.get(spec.name, {}))
         jsonschema.validate(answer, schema.output_schema(spec))

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     # A large tree is hundreds of thousands of objects without a cycle: by default the collector
     # walks them again and again, a tenth of a push.
-    gc.set_threshold(100_000, 20, 50)
+    gc.set_threshold(200_000, 100, 1000)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A locale that cannot show a character must not end the command.

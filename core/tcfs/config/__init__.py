@@ -10,9 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tcfs.config.jsonschema import schema_json
     from tcfs.config.load import LoadedConfig, load_config
     from tcfs.config.paths import HomePaths
-    from tcfs.config.schema import Config, schema_json
+    from tcfs.config.schema import Config
     from tcfs.config.show import config_show
 
 __all__ = ["Config", "HomePaths", "LoadedConfig", "config_show", "load_config", "schema_json"]
@@ -23,7 +24,7 @@ _HOMES = {
     "LoadedConfig": "load",
     "config_show": "show",
     "load_config": "load",
-    "schema_json": "schema",
+    "schema_json": "jsonschema",
 }
 
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from tcfs.config.schema import schema_json
+from tcfs.config.jsonschema import schema_json
 
 if __name__ == "__main__":
     sys.stdout.write(schema_json())

@@ -6,7 +6,6 @@ modules make their options from, so a description here is what a host's owner re
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -327,8 +326,3 @@ def is_path(field: FieldInfo) -> bool:
 def is_list(field: FieldInfo) -> bool:
     """Whether the setting is a list."""
     return getattr(field.annotation, "__origin__", None) is tuple
-
-
-def schema_json() -> str:
-    """The JSON schema of the configuration, formatted and ending in a newline."""
-    return json.dumps(Config.model_json_schema(), indent=2, sort_keys=True) + "\n"

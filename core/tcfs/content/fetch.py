@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from tcfs.content.address import ChunkAddress, check_address
 from tcfs.content.frame import Bytes
 from tcfs.content.pack import HEADER_READ, damaged
-from tcfs.content.unpack import PackReader
+from tcfs.content.unpack import PackReader, Unsealed, inflate
 from tcfs.errors import IntegrityError
 from tcfs.model.ids import ChunkId, PackId
 
@@ -114,6 +114,25 @@ def _by_offset(chunk: WantedChunk) -> tuple[int, int]:
     return chunk.offset, chunk.length
 
 
+def unseal_frames(
+    data: Bytes, plan: RangePlan, reader: PackReader
+) -> Iterator[tuple[WantedFrame, Unsealed | IntegrityError]]:
+    """The wanted frames of a range, each authenticated, or what is wrong with it.
+
+    Args:
+        data: the bytes of the range.
+        plan: what they are.
+        reader: of the range's pack.
+    """
+    view = memoryview(data)
+    for frame in plan.frames:
+        start = frame.offset - plan.offset
+        try:
+            yield frame, reader.unseal(frame.offset, view[start : start + frame.length])
+        except IntegrityError as error:
+            yield frame, error
+
+
 def open_frames(
     data: Bytes, plan: RangePlan, reader: PackReader
 ) -> Iterator[OpenedChunk | DamagedChunk]:
@@ -126,18 +145,16 @@ def open_frames(
         plan: what they are.
         reader: of the range's pack.
     """
-    view = memoryview(data)
-    for offset, length, chunks in plan.frames:
-        start = offset - plan.offset
+    for frame, unsealed in unseal_frames(data, plan, reader):
         try:
-            plain = reader.open_frame(offset, view[start : start + length])
+            if isinstance(unsealed, IntegrityError):
+                raise unsealed
+            plain = memoryview(inflate(unsealed))
         except IntegrityError as error:
-            for chunk in chunks:
-                yield DamagedChunk(
-                    chunk.id, IntegrityError(error.message, details=_named(plan.pack, chunk.id))
-                )
+            for chunk in frame.chunks:
+                yield DamagedChunk(chunk.id, of_chunk(error, plan.pack, chunk.id))
             continue
-        for chunk in chunks:
+        for chunk in frame.chunks:
             part = plain[chunk.offset : chunk.offset + chunk.length]
             try:
                 reader.check_chunk(chunk.id, part)
@@ -147,5 +164,6 @@ def open_frames(
                 yield OpenedChunk(chunk.id, part)
 
 
-def _named(pack: PackId, chunk: ChunkId) -> dict[str, str]:
-    return {"pack": pack, "chunk": chunk.hex()}
+def of_chunk(error: IntegrityError, pack: PackId, chunk: ChunkId) -> IntegrityError:
+    """The error of a frame, naming a chunk that was in it."""
+    return IntegrityError(error.message, details={"pack": pack, "chunk": chunk.hex()})

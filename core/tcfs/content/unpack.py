@@ -35,6 +35,32 @@ class FrameEntry(NamedTuple):
     chunks: list[tuple[ChunkId, int]]
 
 
+class Unsealed(NamedTuple):
+    """A frame that was authenticated and is still compressed. Can be pickled."""
+
+    pack: PackId
+    offset: int
+    codec: int
+    payload: Bytes
+
+
+def inflate(frame: Unsealed, *, limit: int = MAX_FRAME, what: str = "frame") -> Bytes:
+    """The plaintext of a frame, at most ``limit`` bytes; its chunks are not verified yet.
+
+    Raises:
+        IntegrityError: it does not decompress, or is too large.
+    """
+    try:
+        return decompress(frame.codec, frame.payload, limit=limit)
+    except IntegrityError as error:
+        raise damaged(frame.pack, f"the {what} at {frame.offset}: {error.message}") from None
+
+
+def not_its_id(pack: PackId, chunk: ChunkId) -> IntegrityError:
+    """The error for bytes that are another chunk than they should be."""
+    return damaged(pack, f"chunk {chunk.hex()} has other bytes than its id says", chunk)
+
+
 def addresses(pack: PackId, frames: list[FrameEntry]) -> Iterator[tuple[ChunkId, ChunkAddress]]:
     """Where each chunk of a pack lies, to rebuild an index."""
     for frame in frames:
@@ -68,17 +94,26 @@ class PackReader:
         self._sealer = Sealer(self.header.binding, key, self.header.salt)
         self._hasher = ChunkHasher(keys.chunk_key)
 
-    def _open(self, offset: int, frame: Bytes, limit: int, *, trailer: bool) -> memoryview:
+    def unseal(self, offset: int, frame: Bytes, *, trailer: bool = False) -> Unsealed:
+        """Authenticate and decrypt the frame at ``offset``.
+
+        Args:
+            offset: where the frame begins in the pack.
+            frame: exactly the frame's bytes.
+
+        Raises:
+            IntegrityError: damaged, moved or truncated.
+        """
         if len(frame) < 1 + self._sealer.overhead:
             raise damaged(self.pack, f"the frame at {offset} is truncated")
         view = memoryview(frame)
         codec = view[0]
         try:
             payload = self._sealer.open(offset, frame_aad(offset, codec, trailer=trailer), view[1:])
-            return memoryview(decompress(codec, payload, limit=limit))
         except IntegrityError as error:
             what = "trailer" if trailer else "frame"
             raise damaged(self.pack, f"the {what} at {offset}: {error.message}") from None
+        return Unsealed(self.pack, offset, codec, payload)
 
     def open_frame(self, offset: int, frame: Bytes, *, limit: int = MAX_FRAME) -> memoryview:
         """The plaintext of the frame at ``offset``, whose chunks are not verified yet.
@@ -91,12 +126,12 @@ class PackReader:
         Raises:
             IntegrityError: damaged, moved, truncated or too large.
         """
-        return self._open(offset, frame, limit, trailer=False)
+        return memoryview(inflate(self.unseal(offset, frame), limit=limit))
 
     def check_chunk(self, chunk: ChunkId, data: Bytes) -> None:
         """Verify that these bytes are that chunk. Raises IntegrityError."""
         if self._hasher.chunk_id(data) != chunk:
-            raise damaged(self.pack, f"chunk {chunk.hex()} has other bytes than its id says", chunk)
+            raise not_its_id(self.pack, chunk)
 
     def open_trailer(self, offset: int, frame: Bytes) -> list[FrameEntry]:
         """The frames that the trailer lists.
@@ -108,7 +143,7 @@ class PackReader:
         Raises:
             IntegrityError: damaged, or not what lies before it.
         """
-        plain = self._open(offset, frame, MAX_FRAME, trailer=True)
+        plain = memoryview(inflate(self.unseal(offset, frame, trailer=True), what="trailer"))
         try:
             frames, chunks = decode_trailer(plain)
         except IntegrityError as error:

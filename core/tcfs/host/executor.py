@@ -1,6 +1,6 @@
 """Worker pools: none, threads, or processes, all behind one ``map``.
 
-What is bounded: two items for each worker are in flight, counting results that nobody has taken
+What is bounded: four items for each worker are in flight, counting results that nobody has taken
 yet, so memory does not grow with the number of items, and a worker seldom waits for its next.
 Items are drawn in the thread that takes the results, so an iterator of items needs no lock.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-_IN_FLIGHT: Final = 2
+_IN_FLIGHT: Final = 4
 """Items for each worker."""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -17,6 +18,7 @@ PLATFORM: Final[str] = sys.platform
 
 _AT_FDCWD: Final = -100
 _LINUX_NOREPLACE: Final = 1
+_LINUX_SET_PDEATHSIG: Final = 1
 _LINUX_EXCHANGE: Final = 2
 _DARWIN_SWAP: Final = 2
 _DARWIN_EXCL: Final = 4
@@ -51,6 +53,17 @@ def sync_volume(fd: int) -> bool:
     if code:
         raise OSError(code, os.strerror(code))
     return True
+
+
+def die_with_parent() -> None:
+    """Ask to be killed when the parent ends, however it ends. Linux alone has that.
+
+    Source: prctl(2), PR_SET_PDEATHSIG.
+    """
+    if PLATFORM == "linux":
+        import ctypes
+
+        ctypes.CDLL(None, use_errno=True).prctl(_LINUX_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def full_fsync(fd: int) -> None:

@@ -12,6 +12,7 @@ and the child has the parent's rights, so what is unpickled comes from tcfs itse
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import pickle
 import signal
@@ -21,6 +22,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tcfs.errors import LocalFileError, TcfsError
+from tcfs.host import native
 
 _START: Final = "import sys; sys.path[:] = {path}; from tcfs.host.worker import serve; serve()"
 
@@ -107,6 +109,13 @@ class Worker:
 def serve() -> None:
     """The child's main loop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What a worker makes lives for one item, and is freed by its references alone.
+    gc.disable()
+    # In the middle of an item as well: the next run is not to find us still writing.
+    parent = os.getppid()
+    native.die_with_parent()
+    if os.getppid() != parent:
+        return
     # Above 2, even where the parent was started without a standard error.
     requests, answers = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in (0, 1))
     # Whatever a function reads or prints must not touch these pipes: nothing to read, and what is

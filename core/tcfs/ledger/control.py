@@ -346,10 +346,16 @@ def epoch_event(
     }
 
 
-def revoke_event(device_id: DeviceId, cut: Mapping[Any, ChainHead], reason: str) -> dict[str, Any]:
-    """A device belongs no more; ``cut`` has the last accepted head of each of its chains."""
+def revoke_event(
+    device_id: DeviceId, cut: Mapping[Any, ChainHead], reason: str, *, expired: bool = False
+) -> dict[str, Any]:
+    """A device belongs no more; ``cut`` has the last accepted head of each of its chains.
+
+    ``expired``: it was away too long, and is not distrusted.
+    """
     heads = {space: [head.seq, head.hash] for space, head in sorted(cut.items())}
-    return {"op": "revoke", "device_id": device_id, "cut": heads, "reason": reason}
+    event = {"op": "revoke", "device_id": device_id, "cut": heads, "reason": reason}
+    return event | {"expired": True} if expired else event
 
 
 def policy_event(namespace: str, strategy: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from tcfs.model.ids import (
     is_uuid,
 )
 from tcfs.model.rules import Ruleset
+from tcfs.model.upkeep import UpkeepState
 
 Role = Literal["reader", "writer", "admin"]
 ROLE_ORDER: Final[tuple[Role, ...]] = get_args(Role)
@@ -42,6 +43,8 @@ class DeviceRecord:
     description: str = ""
     cut: Mapping[NamespaceId, ChainHead] | None = None
     """If revoked: the last accepted head of each of its chains; chains not named end at 0."""
+    expired: bool = False
+    """Revoked for having been away too long, and not for being distrusted."""
 
     @property
     def revoked(self) -> bool:
@@ -167,6 +170,7 @@ class ControlState:
     """Used invites that rest on their claims alone; an admin's next words confirm them."""
     refused: tuple[Refusal, ...] = ()
     rules: Ruleset = field(default_factory=Ruleset)
+    upkeep: UpkeepState = field(default_factory=UpkeepState)
 
     def sign_key(self, device: DeviceId) -> bytes | None:
         """The key that a device's segments are signed with, members or not; None if unheard of."""
@@ -192,7 +196,11 @@ class ControlState:
 
         A revoked device that only came to hold it later is left out: its revocation began a newer.
         """
-        holders = epoch.members & self.devices.keys()
+        holders = frozenset(
+            member
+            for member in epoch.members
+            if (record := self.devices.get(member)) is not None and not record.expired
+        )
         changes = self.rules.changes
         if self.rules.governs(epoch.namespace):
             for count in range(epoch.rules, len(changes)):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Final, get_args
 
 from tcfs.errors import IntegrityError, UsageError
 from tcfs.model.access import (
@@ -21,6 +21,7 @@ from tcfs.model.access import (
     EpochRecord,
     Invite,
     Refusal,
+    Role,
     Strategy,
     parse_role,
 )
@@ -49,6 +50,18 @@ from tcfs.model.rules import (
     check_subject,
     is_group,
 )
+from tcfs.model.upkeep import Upkeep
+
+UPKEEP_RIGHTS: Final[Mapping[str, Role]] = {
+    "ack": "reader",
+    "mark": "writer",
+    "dismiss": "writer",
+    "retention": "admin",
+    "hold": "admin",
+    "release": "admin",
+    "snapshot": "admin",
+}
+"""The role that each of the events of ``tcfs.model.upkeep`` takes; all others take an admin."""
 
 _EPOCH = re.compile(r"[0-9a-f]{32}")
 _NO_DELEGATE = "no rule lets its author set rules"
@@ -134,15 +147,20 @@ class _Building:
         self.confirmed: set[str] = set()
         self.refused: list[Refusal] = []
         self.changes: list[Change] = []
+        self.upkeep = Upkeep()
+        self.expired: set[DeviceId] = set()
 
     def apply(self, entry: ControlEntry, claims: Mapping[str, Claim]) -> None:
         self.step += 1
         try:
             op = entry.event.get("op")
-            if not self._may_speak(entry):
+            upkeep = UPKEEP_RIGHTS.get(op) if isinstance(op, str) else None
+            if not self._may_speak(entry, upkeep or "admin"):
                 if op != "acl" or not self._may_be_delegate(entry):
-                    raise IntegrityError("its author was no admin at that point")
+                    raise IntegrityError(f"its author was no {upkeep or 'admin'} at that point")
                 self._acl(entry, Author(entry.device, entry.seq, entry.index))
+            elif upkeep is not None:
+                self.upkeep.apply(str(op), entry.device, entry.seq, entry.event)
             elif op == "admit":
                 device = DeviceRecord.from_json(entry.event.get("device"))
                 self._confirm(device, entry.event.get("invite_id"))
@@ -164,11 +182,13 @@ class _Building:
         except IntegrityError as error:
             self.refused.append(Refusal(entry.device, entry.seq, error.message, entry.index))
 
-    def _may_speak(self, entry: ControlEntry) -> bool:
+    def _may_speak(self, entry: ControlEntry, role: Role) -> bool:
         if entry.device == ROOT_DEVICE or (entry.device, entry.seq, entry.index) in self.settled:
             return True
         author = self.devices.get(entry.device)
-        return author is not None and author.role == "admin" and self._within_cut(entry)
+        if author is None or ROLE_ORDER.index(author.role) < ROLE_ORDER.index(role):
+            return False
+        return self._within_cut(entry)
 
     def _may_be_delegate(self, entry: ControlEntry) -> bool:
         """Whether rules may have given its author the right to set rules: see ``_delegates``."""
@@ -311,6 +331,11 @@ class _Building:
             heads[NamespaceId(str(namespace))] = ChainHead(head[0], SegmentHash(head[1]))
         place = (entry.device, entry.seq, entry.index)
         if place in self.settled:
+            # Distrust outweighs absence, whichever was said first.
+            if entry.event.get("expired") is True and known.device_id not in self.gone:
+                self.expired.add(known.device_id)
+            elif entry.event.get("expired") is not True:
+                self.expired.discard(known.device_id)
             self.gone.add(known.device_id)
         else:
             rank = (self.seniority.get(entry.device, self.step), self.step)
@@ -391,7 +416,9 @@ class _Building:
 
     def done(self) -> ControlState:
         devices = {
-            name: replace(device, cut=self.cuts[name]) if name in self.gone else device
+            name: replace(device, cut=self.cuts[name], expired=name in self.expired)
+            if name in self.gone
+            else device
             for name, device in self.devices.items()
         }
         rules = self._delegates()
@@ -405,6 +432,7 @@ class _Building:
             unconfirmed=tuple(sorted(self.claimed.keys() - self.confirmed)),
             rules=rules,
             refused=tuple(self.refused),
+            upkeep=self.upkeep.done(),
         )
 
 

@@ -25,7 +25,7 @@ from tcfs.model.ids import (
 from tcfs.model.manifest import HASH_SIZE, SyncManifest
 from tcfs.model.paths import MAX_NAME
 from tcfs.model.tree import Head, settle
-from tcfs.state.database import Database
+from tcfs.state.database import Database, insert_rows
 
 _COLUMNS: Final = (
     "path, device, counter, live, lamport, seq, op, kind, file_hash, file_size, mode, mtime_ns,"
@@ -180,10 +180,9 @@ class History:
                 for event in events
                 for parent in event.manifest.parents
             ]
-            run.executemany(
-                "INSERT OR IGNORE INTO version"
-                f" (ns, {_COLUMNS})"
-                " VALUES (?,?,?,?,1,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            insert_rows(
+                run,
+                f"INSERT OR IGNORE INTO version (ns, {_COLUMNS})",
                 [self._row(namespace, author, header, event) for event in events],
             )
             if superseded:
@@ -222,9 +221,9 @@ class History:
     ) -> tuple[Any, ...]:
         m = event.manifest
         return (
-            *(namespace, m.rel_path, author, event.counter, header.lamport, header.seq, event.op),
-            *(m.kind, m.file_hash, m.file_size, m.mode, m.mtime_ns, m.target, m.size_class),
-            *(m.written_at, m.written_by, m.actor, event.moved_from),
+            *(namespace, m.rel_path, author, event.counter, 1, header.lamport, header.seq),
+            *(event.op, m.kind, m.file_hash, m.file_size, m.mode, m.mtime_ns, m.target),
+            *(m.size_class, m.written_at, m.written_by, m.actor, event.moved_from),
             dump_ids(m.parents),
             dump_clock(m.vclock.clocks),
             b"".join(m.chunks),
@@ -449,16 +448,6 @@ class History:
                     break
         return found
 
-    def live_count(self, namespace: NamespaceId, prefix: RelPath) -> int:
-        """How many live versions stand at and below a prefix."""
-        low, high = below(prefix)
-        (count,) = self._db.connection.execute(
-            "SELECT count(*) FROM version WHERE ns = ? AND live = 1 AND kind != 'tombstone'"
-            " AND (path = ? OR (path >= ? AND path < ?))",
-            (namespace, prefix, low, high),
-        ).fetchone()
-        return int(count)
-
     def names_below(self, namespace: NamespaceId, start: bytes, limit: int) -> list[RelPath]:
         """Live paths that begin with these bytes, in order."""
         rows = self._db.connection.execute(
@@ -481,8 +470,10 @@ def parse_ids(text: str) -> tuple[VersionId, ...]:
     return tuple([VersionId(DeviceId(device), count) for device, count in orjson.loads(text)])
 
 
-def dump_ids(ids: Iterable[VersionId]) -> str:
+def dump_ids(ids: Sequence[VersionId]) -> str:
     """Version ids for their JSON column."""
+    if not ids:
+        return "[]"
     return orjson.dumps([[i.device, i.counter] for i in ids]).decode()
 
 
@@ -492,10 +483,12 @@ def dump_clock(clocks: Mapping[DeviceId, int]) -> str:
 
 
 def _dump_extra(manifest: SyncManifest) -> str | None:
+    if not manifest.extra and not manifest.encrypted_file_key:
+        return None
     extra = dict(manifest.extra)
     if manifest.encrypted_file_key:
         extra["encrypted_file_key"] = manifest.encrypted_file_key
-    return orjson.dumps(extra).decode() if extra else None
+    return orjson.dumps(extra).decode()
 
 
 def _settle(path: RelPath, live: list[Version]) -> Head:

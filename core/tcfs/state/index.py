@@ -6,10 +6,14 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from tcfs.content.address import ChunkAddress
 from tcfs.model.ids import ChunkId, NamespaceId, PackId, StoreKey
-from tcfs.state.database import Database
+from tcfs.state.database import Database, insert_rows
+
+_AT_ONCE: Final = 256
+"""Chunks asked for in one statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +108,55 @@ class Index:
         # In key order the tree's pages are filled one after the other.
         rows.sort()
         with self._db.transaction() as run:
-            run.executemany(
-                "INSERT INTO chunk VALUES (?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE"
-                " SET announced = 1 WHERE excluded.announced > chunk.announced",
+            before = run.total_changes
+            insert_rows(
+                run,
+                "INSERT INTO chunk",
                 rows,
+                tail="ON CONFLICT DO UPDATE SET announced = 1"
+                " WHERE excluded.announced > chunk.announced AND excluded.pack = chunk.pack",
             )
+            if run.total_changes - before < len(rows):
+                # Further places: a pack may go if all it holds is elsewhere too.
+                run.executemany(
+                    "INSERT OR IGNORE INTO chunk_copy SELECT ?1,?2,?3,?4,?5,?6,?7,?8 WHERE EXISTS"
+                    " (SELECT 1 FROM chunk WHERE ns = ?1 AND id = ?2 AND pack != ?3)",
+                    rows,
+                )
 
     def address(self, namespace: NamespaceId, chunk: ChunkId) -> ChunkAddress | None:
         """Where a chunk is, if anywhere."""
-        row = self._db.connection.execute(
-            "SELECT pack.id, frame_offset, frame_length, chunk.offset, length"
-            " FROM chunk JOIN pack ON pack.no = chunk.pack WHERE chunk.ns = ? AND chunk.id = ?",
-            (namespace, chunk),
-        ).fetchone()
-        return ChunkAddress(PackId(row[0]), *row[1:]) if row else None
+        return self.addresses(namespace, (chunk,)).get(chunk)
+
+    def addresses(
+        self, namespace: NamespaceId, chunks: Sequence[ChunkId]
+    ) -> dict[ChunkId, ChunkAddress]:
+        """Where these chunks are; those that are nowhere are left out.
+
+        A place in a marked pack is good for reading, as long as it lasts, if there is no other.
+        """
+        found = self._places("chunk", namespace, chunks)
+        if len(found) < len(chunks):
+            others = [chunk for chunk in chunks if chunk not in found]
+            found |= self._places("marked_chunk", namespace, others)
+        return found
+
+    def _places(
+        self, table: str, namespace: NamespaceId, chunks: Sequence[ChunkId]
+    ) -> dict[ChunkId, ChunkAddress]:
+        run = self._db.connection.execute
+        found = {}
+        for start in range(0, len(chunks), _AT_ONCE):
+            asked = chunks[start : start + _AT_ONCE]
+            marks = ",".join("?" * len(asked))
+            for chunk, pack, *place in run(
+                "SELECT c.id, pack.id, frame_offset, frame_length, c.offset, length"
+                f" FROM {table} c JOIN pack ON pack.no = c.pack"
+                f" WHERE c.ns = ? AND c.id IN ({marks})",
+                (namespace, *asked),
+            ):
+                found[ChunkId(chunk)] = ChunkAddress(PackId(pack), *place)
+        return found
 
     def unannounced(
         self, namespace: NamespaceId, chunks: Iterable[ChunkId]

@@ -10,17 +10,19 @@ import orjson
 from msgspec import Struct
 
 from tcfs.model.clock import VectorClock
-from tcfs.model.ids import DeviceId, NamespaceId, RelPath
+from tcfs.model.ids import DeviceId, NamespaceId, RelPath, VersionId
 from tcfs.model.manifest import Kind
 from tcfs.model.paths import ROOT
 from tcfs.model.plan import BaseEntry, LocalEntry
-from tcfs.state.database import Database
+from tcfs.state.database import Database, insert_rows
 from tcfs.state.history import below, dump_clock, dump_ids, parse_ids
 
 _COLUMNS: Final = (
     "path, ids, clock, kind, size, mode, mtime_ns, ctime_ns, inode, file_hash, target, size_class"
 )
 
+
+_NONE: Final = (None, None)
 
 StoredBase = tuple[Any, ...]
 """A row of ``base``, its columns in the order of ``_COLUMNS``."""
@@ -66,12 +68,30 @@ class Root:
 
 
 class Intent(Struct, frozen=True, gc=False):
-    """What a pull is about to put at a path; kind ``tombstone`` for a removal."""
+    """What a pull is about to put at a path; kind ``tombstone`` and no version for a removal.
+
+    Attributes:
+        ids, clock: what the base will record, where it is not that version alone.
+        mode: permission bits, where they are not the version's.
+    """
+
+    path: RelPath
+    kind: Kind
+    version: VersionId | None = None
+    ids: tuple[VersionId, ...] | None = None
+    clock: VectorClock | None = None
+    mode: int | None = None
+
+
+class Intended(Struct, frozen=True, gc=False):
+    """An intent that is still there, with the base that holds if it was done.
+
+    Without a base it was a removal, or its version is not accepted any more.
+    """
 
     path: RelPath
     kind: Kind
     entry: BaseEntry | None
-    """The base that holds once it is done; None for a removal."""
 
 
 class Roots:
@@ -172,8 +192,9 @@ class Roots:
         rows = [(root.id, path, *_row(entry)) for path, entry in entries]
         keys = [row[:2] for row in rows]
         with self._db.transaction() as run:
-            run.executemany("INSERT OR REPLACE INTO base VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", rows)
-            run.executemany("DELETE FROM intent WHERE root = ? AND path = ?", keys)
+            insert_rows(run, "INSERT OR REPLACE INTO base", rows)
+            if run.execute("SELECT 1 FROM intent LIMIT 1").fetchone():
+                run.executemany("DELETE FROM intent WHERE root = ? AND path = ?", keys)
 
     def drop_base(self, root: Root, paths: Iterable[RelPath]) -> None:
         """Record that a pull left nothing on disk at these paths: nothing is to do there."""
@@ -226,17 +247,13 @@ class Roots:
     def take_up(self, root: Root, paths: Iterable[RelPath], pulled: int) -> None:
         """Record that remote changes up to a history row are to be put on disk."""
         with self._db.transaction() as run:
-            run.executemany(
-                "INSERT OR IGNORE INTO todo VALUES (?, ?)", [(root.id, path) for path in paths]
-            )
+            insert_rows(run, "INSERT OR IGNORE INTO todo", [(root.id, path) for path in paths])
             run.execute("UPDATE root SET pulled = ? WHERE id = ?", (pulled, root.id))
 
     def wait(self, root: Root, paths: Iterable[RelPath]) -> None:
         """Record that there is still something to do at these paths."""
         with self._db.transaction() as run:
-            run.executemany(
-                "INSERT OR IGNORE INTO todo VALUES (?, ?)", [(root.id, path) for path in paths]
-            )
+            insert_rows(run, "INSERT OR IGNORE INTO todo", [(root.id, path) for path in paths])
 
     def todo(self, root: Root, prefix: RelPath = ROOT) -> list[RelPath]:
         """Paths with remote changes not yet on disk, in order."""
@@ -266,31 +283,37 @@ class Roots:
 
     def intend(self, root: Root, intents: Iterable[Intent]) -> None:
         """Record, durably, what is about to be put on disk."""
-        rows = []
-        for intent in intents:
-            e = intent.entry
-            rows.append(
-                (root.id, intent.path, "[]", "{}", intent.kind, 0, 0, 0, b"", b"", 0)
-                if e is None
-                else (
-                    *(root.id, intent.path, dump_ids(e.ids), dump_clock(e.clock.clocks), e.kind),
-                    *(e.size, e.mode, e.mtime_ns, e.file_hash, e.target, e.size_class),
-                )
-            )
+        number = self._db.device_no
         with self._db.transaction() as run:
-            run.executemany("INSERT OR REPLACE INTO intent VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)
+            rows = [
+                (
+                    *(root.id, i.path, i.kind),
+                    *((number(i.version.device), i.version.counter) if i.version else _NONE),
+                    None if i.ids is None else dump_ids(i.ids),
+                    None if i.clock is None else dump_clock(i.clock.clocks),
+                    i.mode,
+                )
+                for i in intents
+            ]
+            insert_rows(run, "INSERT OR REPLACE INTO intent", rows)
 
-    def intents(self, root: Root) -> list[Intent]:
+    def intents(self, root: Root) -> list[Intended]:
         """What a pull that was cut off was about to put on disk."""
         rows = self._db.connection.execute(
-            "SELECT path, ids, clock, kind, size, mode, mtime_ns, 0, 0, file_hash, target,"
-            " size_class FROM intent WHERE root = ? ORDER BY path",
-            (root.id,),
+            "SELECT i.path, i.ids, coalesce(i.clock, v.clock), i.kind, v.file_size,"
+            " coalesce(i.mode, v.mode), v.mtime_ns, 0, 0, v.file_hash, v.target, v.size_class,"
+            " i.device, i.counter, v.row FROM intent i LEFT JOIN version v"
+            " ON v.ns = ? AND v.device = i.device AND v.counter = i.counter"
+            " WHERE i.root = ? ORDER BY i.path",
+            (root.namespace, root.id),
         ).fetchall()
-        return [
-            Intent(RelPath(row[0]), row[3], None if row[3] == "tombstone" else self._entry(row))
-            for row in rows
-        ]
+        return [Intended(RelPath(row[0]), row[3], self._intended(row)) for row in rows]
+
+    def _intended(self, row: tuple[Any, ...]) -> BaseEntry | None:
+        if row[14] is None:
+            return None
+        ids = row[1] or dump_ids([VersionId(self._db.device_id(row[12]), row[13])])
+        return self._entry((row[0], ids, *row[2:12]))
 
     def drop_intents(self, root: Root, paths: Iterable[RelPath]) -> None:
         """Forget the intents of these paths."""

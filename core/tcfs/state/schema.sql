@@ -143,20 +143,16 @@ CREATE TABLE todo (
 ) WITHOUT ROWID;
 
 -- What a pull is about to put on disk, written before the first rename. After a crash a path that
--- holds it is remembered as pulled; any other is pulled again. Columns as in `base`;
--- kind 'tombstone' for a removal.
+-- holds it is remembered as pulled; any other is pulled again.
 CREATE TABLE intent (
-    root       INTEGER NOT NULL REFERENCES root ON DELETE CASCADE,
-    path       BLOB NOT NULL,
-    ids        TEXT NOT NULL,
-    clock      TEXT NOT NULL,
-    kind       TEXT NOT NULL,
-    size       INTEGER NOT NULL,
-    mode       INTEGER NOT NULL,
-    mtime_ns   INTEGER NOT NULL,
-    file_hash  BLOB NOT NULL,
-    target     BLOB NOT NULL,
-    size_class INTEGER NOT NULL,
+    root    INTEGER NOT NULL REFERENCES root ON DELETE CASCADE,
+    path    BLOB NOT NULL,
+    kind    TEXT NOT NULL,     -- 'tombstone' for a removal
+    device  INTEGER,           -- the version that is to be there; NULL for a removal
+    counter INTEGER,
+    ids     TEXT,              -- as in `base`; NULL: that version alone
+    clock   TEXT,
+    mode    INTEGER,           -- NULL: the version's
     PRIMARY KEY (root, path)
 ) WITHOUT ROWID;
 
@@ -199,4 +195,71 @@ CREATE TABLE refused (
 CREATE TABLE judged (
     ns    TEXT PRIMARY KEY,
     rules TEXT NOT NULL  -- hash of the changes
+) WITHOUT ROWID;
+
+-- What this device's git repositories last had in common with the fleet, register by register (see
+-- FORMAT.md, *Git repositories*): the third side of every decision about a ref, as `base` is for
+-- files. `repo` is relative to the root.
+CREATE TABLE git_base (
+    root  INTEGER NOT NULL REFERENCES root ON DELETE CASCADE,
+    repo  BLOB NOT NULL,
+    name  BLOB NOT NULL,  -- HEAD, index, format or a full ref name
+    value BLOB NOT NULL,
+    ids   TEXT NOT NULL,  -- JSON [[device id, counter]]: parents of the next local change
+    PRIMARY KEY (root, repo, name)
+) WITHOUT ROWID;
+
+-- Ref updates that a pull has begun in a repository, written before the first of them. After a
+-- crash they are completed before anything else is done there.
+CREATE TABLE git_arrival (
+    root  INTEGER NOT NULL REFERENCES root ON DELETE CASCADE,
+    repo  BLOB NOT NULL,
+    steps TEXT NOT NULL,  -- JSON; see tcfs.sync.git.arrival
+    PRIMARY KEY (root, repo)
+) WITHOUT ROWID;
+
+-- Garbage collection. All of it can be rebuilt from the store.
+
+-- Further places of chunks: the table `chunk` has one for each, and these are why its pack can go.
+CREATE TABLE chunk_copy (
+    ns           TEXT NOT NULL,
+    id           BLOB NOT NULL,
+    pack         INTEGER NOT NULL REFERENCES pack ON DELETE CASCADE,
+    frame_offset INTEGER NOT NULL,
+    frame_length INTEGER NOT NULL,
+    offset       INTEGER NOT NULL,
+    length       INTEGER NOT NULL,
+    announced    INTEGER NOT NULL,
+    PRIMARY KEY (ns, id, pack)
+) WITHOUT ROWID;
+CREATE INDEX chunk_copy_pack ON chunk_copy (pack);
+
+-- Packs that somebody marked. They may be gone at any time once all have acknowledged it.
+CREATE TABLE marked_pack (
+    id TEXT PRIMARY KEY,
+    ns TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- Places of chunks in marked packs: good for reading while they last, and for nothing new. A chunk
+-- that also stands in `chunk` has a place that stays.
+CREATE TABLE marked_chunk (
+    ns           TEXT NOT NULL,
+    id           BLOB NOT NULL,
+    pack         INTEGER NOT NULL REFERENCES pack ON DELETE CASCADE,
+    frame_offset INTEGER NOT NULL,
+    frame_length INTEGER NOT NULL,
+    offset       INTEGER NOT NULL,
+    length       INTEGER NOT NULL,
+    announced    INTEGER NOT NULL,
+    PRIMARY KEY (ns, id, pack)
+) WITHOUT ROWID;
+CREATE INDEX marked_chunk_pack ON marked_chunk (pack);
+
+-- What each device's last accepted segment had seen, of the control ledger and of its namespace.
+CREATE TABLE progress (
+    ns      TEXT NOT NULL,
+    device  INTEGER NOT NULL REFERENCES device,
+    control TEXT NOT NULL,  -- JSON {device id: [seq, hash]}
+    seen    TEXT NOT NULL,
+    PRIMARY KEY (ns, device)
 ) WITHOUT ROWID;

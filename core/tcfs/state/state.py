@@ -9,6 +9,8 @@ from pathlib import Path
 
 from tcfs.state.control import ControlCache, Findings
 from tcfs.state.database import Database
+from tcfs.state.garbage import Garbage
+from tcfs.state.git import GitBases
 from tcfs.state.history import History
 from tcfs.state.index import Index, Outbox
 from tcfs.state.refused import Refused
@@ -18,13 +20,15 @@ from tcfs.state.roots import Roots
 class State:
     """One device's state file, by subject."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or create it. Raises LocalFileError."""
+    def __init__(self, path: Path, factory: type[sqlite3.Connection] = sqlite3.Connection) -> None:
+        """Open or create it, its connection of class ``factory``. Raises LocalFileError."""
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.database = Database(path)
+        self.database = Database(path, factory)
         self.history = History(self.database)
         self.index = Index(self.database)
+        self.garbage = Garbage(self.database)
         self.roots = Roots(self.database)
+        self.git = GitBases(self.database)
         self.outbox = Outbox(self.database)
         self.control = ControlCache(self.database)
         self.findings = Findings(self.database)

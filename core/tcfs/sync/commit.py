@@ -32,6 +32,7 @@ from tcfs.model.plan import BaseEntry, LocalEntry
 from tcfs.state.index import OutboxEntry, PackLocation
 from tcfs.state.roots import Root
 from tcfs.sync.context import Context
+from tcfs.sync.durable import make_durable
 from tcfs.sync.judge import Permit, accept
 from tcfs.sync.sealing import sealing
 from tcfs.sync.upload import Settled, Upload, pack_key
@@ -130,6 +131,10 @@ class Committer:
         distinct = dict.fromkeys(c for event in events for c in event.manifest.chunks)
         new = {chunk: settled.addresses[chunk] for chunk in distinct if chunk in settled.addresses}
         index = context.state.index
+        if context.control.upkeep.marks:
+            from tcfs.sync.gc.move import rescue
+
+            rescue(context, namespace, [c for c in distinct if c not in settled.addresses])
         new |= index.unannounced(namespace, (c for c in distinct if c not in settled.addresses))
         place = next_place(context, namespace)
         sealed_as = sealing(context, namespace)
@@ -154,6 +159,8 @@ class Committer:
         )
         context.state.outbox.add(entry)
         context.store.put(sealed.key, sealed.data)
+        if self._root is not None and self._based:
+            make_durable(context, self._root, [path for path, _ in self._based])
         inline = sealed.header.pack
         with context.state.transaction():
             if inline is not None:
@@ -224,7 +231,8 @@ def take_up(
     for pack in sorted(named):
         known = state.index.location(pack)
         state.index.add_pack(namespace, known or PackLocation(pack, pack_key(pack)))
-    state.index.add_chunks(namespace, addresses)
+    state.index.add_chunks(namespace, state.garbage.set_aside(namespace, addresses))
+    state.garbage.note(header)
     state.history.add_versions(namespace, header, accept(context, header, events))
     state.history.add_head(header, segment_hash)
 
@@ -277,13 +285,23 @@ def flush_outbox(context: Context) -> set[NamespaceId]:
             keyring=context.keys(entry.namespace) if context.format.encryption else None,
         )
         roots = {root.id: root for root in context.state.roots.all()}
+        moved = _moved(context, segment)
         with context.state.transaction():
             take_up_segment(context, segment)
+            context.state.garbage.prefer(entry.namespace, moved)
             root = roots.get(entry.root) if entry.root is not None else None
             if root is not None:
                 _base_from(context, root, segment.events)
             context.state.outbox.remove(entry)
     return {entry.namespace for entry in entries}
+
+
+def _moved(context: Context, segment: Segment) -> list[tuple[ChunkId, ChunkAddress]]:
+    if segment.events:
+        return []
+    from tcfs.sync.gc.trailers import moved_chunks
+
+    return moved_chunks(context, segment.header.namespace, [segment])
 
 
 def take_up_segment(context: Context, segment: Segment) -> None:

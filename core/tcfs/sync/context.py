@@ -129,6 +129,13 @@ class Context:
                 "this device is not a member of the repository",
                 remedy="Join with: tcfs device enroll --name NAME --invite CODE",
             )
+        if device.expired:
+            raise AccessError(
+                f"this device ({device.name}) was away for so long that the others went on "
+                "without it",
+                remedy="Its files are untouched. To come back it joins anew: "
+                "tcfs device enroll --new-identity --invite CODE",
+            )
         if device.revoked:
             raise AccessError(
                 f"this device ({device.name}) was revoked",

@@ -128,7 +128,7 @@ def revoke_device(context: Context, name_or_id: str, *, reason: str) -> DeviceIn
     for namespace in context.control.epochs:
         receive(context, namespace)
     device = find_device(context, name_or_id)
-    if device.revoked:
+    if device.revoked and not device.expired:
         return device_info(context, device)
     cut: dict[NamespaceId, ChainHead] = {}
     for namespace in context.control.epochs:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from tcfs.model.conflict import preferred
 from tcfs.model.event import Version
-from tcfs.model.ids import NamespaceId, RelPath
+from tcfs.model.ids import NamespaceId, RelPath, VersionId
 from tcfs.model.paths import show
 from tcfs.sync.context import Context
-from tcfs.sync.places import place_of
+from tcfs.sync.git.names import split
+from tcfs.sync.places import Place, place_of
 from tcfs.sync.results import ConflictInfo, VersionInfo
 
 
@@ -58,11 +59,19 @@ def local_version(context: Context, namespace: NamespaceId, path: RelPath) -> Ve
     place = place_of(context, namespace, path)
     if place is None:
         return None
-    base = context.state.roots.base_of(place.root, place.prefix)
-    if base is None:
-        return None
+    ids = _base_ids(context, place)
     head = context.state.history.head(namespace, path)
     for group in head.groups:
-        if any(version.id in base.ids for version in group):
+        if any(version.id in ids for version in group):
             return group[0]
     return None
+
+
+def _base_ids(context: Context, place: Place) -> tuple[VersionId, ...]:
+    """The versions that this device's copy of a path, or of a ref, was last the same as."""
+    named = split(place.prefix)
+    if named is not None:
+        register = context.state.git.of(place.root, named[0]).get(named[1])
+        return register.ids if register is not None else ()
+    base = context.state.roots.base_of(place.root, place.prefix)
+    return base.ids if base is not None else ()

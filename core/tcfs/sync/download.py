@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from blake3 import blake3
 
-from tcfs.content.address import ChunkAddress
-from tcfs.content.fetch import DamagedChunk, open_frames, plan_ranges
+from tcfs.content.fetch import of_chunk, plan_ranges, unseal_frames
+from tcfs.content.ids import ChunkHasher
+from tcfs.content.restore import Part
+from tcfs.content.unpack import Unsealed, inflate, not_its_id
 from tcfs.errors import IntegrityError, LimitError, StoreError, TcfsError
 from tcfs.model.event import Version
 from tcfs.model.ids import ChunkId, NamespaceId
@@ -21,6 +23,14 @@ WINDOW: Final = 24 << 20
 Fetched = dict[ChunkId, memoryview | TcfsError]
 
 
+class FetchedFrames(NamedTuple):
+    """Frames of packs, where chunks lie in them, and why the other chunks cannot be had."""
+
+    frames: list[Unsealed]
+    parts: dict[ChunkId, Part]
+    failed: dict[ChunkId, TcfsError]
+
+
 class Download:
     """Fetches chunks of one namespace. ``bytes_received`` counts what was read from the store."""
 
@@ -29,25 +39,29 @@ class Download:
         self._namespace = namespace
         self.bytes_received = 0
 
-    def fetch(self, chunks: Iterable[ChunkId]) -> Fetched:
-        """These chunks' bytes, or why each cannot be had. All are in memory at once.
+    @property
+    def hasher(self) -> ChunkHasher:
+        """What names the namespace's chunks."""
+        return ChunkHasher(self._context.keys(self._namespace).chunk_key)
+
+    def frames(self, chunks: Iterable[ChunkId]) -> FetchedFrames:
+        """The frames that hold these chunks, still compressed, and where in them each is.
 
         Raises:
             StoreError: the store failed in a way that trying again may mend.
             CancelledError: the caller asked to stop.
         """
-        context = self._context
-        wanted: list[tuple[ChunkId, ChunkAddress]] = []
-        found: Fetched = {}
-        for chunk in dict.fromkeys(chunks):
-            address = context.state.index.address(self._namespace, chunk)
-            if address is None:
-                found[chunk] = IntegrityError(f"no segment says where chunk {chunk.hex()} is")
-            else:
-                wanted.append((chunk, address))
-        plan = plan_ranges(wanted)
+        context, found = self._context, FetchedFrames([], {}, {})
+        distinct = list(dict.fromkeys(chunks))
+        known = context.state.index.addresses(self._namespace, distinct)
+        for chunk in distinct:
+            if chunk not in known:
+                found.failed[chunk] = IntegrityError(
+                    f"no segment says where chunk {chunk.hex()} is"
+                )
+        plan = plan_ranges(known.items())
         for refused in plan.refused:
-            found[refused.id] = refused.error
+            found.failed[refused.id] = refused.error
         readers = context.readers(self._namespace)
         for ranged in plan.ranges:
             context.check_cancel()
@@ -55,14 +69,48 @@ class Download:
                 data = context.read_pack(ranged.pack, ranged.offset, ranged.length)
                 self.bytes_received += len(data)
                 reader = readers.reader(ranged.pack, ranged.head(data))
-                for item in open_frames(data, ranged, reader):
-                    found[item.id] = item.error if isinstance(item, DamagedChunk) else item.data
             except (IntegrityError, StoreError) as error:
                 if error.retryable:
                     raise
                 for frame in ranged.frames:
                     for want in frame.chunks:
-                        found.setdefault(want.id, error)
+                        found.failed[want.id] = error
+                continue
+            for frame, unsealed in unseal_frames(data, ranged, reader):
+                if isinstance(unsealed, IntegrityError):
+                    for want in frame.chunks:
+                        found.failed[want.id] = of_chunk(unsealed, ranged.pack, want.id)
+                    continue
+                number = len(found.frames)
+                found.frames.append(unsealed)
+                for chunk, offset, length in frame.chunks:
+                    found.parts[chunk] = Part(number, offset, length, chunk)
+        return found
+
+    def fetch(self, chunks: Iterable[ChunkId]) -> Fetched:
+        """These chunks' bytes, or why each cannot be had. All are in memory at once.
+
+        Raises:
+            StoreError: the store failed in a way that trying again may mend.
+            CancelledError: the caller asked to stop.
+        """
+        held = self.frames(chunks)
+        found: Fetched = dict(held.failed)
+        hasher = self.hasher
+        plain: list[memoryview | IntegrityError] = []
+        for frame in held.frames:
+            try:
+                plain.append(memoryview(inflate(frame)))
+            except IntegrityError as error:
+                plain.append(error)
+        for chunk, part in held.parts.items():
+            opened, pack = plain[part.frame], held.frames[part.frame].pack
+            if isinstance(opened, IntegrityError):
+                found[chunk] = of_chunk(opened, pack, chunk)
+                continue
+            data = opened[part.offset : part.offset + part.length]
+            right = hasher.chunk_id(data) == chunk
+            found[chunk] = data if right else not_its_id(pack, chunk)
         return found
 
     def stream(self, version: Version) -> Iterator[memoryview]:
@@ -95,16 +143,6 @@ def have(found: Fetched, chunk: ChunkId) -> memoryview:
     if isinstance(data, TcfsError):
         raise data
     return data
-
-
-def check_content(version: Version, parts: list[memoryview]) -> None:
-    """Whether these parts are the file that was signed. Raises IntegrityError."""
-    hasher = blake3()
-    for part in parts:
-        hasher.update(part)
-    manifest = version.manifest
-    if hasher.digest() != manifest.file_hash or sum(map(len, parts)) != manifest.file_size:
-        raise not_as_signed(version)
 
 
 def not_as_signed(version: Version) -> IntegrityError:

@@ -21,12 +21,13 @@ from tcfs.model.ids import DeviceId, NamespaceId, RelPath
 from tcfs.model.paths import ROOT, show, unshow
 from tcfs.sync import chronicle, operations, places, standing, undo
 from tcfs.sync import results as r
-from tcfs.sync.conflicts import ConflictDesk
 from tcfs.sync.context import Context
 from tcfs.sync.describe import conflict_info, version_info
 from tcfs.sync.download import read_start
 from tcfs.sync.escape import text_of
 from tcfs.sync.facade import Cancel, Limits, ProgressFn
+from tcfs.sync.git.desk import desk
+from tcfs.sync.git.status import GitDoor
 from tcfs.sync.members import device_info
 from tcfs.sync.planning import check_plan
 from tcfs.sync.rebuild import rebuild
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from tcfs.config.load import LoadedConfig
     from tcfs.sync.access import AccessDesk
     from tcfs.sync.audit import Auditor
+    from tcfs.sync.gc.desk import GcDesk
+    from tcfs.sync.settings_desk import SettingsDesk
 
 NO_LIMITS = Limits()
 
@@ -63,6 +66,13 @@ class Fleet:
 
         return Auditor(self._context, self._working)
 
+    @property
+    def settings(self) -> SettingsDesk:
+        """What devices declare, and what they run."""
+        from tcfs.sync.settings_desk import SettingsDesk
+
+        return SettingsDesk(self._context, self._loaded)
+
     # Moving files
 
     def push(
@@ -83,7 +93,10 @@ class Fleet:
             found = [places.locate(context, path, as_remote) for path in paths] or [
                 places.Place(places.sync_root(context), ROOT)
             ]
-            return operations.push(context, found, dry_run=dry_run, plan=plan, limits=limits)
+            result = operations.push(context, found, dry_run=dry_run, plan=plan, limits=limits)
+            if not dry_run:
+                self.settings.publish_on_the_way()
+            return result
 
     def pull(
         self,
@@ -102,7 +115,7 @@ class Fleet:
             namespace = places.parse(context, remote)[0] if remote else context.namespace
             receive(context, namespace)
             place = operations.pull_place(context, remote, local)
-            return operations.pull(
+            result = operations.pull(
                 context,
                 place,
                 mode=mode or context.config.sync.conflict_mode,
@@ -110,6 +123,9 @@ class Fleet:
                 plan=plan,
                 limits=limits,
             )
+            if not dry_run:
+                self.settings.publish_on_the_way()
+            return result
 
     def sync(
         self,
@@ -146,7 +162,7 @@ class Fleet:
     def show_conflict(self, path: str, *, max_bytes: int = 16384) -> r.ConflictDetail:
         """A conflict as an object."""
         namespace, remote = self._remote(path)
-        return ConflictDesk(self._fresh(), namespace).show(remote, max_bytes)
+        return desk(self._fresh(), namespace, remote).show(remote, max_bytes)
 
     def resolve(
         self, path: str, resolution: r.Resolution, *, dry_run: bool = False
@@ -162,7 +178,7 @@ class Fleet:
             receive(context, namespace)
             if not dry_run:
                 operations.recover_roots(context, namespace)
-            return ConflictDesk(context, namespace).resolve(remote, resolution, dry_run=dry_run)
+            return desk(context, namespace, remote).resolve(remote, resolution, dry_run=dry_run)
 
     # History
 
@@ -328,6 +344,13 @@ class Fleet:
         with self._working(progress) as context:
             return rebuild(context)
 
+    @property
+    def gc(self) -> GcDesk:
+        """Garbage collection, retention, snapshots."""
+        from tcfs.sync.gc.desk import GcDesk
+
+        return GcDesk(self._working)
+
     # Looking
 
     def status(self) -> r.Status:
@@ -412,6 +435,11 @@ class Fleet:
             self._context.namespace, unshow(prefix), limit
         )
         return [show(path) for path in found]
+
+    @property
+    def git(self) -> GitDoor:
+        """Git repositories."""
+        return GitDoor(self._fresh)
 
     # The fleet
 
@@ -504,5 +532,7 @@ class Fleet:
             context.progress, context.cancel = progress, cancel
             try:
                 yield context
+            except OSError as error:  # a disk can fail wherever it is looked at
+                raise LocalFileError(f"the disk failed: {error.strerror or error}") from error
             finally:
                 context.progress = context.cancel = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from tcfs.errors import ConfigError
@@ -108,7 +109,13 @@ class Exclusion:
 
 def exclusion(patterns: Iterable[str], *, hidden_dirs: bool, git_dirs: bool) -> Exclusion:
     """The exclusion at the top of a root. Raises ConfigError if a pattern means nothing."""
-    lines = list(patterns)
+    lines = tuple(patterns)
     if not lines:
         return Exclusion(hidden_dirs, git_dirs)
-    return Exclusion(hidden_dirs, git_dirs, ((0, PatternSet(lines, "sync.exclude_patterns")),))
+    return Exclusion(hidden_dirs, git_dirs, ((0, _configured(lines)),))
+
+
+@lru_cache(maxsize=4)
+def _configured(lines: tuple[str, ...]) -> PatternSet:
+    # An undo asks about each of its paths: compiling takes far longer than the answer.
+    return PatternSet(lines, "sync.exclude_patterns")

@@ -17,7 +17,7 @@ from tcfs.host.base import FileSystem, Stat
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import show
 from tcfs.model.plan import BaseEntry
-from tcfs.state.roots import Intent, Root
+from tcfs.state.roots import Intended, Root
 from tcfs.sync.context import Context
 from tcfs.sync.results import Problem
 from tcfs.sync.workbench import Workbench
@@ -56,8 +56,8 @@ def recover(context: Context, root: Root) -> list[Problem]:
                     )
                     stat = bench.lstat(intent.path) or stat
                 done.append((intent.path, _with_stat(intent.entry, stat)))
-        # Temporary files are whole before their intents are written, and gone after them. The
-        # intents of directories, which stay for the whole pull, say nothing of files.
+        # What lies in a directory of its own there are copies, finished or not. The intents of
+        # directories, which stay for the whole pull, say nothing of files.
         if any(intent.kind != "dir" for intent in intents):
             _keep_unknown(bench, leftovers)
         if intents:
@@ -108,7 +108,7 @@ def _remove(files: FileSystem, path: bytes) -> None:
         files.unlink(path)
 
 
-def _holds(bench: Workbench, intent: Intent, entry: BaseEntry, stat: Stat) -> bool:
+def _holds(bench: Workbench, intent: Intended, entry: BaseEntry, stat: Stat) -> bool:
     """Whether a path holds what was intended, because it was put there."""
     local = bench.local(intent.path)
     if stat.kind != intent.kind:
@@ -153,7 +153,7 @@ def _with_stat(entry: BaseEntry, stat: Stat) -> BaseEntry:
 def _keep_unknown(bench: Workbench, leftovers: list[bytes]) -> None:
     history = bench.context.state.history
     for name in list(leftovers):
-        if bench.files.lstat(name).kind != "file":
+        if os.path.dirname(name) != bench.temp or bench.files.lstat(name).kind != "file":
             continue
         if history.knows_content(bench.root.namespace, hash_file(bench.files, name)):
             continue

@@ -110,7 +110,7 @@ class _Run:
             return
         bench = self._bench
         removals.sort(key=lambda w: w.path, reverse=True)
-        self._roots.intend(bench.root, [Intent(w.path, "tombstone", None) for w in removals])
+        self._roots.intend(bench.root, [Intent(w.path, "tombstone") for w in removals])
         gone: list[RelPath] = []
         replaced: list[RelPath] = []
         kept: list[tuple[RelPath, BaseEntry]] = []

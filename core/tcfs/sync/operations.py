@@ -20,6 +20,9 @@ from tcfs.sync import leftovers, places
 from tcfs.sync.context import Context
 from tcfs.sync.describe import conflict_info
 from tcfs.sync.facade import Limits
+from tcfs.sync.gc.marks import acknowledge
+from tcfs.sync.git.pull import GitPull
+from tcfs.sync.git.push import GitPush
 from tcfs.sync.ignore import Exclusion, exclusion
 from tcfs.sync.judge import Permit, withhold
 from tcfs.sync.places import Place
@@ -79,13 +82,16 @@ def push(
 
         renew(context)
     pushes: list[Push] = []
+    gits: list[GitPush] = []
     problems: list[Problem] = []
     for place in found:
         root = place.root
         if root.id:
             root = places.adopt(context, root)
             problems += leftovers.recover(context, root)
+        since = context.host.clock.now()
         scanned = scan(context.host.files, root.local, excluded(context), place.prefix)
+        gits.append(GitPush(context, root, place.prefix, scanned, since))
         made = Push(context, root, place.prefix, scanned)
         problems += withhold(context, root, made)
         if not scanned.entries and not made.tracked and not scanned.hidden:
@@ -95,7 +101,8 @@ def push(
                 remedy="Check the path.",
             )
         pushes.append(made)
-    whole = join_plans([made.plan() for made in pushes])
+    git_plans = [one for one in (made.plan() for made in gits) if one is not None]
+    whole = join_plans([*(made.plan() for made in pushes), *git_plans])
     check_plan(whole, plan)
     check_limits(context, whole, sum(made.tracked for made in pushes), limits)
     namespace, remote = found[0].root.namespace, found[0].remote
@@ -112,21 +119,27 @@ def push(
     for made in pushes:
         made.adopt()
         done.append(made.run())
-    for pushed in done:
+    git_done = [
+        git.run(places.adopt(context, place.root))
+        for git, place in zip(gits, found, strict=True)
+        if git.anything
+    ]
+    for pushed in (*done, *git_done):
         problems += pushed.problems
+    acknowledge(context)
     return replace(
         result,
         transfer=Transfer(
             files=sum(p.files for p in done),
             bytes_read=sum(p.bytes_read for p in done),
-            bytes_sent=sum(p.bytes_sent for p in done),
-            packs=sum(p.packs for p in done),
-            segments=sum(p.segments for p in done),
+            bytes_sent=sum(p.bytes_sent for p in (*done, *git_done)),
+            packs=sum(p.packs for p in (*done, *git_done)),
+            segments=sum(p.segments for p in (*done, *git_done)),
             seconds=context.host.clock.monotonic() - started,
         ),
         conflicts=_conflicts(context, found),
         problems=tuple(problems[:LIST_LIMIT]),
-        segment=next((p.last_segment for p in reversed(done) if p.last_segment), ""),
+        segment=next((p.last_segment for p in reversed((*done, *git_done)) if p.last_segment), ""),
     )
 
 
@@ -237,7 +250,9 @@ def pull(
         problems += leftovers.recover(context, root)
     made = Pull(context, root, place.prefix)
     made.decide()
-    whole = made.plan()
+    git = GitPull(context, root, place.prefix, made.touched)
+    git_plan = git.plan()
+    whole = join_plans([made.plan(), git_plan] if git_plan is not None else [made.plan()])
     check_plan(whole, plan)
     tracked = context.state.roots.base_count(root) if root.id else 0
     check_limits(context, whole, tracked, limits)
@@ -255,26 +270,33 @@ def pull(
         made.adopt(root)
         # An earlier run may have been cut off before it came to record the root.
         problems += leftovers.recover(context, root)
+    git.look()
     made.take_up()
     sent = _send_first(context, root, place.prefix, made)
     settled = _settle(context, root, made) if mode == "auto" and _may_write(context) else None
     pulled = made.run()
-    problems += pulled.problems + (sent.problems if sent else [])
+    git_pulled = git.run(root)
+    problems += pulled.problems + (sent.problems if sent else []) + git_pulled.problems
     copies = pulled.conflict_copies + (settled.conflict_copies if settled else [])
+    acknowledge(context)
     return replace(
         result,
         transfer=Transfer(
             files=pulled.files,
-            bytes_sent=sent.bytes_sent if sent else 0,
-            bytes_received=pulled.bytes_received,
-            segments=(sent.segments if sent else 0) + bool(settled and settled.segment),
+            bytes_sent=(sent.bytes_sent if sent else 0) + git_pulled.bytes_sent,
+            bytes_received=pulled.bytes_received + git_pulled.bytes_received,
+            segments=(sent.segments if sent else 0)
+            + bool(settled and settled.segment)
+            + git_pulled.segments,
             seconds=context.host.clock.monotonic() - started,
         ),
         conflicts=_conflicts(context, [place]),
         resolved=tuple(settled.paths) if settled else (),
         conflict_copies=tuple(copies),
         problems=tuple(problems[:LIST_LIMIT]),
-        segment=(settled.segment if settled else "") or (sent.last_segment if sent else ""),
+        segment=git_pulled.last_segment
+        or (settled.segment if settled else "")
+        or (sent.last_segment if sent else ""),
     )
 
 
@@ -364,4 +386,5 @@ def remote_changed(context: Context, place: Place) -> bool:
     """Whether a pull would have something to do at and below a local path."""
     made = Pull(context, place.root, place.prefix)
     made.decide()
-    return made.plan().total > 0
+    git = GitPull(context, place.root, place.prefix, made.touched)
+    return made.plan().total > 0 or git.plan() is not None

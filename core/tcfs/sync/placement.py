@@ -1,52 +1,31 @@
 """Putting files and links on disk in batches, durably, and never over bytes that are not safe.
 
-A batch goes: new files under temporary names; a barrier; intents into the state; renames that
-clobber nothing (a file that is replaced is swapped out, and looked at before it is let go); a
-barrier; base rows. Files of a directory that is new are written inside it while it still has a
-temporary name: then one rename places them all.
+A batch goes: new files under temporary names (``staging``); a barrier; intents into the state;
+renames that clobber nothing (a file that is replaced is swapped out, and looked at before it is let
+go); a barrier; base rows. Files of a directory that is new are written inside it while it still has
+a temporary name: then one rename places them all.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from msgspec import Struct
-
-from tcfs.errors import IntegrityError, LocalFileError, StoreError
+from tcfs.errors import LocalFileError
 from tcfs.host.base import Stat
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import parents, show
 from tcfs.model.plan import BaseEntry
-from tcfs.sync.download import Download, Fetched, check_content, have
 from tcfs.sync.scan import look
+from tcfs.sync.staging import Staged, Stager, Unit, Written
 from tcfs.sync.wanted import Wanted, same_inode, unchanged
 from tcfs.sync.workbench import Workbench
 
-BATCH_FILES: Final = 4000
-BATCH_BYTES: Final = 48 << 20
-"""Plaintext of small files held in memory at a time."""
+BATCH_FILES: Final = 10_000
+BATCH_BYTES: Final = 128 << 20
+"""Files and bytes that share two barriers."""
 _NO_SWAP: Final = frozenset((errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL))
-
-
-class Written(Struct, frozen=True, gc=False):
-    """A finished file under its temporary name; ``stat`` holds once placed without a rename."""
-
-    wanted: Wanted
-    temp: bytes
-    stat: Stat | None
-
-
-@dataclass(slots=True)
-class Staged:
-    """A new directory under a temporary name, with files that are to appear with it."""
-
-    path: RelPath
-    temp: bytes
-    files: list[Written]
 
 
 class Placer:
@@ -63,13 +42,13 @@ class Placer:
         self._new = new_directories
         self._keep_displaced = keep_displaced
         self._there: set[RelPath] = set()
-        self._download = Download(bench.context, bench.root.namespace)
+        self._stager = Stager(bench, new_directories)
         self.placed = 0
 
     @property
     def bytes_received(self) -> int:
         """Bytes read from the store."""
-        return self._download.bytes_received
+        return self._stager.bytes_received
 
     def place(self, wanted: list[Wanted]) -> None:
         """Place all of these, or say in the workbench's problems which could not be.
@@ -79,19 +58,30 @@ class Placer:
             StoreError: the store failed.
         """
         total, done = sum(w.size for w in wanted), 0
-        for batch in _batches(wanted):
-            self._bench.context.report("pull", done, total, "bytes")
-            try:
-                self._batch(batch)
-            finally:
-                self._bench.clear()
-            done += sum(w.size for w in batch)
-        self._bench.context.report("pull", done, total, "bytes")
+        ready: list[Unit] = []
+        files = size = 0
+        try:
+            self._bench.context.report("pull", 0, total, "bytes")
+            for unit in self._stager.write(wanted, BATCH_FILES, BATCH_BYTES):
+                ready.append(unit)
+                files += len(unit.wanted)
+                size += unit.size
+                done += unit.size
+                if files >= BATCH_FILES or size >= BATCH_BYTES:
+                    self._batch(ready)
+                    ready, files, size = [], 0, 0
+                self._bench.context.report("pull", done, total, "bytes")
+            if ready:
+                self._batch(ready)
+        finally:
+            self._stager.close()
+            self._bench.clear()
 
-    def _batch(self, batch: list[Wanted]) -> None:
+    def _batch(self, units: list[Unit]) -> None:
         bench = self._bench
-        staged, single = self._write(batch)
         bench.barrier()
+        staged = [stage for unit in units for stage in unit.staged]
+        single = [written for unit in units for written in unit.single]
         ready = [written for stage in staged for written in stage.files] + single
         bench.intend([x.wanted for x in ready])
         placed: list[Written] = []
@@ -104,65 +94,7 @@ class Placer:
         ]
         bench.done(bases, [x.wanted for x in ready])
         self.placed += len(placed)
-
-    # Writing
-
-    def _write(self, batch: list[Wanted]) -> tuple[list[Staged], list[Written]]:
-        """Content under temporary names; what cannot be had is a problem, the rest goes on."""
-        fetched = self._download.fetch(
-            chunk
-            for w in batch
-            if w.kind == "file" and w.size <= BATCH_BYTES
-            for chunk in w.wanted_version.manifest.chunks
-        )
-        staged: dict[RelPath, Staged] = {}
-        single: list[Written] = []
-        for w in batch:
-            directory, _, name = w.path.rpartition(b"/")
-            try:
-                stage = self._stage(RelPath(directory), staged)
-                temp = stage.temp + b"/" + name if stage else self._bench.temp_name()
-                self._bench.dispose_later(temp)
-                written = Written(w, temp, self._write_one(w, temp, fetched))
-            except (IntegrityError, StoreError) as error:
-                if error.retryable:
-                    raise
-                self._bench.failure(w.path, error)
-            except OSError as error:
-                self._bench.problem(w.path, f"cannot be written: {error.strerror or error}")
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise LocalFileError(
-                        f"no space left for {show(self._bench.root.local)}",
-                        remedy="Make room, then run the command again: it goes on from here.",
-                    ) from error
-            else:
-                (stage.files if stage else single).append(written)
-        return list(staged.values()), single
-
-    def _stage(self, directory: RelPath, staged: dict[RelPath, Staged]) -> Staged | None:
-        """The staged directory for a path, if its directory is new. Raises OSError."""
-        if directory not in self._new:
-            return None
-        stage = staged.get(directory)
-        if stage is None:
-            temp = self._bench.temp_name()
-            self._files.mkdir(temp, 0o700)
-            self._bench.dispose_later(temp)
-            stage = staged[directory] = Staged(directory, temp, [])
-        return stage
-
-    def _write_one(self, w: Wanted, temp: bytes, fetched: Fetched) -> Stat:
-        version = w.wanted_version
-        manifest = version.manifest
-        if manifest.kind == "symlink":
-            return self._files.symlink(manifest.target, temp, manifest.mtime_ns)
-        if w.size > BATCH_BYTES:
-            return self._files.write_new(
-                temp, self._download.stream(version), manifest.mode, manifest.mtime_ns
-            )
-        parts = [have(fetched, chunk) for chunk in manifest.chunks]
-        check_content(version, parts)
-        return self._files.write_new(temp, parts, manifest.mode, manifest.mtime_ns)
+        bench.clear()
 
     # Placing
 
@@ -210,10 +142,11 @@ class Placer:
             LocalFileError: the file that was swapped out cannot be put back. It is under its
                 temporary name, where the next run finds and keeps it.
         """
-        w, temp = x.wanted, x.temp
+        w, temp = x.wanted, self._bench.temp_name()
         assert w.found is not None
-        # From here on the temporary name may hold the only copy of an edit.
-        self._bench.keep(temp)
+        # From here on this temporary name may hold the only copy of an edit: it is among those
+        # that are looked at after a crash, which what a unit wrote is not.
+        self._files.rename(x.temp, temp)
         try:
             self._bench.attempt(w.path, lambda: self._files.exchange(temp, local))
             displaced, back = temp, partial(self._files.exchange, temp, local)
@@ -222,7 +155,7 @@ class Placer:
             return True
         except OSError as error:
             if error.errno not in _NO_SWAP:
-                if self._is_ours(x):
+                if self._is_ours(x, temp):
                     self._bench.dispose_later(temp)
                     raise
                 raise LocalFileError(
@@ -251,10 +184,10 @@ class Placer:
         self._bench.problem(w.path, "changed meanwhile; it was left alone")
         return False
 
-    def _is_ours(self, x: Written) -> bool:
+    def _is_ours(self, x: Written, temp: bytes) -> bool:
         """Whether what we wrote still has its temporary name."""
         try:
-            return x.stat is not None and self._files.lstat(x.temp).inode == x.stat.inode
+            return x.stat is not None and self._files.lstat(temp).inode == x.stat.inode
         except OSError:
             return False
 
@@ -315,17 +248,3 @@ def edit_is_kept(local: bytes, temp: bytes, error: OSError) -> LocalFileError:
         f"{error.strerror or error}",
         remedy="Run the command again: it puts them beside the file.",
     )
-
-
-def _batches(wanted: list[Wanted]) -> Iterator[list[Wanted]]:
-    """Batches bounded in files and bytes, each directory's files one after the other."""
-    batch: list[Wanted] = []
-    size = 0
-    for w in sorted(wanted, key=lambda w: w.path.rpartition(b"/")):
-        if batch and (len(batch) >= BATCH_FILES or size + w.size > BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(w)
-        size += w.size
-    if batch:
-        yield batch

@@ -31,6 +31,8 @@ from tcfs.model.tree import Head
 from tcfs.state.roots import Root
 from tcfs.sync.commit import base_entry
 from tcfs.sync.context import Context
+from tcfs.sync.durable import make_durable
+from tcfs.sync.git.off_disk import stays_off_disk
 from tcfs.sync.judge import require_write
 from tcfs.sync.leftovers import hash_file
 from tcfs.sync.materialise import materialise
@@ -104,6 +106,7 @@ class Pull:
         self.problems: list[Problem] = []
         self.decisions: list[Decision] = []
         self._directories: set[RelPath] = set()
+        self._missing: set[bytes] = set()
 
     # Deciding
 
@@ -111,16 +114,20 @@ class Pull:
         """Look at every path that the fleet changed, and decide. Changes nothing."""
         history, root = self._context.state.history, self._root
         self._directories.clear()
+        self._missing.clear()
         touched, newest = history.touched(root.namespace, root.remote, root.pulled)
         changed = [relative_to(path, root.remote) for path in touched]
         paths = {path for path in changed if path is not None}
         if root.id:
             paths.update(self._context.state.roots.todo(root))
         self._touched, self._newest = sorted(paths), newest
+        off_disk = stays_off_disk(self._context, root)
         wanted = [
             join(root.remote, path)
             for path in paths
-            if relative_to(path, self._prefix) is not None and (path or root.remote)
+            if relative_to(path, self._prefix) is not None
+            and (path or root.remote)
+            and not off_disk(path)
         ]
         base = self._context.state.roots.base(root) if root.id and len(wanted) >= MANY else None
         decisions = [
@@ -129,6 +136,11 @@ class Pull:
         ]
         self.decisions = [d for d in decisions if d is not None]
         return self.decisions
+
+    @property
+    def touched(self) -> list[RelPath]:
+        """Every path that the fleet changed or that is still to do, on disk here or not."""
+        return self._touched
 
     def adopt(self, root: Root) -> None:
         """The root is recorded now; what was decided for it stands."""
@@ -162,9 +174,14 @@ class Pull:
         return Decision(path, action, head, base, entry, content, dirty)
 
     def _look(self, path: RelPath) -> LocalEntry | None:
+        directory = path.rpartition(b"/")[0]
+        if directory in self._missing:
+            return None
         try:
             stat = look(self._files, self._root.local, path, self._directories)
         except FileNotFoundError:
+            if directory and directory not in self._directories:
+                self._missing.add(directory)
             return None
         entry = local_entry(stat)
         if entry is None:
@@ -314,6 +331,8 @@ class Pull:
                         attributes_only=d.action is PullAction.ATTRIBUTES,
                     )
                 )
+        if adopted:
+            make_durable(context, root, [path for path, _ in adopted])
         roots = context.state.roots
         with context.state.transaction():
             roots.set_base(root, adopted)

@@ -25,6 +25,7 @@ from tcfs.model.plan import BaseEntry, LocalChange, LocalEntry, MoveMatcher, loc
 from tcfs.state.roots import Root, is_unchanged
 from tcfs.sync.commit import Committer, Draft, base_entry
 from tcfs.sync.context import Context
+from tcfs.sync.durable import make_durable
 from tcfs.sync.places import adopt
 from tcfs.sync.planning import PlanBuilder
 from tcfs.sync.results import Action, Plan, Problem
@@ -425,6 +426,7 @@ class _Work:
     def refresh(self) -> None:
         """Record stats of what turned out to be unchanged."""
         if self._refreshed:
+            make_durable(self._context, self._root, [path for path, _ in self._refreshed])
             self._context.state.roots.refresh_base(self._root, self._refreshed)
 
     def _part(self) -> None:

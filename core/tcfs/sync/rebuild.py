@@ -1,22 +1,24 @@
 """Making the local state anew from the store alone: the ledger says what is, packs hold the rest.
 
 What belongs to this machine is remembered across: which directories are roots, and the outbox. The
-base is not: files on disk are compared with the fleet by content, and equal ones are adopted.
+base is made anew: see ``recognise``.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
 
-from tcfs.content.unpack import PackReader, addresses
 from tcfs.errors import IntegrityError, LocalFileError
 from tcfs.ledger.keys import parse_key
 from tcfs.model.ids import CONTROL, NamespaceId
+from tcfs.state.garbage import TABLES as GARBAGE_TABLES
 from tcfs.store.base import ObjectMissing
 from tcfs.sync import leftovers, places
 from tcfs.sync.commit import flush_outbox
 from tcfs.sync.context import Context
+from tcfs.sync.gc.trailers import read_ends
 from tcfs.sync.receive import receive, refresh_control
+from tcfs.sync.recognise import recognise
 from tcfs.sync.results import RebuildResult
 
 
@@ -29,9 +31,9 @@ def rebuild(context: Context) -> RebuildResult:
     state = context.state
     _finish_pulls(context)
     with state.transaction() as run:
-        for table in ("intent", "todo", "base", "chunk", "pack", "superseded", "version"):
+        for table in (*GARBAGE_TABLES, "intent", "todo", "base", "chunk", "pack", "superseded"):
             run.execute(f"DELETE FROM {table}")
-        for table in ("segment", "chain", "finding", "control_object"):
+        for table in ("version", "segment", "chain", "finding", "control_object"):
             run.execute(f"DELETE FROM {table}")
         run.execute("UPDATE root SET pulled = 0")
         state.refused.clear()
@@ -43,6 +45,7 @@ def rebuild(context: Context) -> RebuildResult:
         segments += receive(context, namespace, rebuild=True)
         messages += _chunks_from_packs(context, namespace)
     _settle_outbox(context)
+    recognise(context)
     (versions,) = state.database.connection.execute("SELECT count(*) FROM version").fetchone()
     (packs,) = state.database.connection.execute("SELECT count(*) FROM pack").fetchone()
     return RebuildResult(
@@ -78,17 +81,19 @@ def _settle_outbox(context: Context) -> None:
 
 
 def _chunks_from_packs(context: Context, namespace: NamespaceId) -> list[str]:
-    """Chunks that are in a named pack, and that no segment told of."""
+    """Chunks that are in a named pack, and that no segment told of. Frames are not read."""
     messages = []
-    scope, keys = context.scope(namespace), context.keys(namespace)
+    marked = context.state.garbage.marked()
     for location in context.state.index.packs(namespace):
-        if location.offset:
+        if location.offset or location.id in marked:
             continue
         try:
-            data = context.store.get(location.key)
-            frames = PackReader(location.id, data, scope, keys).read_trailer(data)
+            info = context.store.head(location.key)
+            if info is None:
+                raise ObjectMissing(f"the store has no object {location.key}")
+            ends = read_ends(context, namespace, location.id, location.key, info.size)
         except (IntegrityError, ObjectMissing) as error:
             messages.append(f"pack {location.id}: {error.message}")
             continue
-        context.state.index.add_chunks(namespace, addresses(location.id, frames), announced=False)
+        context.state.index.add_chunks(namespace, ends.chunks, announced=False)
     return messages

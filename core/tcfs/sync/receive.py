@@ -22,6 +22,8 @@ from tcfs.state.index import PackLocation
 from tcfs.store.base import BlobStore
 from tcfs.sync.commit import flush_outbox, take_up_segment
 from tcfs.sync.context import Context
+from tcfs.sync.gc.marks import take_up_marks
+from tcfs.sync.gc.trailers import moved_chunks
 from tcfs.sync.judge import rejudge
 from tcfs.sync.results import Problem as ReportedProblem
 from tcfs.sync.upload import pack_key
@@ -51,6 +53,7 @@ def refresh_control(context: Context, *, offline: bool = False) -> None:
         context.forget_keys()
     context.view = view
     context.forget_outdated_keys()
+    take_up_marks(context)
     _retract_revoked(context)
     rejudge(context)
 
@@ -122,11 +125,13 @@ def receive(context: Context, namespace: NamespaceId, *, rebuild: bool = False) 
             state=context.control,
             control_known=context.view.knows,
         )
+        moved = moved_chunks(context, namespace, result.segments)
         with context.state.transaction():
             for segment in result.quarantined:
                 _take_up_quarantined(context, segment, result.known)
             for segment in result.segments:
                 take_up_segment(context, segment)
+            context.state.garbage.prefer(namespace, moved)
         count += len(result.segments)
         _keep(context, result.findings)
         context.report("receive", count, 0, "segments")
@@ -202,7 +207,8 @@ def _take_up_quarantined(
     for pack in {address.pack for _, address in segment.addresses}:
         location = index.location(pack)
         index.add_pack(header.namespace, location or PackLocation(pack, pack_key(pack)))
-    index.add_chunks(header.namespace, segment.addresses)
+    usable = context.state.garbage.set_aside(header.namespace, segment.addresses)
+    index.add_chunks(header.namespace, usable)
     counter = known[header.device, segment.head].last
     context.state.history.add_quarantined(header, segment.hash, counter)
 

@@ -145,8 +145,9 @@ def _context(
     identity: DeviceIdentity,
     fmt: RepositoryFormat,
     actor: str,
+    state: State | None = None,
 ) -> Context:
-    state = State(loaded.state_db)
+    state = state or State(loaded.state_db)
     context: Context
 
     def open_keys(namespace: NamespaceId) -> NamespaceKeys:

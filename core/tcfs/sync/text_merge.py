@@ -97,6 +97,9 @@ def merge_versions(context: Context, namespace: NamespaceId, versions: Sequence[
         return Merge(base, None, "they have no common ancestor")
     if base.manifest.file_size > MAX_TEXT:
         return Merge(base, None, "their common ancestor is too large to merge as text")
+    index = context.state.index
+    if any(index.address(namespace, chunk) is None for chunk in base.manifest.chunks):
+        return Merge(base, None, "the content of their common ancestor is kept no longer")
     texts = [read_content(context, namespace, v) for v in (base, one, other)]
     if any(b"\0" in text for text in texts):
         return Merge(base, None, "it is not text")

@@ -13,7 +13,7 @@ from tcfs.model.ids import ChunkId, DeviceId, NamespaceId, PackId
 from tcfs.model.paths import ROOT, join, show
 from tcfs.model.plan import LocalChange, LocalEntry, local_change
 from tcfs.state.roots import Root
-from tcfs.sync import places
+from tcfs.sync import leftovers, places
 from tcfs.sync.context import Context
 from tcfs.sync.leftovers import hash_file
 from tcfs.sync.materialise import materialise
@@ -103,10 +103,14 @@ class Verifier:
         scope = context.scope(self._namespace)
         locations = context.state.index.packs(self._namespace)
         listed = {info.key: info.size for info in context.store.list("packs/")}
+        marked = context.state.garbage.marked()
         for done, location in enumerate(locations):
             context.report("verify", done, len(locations), "packs")
+            missing = location.offset == 0 and location.key not in listed
+            if missing and location.id in marked:
+                continue  # Swept: nothing counts on it.
             self._packs += 1
-            if location.offset == 0 and location.key not in listed:
+            if missing:
                 self._problem(f"pack {location.id}", "is not in the store", self._used(location.id))
                 continue
             if not read_data:
@@ -150,9 +154,14 @@ class Verifier:
         ``repair`` it is replaced, its bytes kept beside it. One whose stat differs was edited; that
         is for a push.
         """
-        for root in self._context.state.roots.all():
+        for recorded in self._context.state.roots.all():
+            root = recorded
             try:
-                places.adopt(self._context, root)
+                root = places.adopt(self._context, root)
+                if repair:
+                    # What a repair that was cut off left is in the way of this one.
+                    for problem in leftovers.recover(self._context, root):
+                        self._add(problem)
             except TcfsError as error:
                 self._problem(show(root.local), error.message, error.remedy)
                 continue

@@ -9,6 +9,7 @@ from tcfs.model.clock import VectorClock
 from tcfs.model.event import Version
 from tcfs.model.ids import RelPath, VersionId
 from tcfs.model.plan import BaseEntry, LocalEntry
+from tcfs.state.roots import Intent
 from tcfs.sync.commit import base_entry
 
 
@@ -54,6 +55,14 @@ class Wanted(Struct, frozen=True, gc=False):
         if self.version is None or self.found is None:
             return False
         return (self.found.kind == "dir") != (self.version.manifest.kind == "dir")
+
+    def intent(self) -> Intent:
+        """That it is about to be there."""
+        version = self.wanted_version
+        kind = version.manifest.kind
+        if self.ids == (version.id,):
+            return Intent(self.path, kind, version.id)
+        return Intent(self.path, kind, version.id, self.ids, self.clock)
 
     def base(self, stat: Stat | None) -> BaseEntry:
         """The base once it is there; without a stat, content will be compared."""

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final, TypeVar
 
-from msgspec.structs import replace
-
 from tcfs.errors import LocalFileError, TcfsError
 from tcfs.host.base import Stat
 from tcfs.model.clock import VectorClock
@@ -108,7 +106,7 @@ class Workbench:
         """Record, durably, what is about to be put on disk."""
         self.context.state.roots.intend(
             self.root,
-            [Intent(w.path, w.wanted_version.manifest.kind, w.base(None)) for w in wanted],
+            [w.intent() for w in wanted],
         )
 
     def done(self, bases: list[tuple[RelPath, BaseEntry]], wanted: Iterable[Wanted]) -> None:
@@ -118,7 +116,8 @@ class Workbench:
         wanted, roots = list(wanted), self.context.state.roots
         with self.context.state.transaction():
             roots.set_base(self.root, bases)
-            roots.drop_intents(self.root, [w.path for w in wanted])
+            based = {path for path, _ in bases}
+            roots.drop_intents(self.root, [w.path for w in wanted if w.path not in based])
             roots.wait(self.root, [w.path for w in wanted if w.standing])
 
     # Directories that may not be written
@@ -143,10 +142,10 @@ class Workbench:
             return False
         roots = self.context.state.roots
         base = roots.base_of(self.root, directory)
-        if base is not None and base.kind == "dir" and not base.on_this_disk_alone:
+        if base is not None and base.kind == "dir" and base.ids and not base.on_this_disk_alone:
             # After a crash, its rights are what they were.
-            entry = replace(base, mode=stat.mode)
-            roots.intend(self.root, [Intent(directory, "dir", entry)])
+            intent = Intent(directory, "dir", base.ids[0], base.ids, base.clock, stat.mode)
+            roots.intend(self.root, [intent])
         self._unlocked.setdefault(directory, stat.mode)
         self.files.set_attributes(local, mode=stat.mode | _WRITABLE, mtime_ns=None)
         return True
@@ -181,13 +180,21 @@ class Workbench:
         )
 
     def temp_name(self) -> bytes:
-        """A fresh name for a temporary file; the file is nobody's business until it is placed."""
+        """A fresh name for a file that may be an only copy: ``leftovers`` looks at it."""
+        return b"%s/%d" % (self.temp, self._next())
+
+    def unit_place(self) -> tuple[int, bytes]:
+        """A fresh number, and the name of a directory for copies: ``leftovers`` removes it."""
+        serial = self._next()
+        return serial, b"%s/u%d" % (self.temp, serial)
+
+    def _next(self) -> int:
         if self._serial == 0:
             if not self._single:
                 make_directory(self.context, os.path.dirname(self.temp))
             make_directory(self.context, self.temp)
         self._serial += 1
-        return b"%s/%d" % (self.temp, self._serial)
+        return self._serial
 
     def dispose_later(self, name: bytes) -> None:
         """What is under this temporary name may be deleted at the next ``clear``."""

@@ -101,6 +101,17 @@ def add(subparsers: Subparsers) -> None:
     revoke.add_argument("--reason", default="", metavar="TEXT", help="why, for the history")
     revoke.add_argument("--yes", action="store_true", help="do not ask")
 
+    expire = command(
+        device,
+        "expire",
+        "go on without a device that is away",
+        _expire,
+        more="What it wrote until now counts, and nothing after. No key changes. Its files stay as "
+        "they are; to come back it joins anew, with an invite.",
+    )
+    takes(expire.add_argument("device", metavar="DEVICE", help="its name or id"), "device")
+    expire.add_argument("--yes", action="store_true", help="do not ask")
+
 
 def _invite(ctx: Context) -> int:
     args = ctx.args
@@ -246,4 +257,15 @@ def _revoke(ctx: Context) -> int:
             raise CancelledError("nothing was revoked", remedy="")
         device = fleet.revoke(args.device, reason=args.reason)
     ctx.result(device, lambda: ctx.terminal.out(device.name, ": ", red("revoked")))
+    return EXIT_OK
+
+
+def _expire(ctx: Context) -> int:
+    args = ctx.args
+    with ctx.fleet() as fleet:
+        question = f"Go on without {args.device!r}? To come back it needs a new invite."
+        if ctx.person and not args.yes and not ctx.terminal.confirm(question):
+            raise CancelledError("nothing was changed", remedy="")
+        device = fleet.gc.expire(args.device)
+    ctx.result(device, lambda: ctx.terminal.out(device.name, ": ", red("expired")))
     return EXIT_OK

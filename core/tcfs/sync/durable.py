@@ -1,0 +1,57 @@
+"""Making what is on this disk durable before the state says that it is there.
+
+A base row says: this disk held these bytes, and this stat tells them. If the power fails before the
+system has written the file out, the disk may hold other bytes under the same stat, and no scan
+would ever look at them again. So the files come first, whoever wrote them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING, Final
+
+from tcfs.errors import LocalFileError
+from tcfs.model.paths import parents, show
+
+if TYPE_CHECKING:
+    from tcfs.model.ids import RelPath
+    from tcfs.state.roots import Root
+    from tcfs.sync.context import Context
+
+
+FEW: Final = 16
+"""Paths up to which each is waited for alone, however much others write to the same disk."""
+
+
+def make_durable(context: Context, root: Root, paths: Collection[RelPath]) -> None:
+    """Return when these paths of a root are durable, names and content.
+
+    Raises:
+        LocalFileError: nobody knows what is.
+    """
+    # A root that is a single file has no directory of its own.
+    single = not root.marker and not root.inode
+    top = root.local.rpartition(b"/")[0] or b"/" if single else root.local
+    files = context.host.files
+    if len(paths) <= FEW:
+        try:
+            for path in dict.fromkeys(_with_parents(paths)):
+                files.fsync(root.local + b"/" + path if path else root.local)
+            files.fsync(top)
+            return
+        except OSError:
+            pass  # A symlink, one that is gone or cannot be read: then all is waited for.
+    try:
+        files.barrier(top)
+    except OSError as error:
+        raise LocalFileError(
+            f"what was written to {show(top)} may not be safe: {error.strerror or error}",
+            remedy="Check the disk, then run the command again: it looks at what is there.",
+        ) from error
+
+
+def _with_parents(paths: Collection[RelPath]) -> Iterator[RelPath]:
+    """Each path before the directories that name it, the top left out."""
+    for path in paths:
+        yield path
+        yield from reversed(parents(path))

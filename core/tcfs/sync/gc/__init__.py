@@ -1,0 +1,1 @@
+"""Garbage collection: packs that nobody needs, marked, acknowledged by all, and deleted."""

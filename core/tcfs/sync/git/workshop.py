@@ -1,0 +1,120 @@
+"""What pushing and pulling repositories have in common: mode, scratch files, locks, preparation."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from tcfs.errors import BusyError, TcfsError
+from tcfs.model.ids import RelPath
+from tcfs.model.paths import METADATA_DIR, join, show
+from tcfs.state.roots import Root
+from tcfs.sync.context import Context
+from tcfs.sync.git.repository import Repository, blockers
+from tcfs.sync.results import Problem
+
+OUR_DIR: Final = METADATA_DIR
+"""What we keep in a git directory: the lock. Scans leave the name out wherever it stands."""
+
+
+def bundles_travel(context: Context) -> bool:
+    """Whether repositories travel as bundles."""
+    config = context.config.sync
+    return config.sync_git_dirs and config.git_sync_mode == "bundle"
+
+
+def raw_travels(context: Context) -> bool:
+    """Whether ``.git`` directories are synced file by file."""
+    config = context.config.sync
+    return config.sync_git_dirs and config.git_sync_mode == "raw"
+
+
+class PostponedError(BusyError):
+    """A repository that must wait: somebody is in the middle of something."""
+
+    default_remedy = "The next push or pull takes it; everything else was handled."
+
+
+@dataclass(slots=True)
+class Told:
+    """What is to be told of a run: what failed or waits, and what does not travel at all."""
+
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def problem(self, root: Root, repo: RelPath, error: TcfsError) -> None:
+        """One repository could not be handled; the others are."""
+        path = show(join(root.remote, repo)) or "."
+        self.problems.append(Problem(f"{path}/.git", error.code, error.message, error.remedy))
+
+
+def scratch_directory(context: Context) -> bytes:
+    """A directory of ours for bundles and copies of indexes, empty of what a crash left."""
+    path = os.fsencode(context.state.database.path.parent / "git-scratch")
+    shutil.rmtree(path, ignore_errors=True)
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    return path
+
+
+def drop_scratch(path: bytes) -> None:
+    """Remove it again."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def held(context: Context, repository: Repository) -> Iterator[None]:
+    """Work on a repository, alone among our own processes, if nothing is in progress there.
+
+    Raises:
+        PostponedError: it must wait.
+    """
+    check_free(repository)
+    directory = os.path.join(repository.git_dir, OUR_DIR)
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    try:
+        with context.host.lock(os.path.join(directory, b"lock"), False):
+            check_free(repository)
+            yield
+    except BusyError as error:
+        if isinstance(error, PostponedError):
+            raise
+        raise PostponedError(f"postponed: {error.message}") from None
+
+
+def check_free(repository: Repository) -> None:
+    """Raise PostponedError if a person or a program is in the middle of something."""
+    reasons = blockers(repository.git_dir)
+    if reasons:
+        raise PostponedError(f"postponed: {', '.join(reasons)}")
+
+
+def hide_marker(repository: Repository) -> None:
+    """Keep tcfs' own directory in a work tree out of ``git status``, without touching ``.git``."""
+    directory = os.path.join(repository.directory, METADATA_DIR)
+    ignore = os.path.join(directory, b".gitignore")
+    if repository.bare or not os.path.isdir(directory) or os.path.lexists(ignore):
+        return
+    with suppress(OSError), open(ignore, "xb") as file:
+        file.write(b"*\n")
+
+
+def newest_change(git_dir: bytes) -> int:
+    """When a repository's HEAD, index or refs last changed, in nanoseconds by its disk's clock."""
+    newest = 0
+    for name in (b"HEAD", b"index", b"packed-refs", b"logs/HEAD"):
+        with suppress(OSError):
+            newest = max(newest, os.lstat(os.path.join(git_dir, name)).st_mtime_ns)
+    for directory, _, names in os.walk(os.path.join(git_dir, b"refs")):
+        for name in (b".", *names):
+            with suppress(OSError):
+                newest = max(newest, os.lstat(os.path.join(directory, name)).st_mtime_ns)
+    return newest
+
+
+def directory_of(root: Root, repo: RelPath) -> bytes:
+    """The absolute path of a repository's directory."""
+    return os.path.join(root.local, repo) if repo else root.local

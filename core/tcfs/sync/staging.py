@@ -1,0 +1,252 @@
+"""Finished files under temporary names: what a pull places later.
+
+The work is cut into units, each with a directory of its own among the temporary names, and done by
+``content.restore``, in worker processes where there is much of it. Nothing in a unit's directory is
+anybody's only copy, at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from msgspec import Struct
+
+from tcfs.content.restore import (
+    DISK_FULL,
+    FileOrder,
+    OtherContent,
+    Outcome,
+    RestoreBatch,
+    restore,
+)
+from tcfs.errors import IntegrityError, LocalFileError, StoreError, TcfsError
+from tcfs.host.base import Executor, Stat
+from tcfs.host.executor import SerialExecutor
+from tcfs.model.ids import RelPath
+from tcfs.model.paths import show
+from tcfs.sync.download import Download, not_as_signed
+from tcfs.sync.wanted import Wanted
+from tcfs.sync.workbench import Workbench
+
+UNIT_FILES: Final = 1000
+UNIT_BYTES: Final = 8 << 20
+"""Plaintext of a unit; a few of them are in memory at a time."""
+LARGE: Final = 8 << 20
+"""Bytes from which a file is written in pieces, in this process."""
+POOL_FILES: Final = 2000
+POOL_BYTES: Final = 24 << 20
+"""Work from which worker processes pay for their start."""
+
+
+class Written(Struct, frozen=True, gc=False):
+    """A finished file under its temporary name; ``stat`` holds once placed without a rename."""
+
+    wanted: Wanted
+    temp: bytes
+    stat: Stat | None
+
+
+@dataclass(slots=True)
+class Staged:
+    """A new directory under a temporary name, with files that are to appear with it."""
+
+    path: RelPath
+    temp: bytes
+    files: list[Written] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Unit:
+    """Files that are written together. ``names`` are all temporary names, directories first."""
+
+    wanted: list[Wanted]
+    size: int
+    names: list[bytes] = field(default_factory=list)
+    stages: dict[RelPath, Staged] = field(default_factory=dict)
+    ordered: list[tuple[Wanted, bytes]] = field(default_factory=list)
+    single: list[Written] = field(default_factory=list)
+
+    @property
+    def staged(self) -> list[Staged]:
+        """New directories of this unit."""
+        return list(self.stages.values())
+
+
+class Stager:
+    """Writes files under temporary names. ``new_directories`` are wanted and not on disk yet."""
+
+    def __init__(self, bench: Workbench, new_directories: set[RelPath]) -> None:
+        self._bench = bench
+        self._files = bench.files
+        self._new = new_directories
+        self._download = Download(bench.context, bench.root.namespace)
+        self._flying: dict[int, Unit] = {}
+        self._executor: Executor = SerialExecutor()
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes read from the store."""
+        return self._download.bytes_received
+
+    def close(self) -> None:
+        """End the workers; what they had not handed back is rubbish from now on."""
+        self._executor.close()
+        for unit in self._flying.values():
+            self._dispose(unit)
+        self._flying.clear()
+
+    def write(self, wanted: list[Wanted], files: int, size: int) -> Iterator[Unit]:
+        """Units of these, in any order, none larger than ``files`` and ``size`` bytes if it can be.
+
+        What cannot be had or written is a problem of the workbench, and the rest goes on.
+
+        Raises:
+            LocalFileError: the disk is full.
+            StoreError: the store failed.
+        """
+        small = [w for w in wanted if w.size < LARGE]
+        total = sum([w.size for w in small])
+        if len(small) >= POOL_FILES or total >= POOL_BYTES:
+            context = self._bench.context
+            self._executor = context.host.executor(context.config.sync.jobs)
+        units = _units(small, min(files, UNIT_FILES), min(size, UNIT_BYTES))
+        for done in self._executor.map(restore, map(self._order, units)):
+            unit = self._flying.pop(done.serial)
+            self._dispose(unit)
+            self._take(unit, done.outcomes)
+            yield unit
+        for w in wanted:
+            if w.size >= LARGE:
+                yield self._write_large(w)
+
+    def _order(self, unit: Unit) -> RestoreBatch:
+        """What a worker needs for a unit. The directories for it are made here."""
+        serial, place = self._bench.unit_place()
+        self._flying[serial] = unit
+        self._files.mkdir(place, 0o700)
+        unit.names.append(place)
+        held = self._download.frames(
+            chunk
+            for w in unit.wanted
+            if w.kind == "file"
+            for chunk in w.wanted_version.manifest.chunks
+        )
+        orders = []
+        for number, w in enumerate(unit.wanted):
+            manifest = w.wanted_version.manifest
+            try:
+                parts = [held.parts[chunk] for chunk in manifest.chunks]
+            except KeyError as missing:
+                self._bench.failure(w.path, held.failed[missing.args[0]])
+                continue
+            temp = self._temp(unit, place, number, w.path)
+            orders.append(
+                FileOrder(
+                    temp,
+                    manifest.mode,
+                    manifest.mtime_ns,
+                    manifest.file_size,
+                    manifest.file_hash,
+                    parts,
+                    manifest.target,
+                )
+            )
+            unit.ordered.append((w, temp))
+        return RestoreBatch(serial, self._files, self._download.hasher, held.frames, orders)
+
+    def _temp(self, unit: Unit, place: bytes, number: int, path: RelPath) -> bytes:
+        """A temporary name: inside the directory if that is new, else the unit's own."""
+        directory, _, name = path.rpartition(b"/")
+        if directory not in self._new:
+            temp = b"%s/%d" % (place, number)
+        else:
+            stage = unit.stages.get(RelPath(directory))
+            if stage is None:
+                stage = Staged(RelPath(directory), b"%s/%dd" % (place, number))
+                self._files.mkdir(stage.temp, 0o700)
+                unit.names.append(stage.temp)
+                unit.stages[stage.path] = stage
+            temp = stage.temp + b"/" + name
+        unit.names.append(temp)
+        return temp
+
+    def _dispose(self, unit: Unit) -> None:
+        for name in unit.names:
+            self._bench.dispose_later(name)
+
+    def _take(self, unit: Unit, outcomes: list[Outcome]) -> None:
+        """Sort what a worker answered. Raises LocalFileError if the disk is full."""
+        for (w, temp), outcome in zip(unit.ordered, outcomes, strict=False):
+            if isinstance(outcome, Stat):
+                written = Written(w, temp, outcome)
+                directory = RelPath(w.path.rpartition(b"/")[0])
+                stage = unit.stages.get(directory)
+                (unit.single if stage is None else stage.files).append(written)
+            elif isinstance(outcome, OtherContent):
+                self._bench.failure(w.path, not_as_signed(w.wanted_version))
+            elif isinstance(outcome, TcfsError):
+                self._bench.failure(w.path, outcome)
+            else:
+                self._unwritten(w, outcome)
+
+    def _unwritten(self, w: Wanted, error: OSError) -> None:
+        self._bench.problem(w.path, f"cannot be written: {error.strerror or error}")
+        if error.errno in DISK_FULL:
+            raise LocalFileError(
+                f"no space left for {show(self._bench.root.local)}",
+                remedy="Make room, then run the command again: it goes on from here.",
+            ) from error
+
+    def _write_large(self, w: Wanted) -> Unit:
+        """A unit of one file whose bytes are never in memory together."""
+        unit = Unit([w], w.size)
+        serial, place = self._bench.unit_place()
+        self._flying[serial] = unit
+        self._files.mkdir(place, 0o700)
+        unit.names.append(place)
+        temp = self._temp(unit, place, 0, w.path)
+        version = w.wanted_version
+        outcomes: list[Outcome] = []
+        try:
+            stream = self._download.stream(version)
+            stat = self._files.write_new(
+                temp, stream, version.manifest.mode, version.manifest.mtime_ns
+            )
+            outcomes.append(stat)
+        except (IntegrityError, StoreError) as error:
+            if error.retryable:
+                raise
+            self._bench.failure(w.path, error)
+        except OSError as error:
+            outcomes.append(error)
+        unit.ordered.append((w, temp))
+        self._dispose(self._flying.pop(serial))
+        self._take(unit, outcomes)
+        return unit
+
+
+def _units(wanted: list[Wanted], files: int, size: int) -> Iterator[Unit]:
+    """Units bounded in files and bytes, each directory's files one after the other.
+
+    From half of either bound on a unit ends with its directory, which one rename can then place.
+    """
+    unit = Unit([], 0)
+    last: bytes | None = None
+    for w in sorted(wanted, key=_by_directory):
+        directory = w.path.rpartition(b"/")[0]
+        full = len(unit.wanted) >= files or unit.size + w.size > size
+        half = 2 * len(unit.wanted) >= files or 2 * unit.size >= size
+        if unit.wanted and (full or (half and directory != last)):
+            yield unit
+            unit = Unit([], 0)
+        unit.wanted.append(w)
+        unit.size += w.size
+        last = directory
+    if unit.wanted:
+        yield unit
+
+
+def _by_directory(w: Wanted) -> tuple[bytes, bytes, bytes]:
+    return w.path.rpartition(b"/")

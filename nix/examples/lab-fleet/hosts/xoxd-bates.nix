@@ -1,0 +1,5 @@
+{
+  platform = "aarch64-darwin";
+  conflictMode = "auto";
+  syncGitDirs = false;
+}

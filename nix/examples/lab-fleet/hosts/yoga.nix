@@ -1,0 +1,6 @@
+{
+  platform = "x86_64-linux";
+  conflictMode = "interactive";
+  syncGitDirs = true;
+  gitSyncMode = "bundle";
+}

@@ -1,0 +1,3 @@
+{
+  platform = "x86_64-linux";
+}

@@ -1,0 +1,264 @@
+"""Deliberate bugs, to test the rig: each changes one function of the engine, or of a machine.
+
+``found_by`` says how many seeds, from 1, the rig may need at most; ``test_bugs`` holds it to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from tcfs.content import ingest
+from tcfs.content.unpack import PackReader
+from tcfs.state import history
+from tcfs.state.database import Database
+from tcfs.state.index import Outbox
+from tcfs.state.roots import Roots
+from tcfs.sync import commit, download, leftovers, materialise, placement, pull, push, scan, upload
+from tcfs.sync import resolve as resolving
+from tcfs.sync.commit import Committer
+from tcfs.sync.workbench import Workbench
+from tests.sim.disk import SimulatedFiles
+
+Undo = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """A bug to plant.
+
+    Attributes:
+        what: in words.
+        plant: makes it; returns what takes it back.
+        found_by: seeds within which it must be found.
+    """
+
+    what: str
+    plant: Callable[[], Undo]
+    found_by: int = 60
+
+
+def _nothing(*_args: Any, **_options: Any) -> None:
+    """Instead of something that is to be left out."""
+
+
+def _replace(owner: Any, name: str, new: Any) -> Undo:
+    old = getattr(owner, name)
+    setattr(owner, name, new)
+    return lambda: setattr(owner, name, old)
+
+
+def _all(*undo: Undo) -> Undo:
+    def take_back() -> None:
+        for one in reversed(undo):
+            one()
+
+    return take_back
+
+
+def _state_not_synced() -> Undo:
+    prepare = Database._prepare
+
+    def lax(self: Database) -> None:
+        prepare(self)
+        self.connection.execute("PRAGMA synchronous = OFF")
+
+    return _replace(Database, "_prepare", lax)
+
+
+def _segment_before_packs() -> Undo:
+    flush, put = Committer.flush, upload.Upload._put
+    late: list[tuple[Any, Any]] = []
+
+    def put_later(self: Any, pack: Any) -> None:
+        late.append((self, pack))
+
+    def flush_first(self: Any) -> None:
+        late.clear()
+        flush(self)
+        for uploader, pack in late:
+            put(uploader, pack)
+        late.clear()
+
+    return _all(
+        _replace(upload.Upload, "_put", put_later), _replace(Committer, "flush", flush_first)
+    )
+
+
+def _parents_merely_fetched() -> Undo:
+    add = Committer.add
+
+    def rooted(self: Any, drafts: Any) -> Any:
+        known = self._context.state.history
+        drafts = [
+            replace(
+                draft,
+                manifest=replace(
+                    draft.manifest,
+                    parents=known.head(self._namespace, draft.manifest.rel_path).ids,
+                ),
+            )
+            for draft in drafts
+        ]
+        return add(self, drafts)
+
+    return _replace(Committer, "add", rooted)
+
+
+def _old_tombstones_dropped() -> Undo:
+    take_up = commit.take_up
+
+    def forgetful(context: Any, header: Any, digest: Any, events: Any, *rest: Any) -> None:
+        known = context.state.history.heads(header.namespace).get(header.device)
+        if header.device != context.identity.device_id and known is not None:
+            events = [event for event in events if event.op != "delete"]
+        take_up(context, header, digest, events, *rest)
+
+    return _replace(commit, "take_up", forgetful)
+
+
+def _clock_entry_ignored() -> Undo:
+    add = history.History.add_versions
+
+    def partial(self: Any, namespace: Any, header: Any, events: Any) -> None:
+        # Of several parents the last is forgotten, so that it stays live.
+        cut = [
+            replace(
+                event,
+                manifest=replace(event.manifest, parents=event.manifest.parents[:1]),
+            )
+            for event in events
+        ]
+        add(self, namespace, header, cut)
+
+    return _replace(history.History, "add_versions", partial)
+
+
+def _chunks_unverified() -> Undo:
+    return _all(
+        _replace(PackReader, "check_chunk", _nothing),
+        _replace(placement, "check_content", _nothing),
+        _replace(download, "check_content", _nothing),
+    )
+
+
+def _swap_unseen() -> Undo:
+    return _replace(placement, "same_inode", lambda _stat, _found: True)
+
+
+def _removal_unseen() -> Undo:
+    return _all(
+        _replace(materialise, "same_inode", lambda _stat, _found: True),
+        _replace(materialise, "unchanged", lambda _stat, _found: True),
+    )
+
+
+def _rename_clobbers() -> Undo:
+    def rename_new(self: SimulatedFiles, source: bytes, target: bytes) -> None:
+        self.rename(source, target)
+
+    return _replace(SimulatedFiles, "rename_new", rename_new)
+
+
+def _winner_by_arrival() -> Undo:
+    def mine(self: Any, head: Any, strategy: Any = None) -> Any:
+        own = self._context.identity.device_id
+        return min(head.siblings, key=lambda v: (v.id.device != own, v.id.counter))
+
+    return _replace(resolving.Resolver, "preferred", mine)
+
+
+def _unreadable_is_empty() -> Undo:
+    def sees(self: scan.Scan, path: Any, is_dir: bool) -> bool:
+        return not self._leaves_out(path, is_dir)
+
+    return _replace(scan.Scan, "sees", sees)
+
+
+def _tombstone_beats_edit() -> Undo:
+    patched: Any = pull
+    real = patched.pull_action
+
+    def hasty(head: Any, base: Any, local: Any, dirty: bool) -> Any:
+        action = real(head, base, local, dirty)
+        if head.absent and base is not None and local is not None:
+            return patched.PullAction.REMOVE
+        return action
+
+    return _replace(pull, "pull_action", hasty)
+
+
+def _todo_forgotten() -> Undo:
+    take_up = Roots.take_up
+
+    def forgetful(self: Any, root: Any, _paths: Any, pulled: int) -> None:
+        take_up(self, root, [], pulled)
+
+    return _replace(Roots, "take_up", forgetful)
+
+
+BUGS: Final[dict[str, Bug]] = {
+    "no-barrier": Bug(
+        "a pull renames files that are not durable",
+        lambda: _replace(Workbench, "barrier", _nothing),
+    ),
+    "push-not-durable": Bug(
+        "a push trusts the stat of a file that is not durable",
+        lambda: _all(
+            _replace(commit, "make_durable", _nothing), _replace(push, "make_durable", _nothing)
+        ),
+        400,
+    ),
+    "state-not-synced": Bug("the state database is not synced", _state_not_synced),
+    "segment-before-packs": Bug("a segment is sent before its packs", _segment_before_packs),
+    "no-outbox": Bug(
+        "a segment is sent that the outbox does not hold",
+        lambda: _replace(Outbox, "add", _nothing),
+    ),
+    "fetched-parents": Bug(
+        "an edit answers what was fetched, not what the disk held", _parents_merely_fetched
+    ),
+    "clock-entry": Bug("all parents but the first are ignored", _clock_entry_ignored),
+    "tombstone-dropped": Bug("tombstones are dropped early", _old_tombstones_dropped),
+    "tombstone-wins": Bug("a deletion removes a file that was edited", _tombstone_beats_edit),
+    "unverified-pack": Bug("what a pack holds is not verified", _chunks_unverified, 200),
+    "swap-unseen": Bug("a replaced file is not looked at again", _swap_unseen, 300),
+    "removal-unseen": Bug("a removed file is not looked at again", _removal_unseen, 300),
+    "rename-clobbers": Bug("rename-without-replacing replaces", _rename_clobbers, 300),
+    "no-intents": Bug(
+        "intents are not written", lambda: _replace(Workbench, "intend", _nothing), 300
+    ),
+    "edits-not-kept": Bug(
+        "displaced edits are rubbish after a crash",
+        lambda: _replace(leftovers, "_keep_unknown", _nothing),
+        2000,
+    ),
+    "torn-read": Bug(
+        "a file that changed while it was read is sent",
+        lambda: _replace(ingest, "same_file", lambda _found, _expected: True),
+        300,
+    ),
+    "same-tick": Bug(
+        "the clock need not tick before a stat is trusted",
+        lambda: _replace(push._Work, "_let_the_clock_tick", _nothing),
+        600,
+    ),
+    "winner-by-device": Bug("each device prefers its own side of a conflict", _winner_by_arrival),
+    "unreadable-is-empty": Bug(
+        "a directory that cannot be read counts as empty", _unreadable_is_empty, 300
+    ),
+    "todo-forgotten": Bug("what a pull has yet to do is forgotten", _todo_forgotten, 200),
+}
+"""By name."""
+
+
+@contextmanager
+def planted(name: str) -> Iterator[None]:
+    """The engine has this bug while it lasts."""
+    take_back = BUGS[name].plant()
+    try:
+        yield
+    finally:
+        take_back()

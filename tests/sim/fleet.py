@@ -1,0 +1,399 @@
+"""Devices of a simulated fleet: the real engine on a simulated machine.
+
+What a person types is an ``operation`` here. What is not simulated is how a device opens its files
+(configuration, identity, binding): the rig hands the engine its identity.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from tcfs.config.load import LoadedConfig, load_config
+from tcfs.device.enroll import claim
+from tcfs.device.format import load_format
+from tcfs.device.identity import DeviceIdentity, generate
+from tcfs.device.invite import parse_code
+from tcfs.device.repository import create_repository
+from tcfs.errors import (
+    ConflictError,
+    IntegrityError,
+    LocalFileError,
+    NotFoundError,
+    UsageError,
+)
+from tcfs.ledger import control
+from tcfs.model.clock import Ordering, VectorClock
+from tcfs.model.ids import RelPath
+from tcfs.model.paths import ROOT, show
+from tcfs.state.state import State
+from tcfs.sync import session
+from tcfs.sync.facade import Limits
+from tcfs.sync.fleet import Fleet
+from tests.sim.bucket import Bucket
+from tests.sim.disk import EXACT
+from tests.sim.machine import Machine, put_state
+from tests.sim.model import Violation
+from tests.sim.timeline import Timeline
+from tests.sim.users import Tree, User, snapshot
+
+NAMES: Final = ("ann", "bob", "cy", "dee", "eve", "ro")
+"""The devices there can be; the first is the admin, the last may only read."""
+READER: Final = NAMES[-1]
+YES: Final = Limits(confirmed=True)
+
+
+class InlineExecutor:
+    """Threads that are none: whoever submits does the work. Others may run in between."""
+
+    def __init__(self, *_args: Any, **_options: Any) -> None:
+        pass
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()
+        try:
+            future.set_result(function(*args, **options))
+        except BaseException as error:  # noqa: BLE001 - as the real one does
+            future.set_exception(error)
+        return future
+
+    def map(self, function: Callable[..., Any], *items: Any) -> Iterator[Any]:
+        """As the real one."""
+        return map(function, *items)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Nothing to give back."""
+
+    def __enter__(self) -> InlineExecutor:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+
+@contextmanager
+def inline_threads() -> Iterator[None]:
+    """While it lasts, the engine has no threads of its own: one thing happens at a time.
+
+    Nor does it verify the same control segment twice, which would take half of all time: every
+    operation reads the whole control ledger.
+    """
+    real = concurrent.futures.ThreadPoolExecutor
+    places: list[Any] = [concurrent.futures]
+    places += [
+        module
+        for name, module in sys.modules.items()
+        if name.startswith("tcfs.") and getattr(module, "ThreadPoolExecutor", None) is real
+    ]
+    for place in places:
+        place.ThreadPoolExecutor = InlineExecutor
+    patched: Any = control
+    real_open, real_parse = patched.open_segment, patched.parse_claim
+    patched.open_segment, patched.parse_claim = _remembering(real_open), _remembering(real_parse)
+    try:
+        yield
+    finally:
+        for place in places:
+            place.ThreadPoolExecutor = real
+        patched.open_segment, patched.parse_claim = real_open, real_parse
+
+
+def _remembering(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same answers to the same questions, for a pure function that is asked them all day."""
+    known: dict[Any, Any] = {}
+
+    def ask(*args: Any, **options: Any) -> Any:
+        question = (args, tuple(sorted(options.items())))
+        if question not in known:
+            try:
+                known[question] = function(*args, **options)
+            except IntegrityError as error:
+                known[question] = error
+        answer = known[question]
+        if isinstance(answer, IntegrityError):
+            raise answer
+        return answer
+
+    return ask
+
+
+@cache
+def scratch() -> Path:
+    """Where the state databases of this process are: in memory, if that can be.
+
+    Its parent is shared by the processes of one command, which removes it.
+    """
+    memory = Path("/dev/shm")
+    base = memory if memory.is_dir() and os.access(memory, os.W_OK) else Path("build")
+    shared = os.environ.get("TCFS_SIM_SCRATCH", str(os.getpid()))
+    return base.absolute() / f"tcfs-sim-{shared}" / str(os.getpid())
+
+
+@cache
+def loaded_config(name: str) -> LoadedConfig:
+    """A device's configuration. Its tree is on no real disk."""
+    home = scratch() / name
+    home.mkdir(parents=True, exist_ok=True)
+    return load_config(
+        overrides={
+            "storage.endpoint": "file:///simulated",
+            "sync.sync_root": os.fsdecode(tree_of(name)),
+            "sync.state_db": str(home / "state.db"),
+            "sync.sync_git_dirs": True,
+            "sync.git_sync_mode": "raw",
+        },
+        environ={"TCFS_HOME": str(home), "HOME": str(home)},
+        use_file=False,
+    )
+
+
+def tree_of(name: str) -> bytes:
+    """The device's tree on its simulated disk."""
+    return b"/simulated/" + name.encode() + b"/tree"
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A fleet in which everybody has joined and nothing was pushed."""
+
+    bucket: Bucket
+    identities: dict[str, DeviceIdentity]
+    format_hash: str
+    admin_state: bytes
+
+
+@cache
+def template(names: tuple[str, ...], encrypted: bool) -> Template:
+    """The fleet that a world begins with."""
+    bucket = Bucket()
+    machine = new_machine(Timeline(), NAMES[0], bucket, seed="template")
+    now = machine.now()
+    identities = {name: generate(name, machine.host.entropy, now) for name in names}
+    admin = identities[NAMES[0]]
+    created = create_repository(
+        machine.store, admin, machine.host.entropy.token(32), encryption=encrypted
+    )
+    device = Device(machine, admin, created.format.hash)
+    fleet = device.open()
+    for name in names[1:]:
+        code = fleet.invite(role="reader" if name == READER else "writer").code
+        claim(machine.store, parse_code(code), identities[name], now)
+    device.close()
+    return Template(bucket, identities, created.format.hash, machine.state_path.read_bytes())
+
+
+def new_machine(timeline: Timeline, name: str, bucket: Bucket, **options: Any) -> Machine:
+    """A machine with an empty state."""
+    home = scratch() / name
+    home.mkdir(parents=True, exist_ok=True)
+    for path in home.glob("state.db*"):
+        path.unlink()
+    options = {"naming": EXACT, "tick_ns": 1, "dropped": lambda _path, _inode: None, **options}
+    machine = Machine(timeline, name, home, bucket, **options)
+    make_directory(machine, os.fsencode(home))
+    make_directory(machine, tree_of(name))
+    machine.disk.barrier()
+    return machine
+
+
+def make_directory(machine: Machine, path: bytes) -> None:
+    """With all that is above it."""
+    names = path.split(b"/")
+    for depth in range(2, len(names) + 1):
+        above = b"/".join(names[:depth])
+        if machine.disk.get(above) is None:
+            machine.disk.create(above, "dir", 0o755)
+
+
+class Device:
+    """One device: its machine, its user, and its engine while that is open.
+
+    Attributes:
+        alone: why its tree need not agree with the others', or nothing.
+        inbox: hints that the live bus has for it.
+    """
+
+    def __init__(self, machine: Machine, identity: DeviceIdentity, format_hash: str) -> None:
+        self.machine = machine
+        self.name = machine.name
+        self.identity = identity
+        self.tree = tree_of(self.name)
+        self.user = User(machine.disk, self.tree)
+        self.alone = ""
+        self.inbox: list[str] = []
+        self.last_segment = ""
+        self.rebuilding = False
+        """Whether its index is to be rebuilt, and was not to the end."""
+        self._format_hash = format_hash
+        self._fleet: Fleet | None = None
+        self._clocks: dict[RelPath, VectorClock] = {}
+
+    @property
+    def reader(self) -> bool:
+        """Whether it may only read."""
+        return self.name == READER
+
+    def snapshot(self) -> Tree:
+        """Its tree."""
+        return snapshot(self.machine.disk, self.tree)
+
+    def open(self) -> Fleet:
+        """The engine; opened if it is not."""
+        if self._fleet is None:
+            machine, loaded = self.machine, loaded_config(self.name)
+            fmt = load_format(machine.store, self._format_hash)
+            state = State(machine.state_path, machine.connection)
+            try:
+                context = session._context(
+                    loaded,
+                    machine.host,
+                    machine.store,
+                    self.identity,
+                    fmt,
+                    f"user of {self.name}",
+                    state,
+                )
+            except BaseException:
+                state.close()
+                raise
+            self._fleet = Fleet(context, loaded)
+        return self._fleet
+
+    def close(self) -> None:
+        """End the process, as it were."""
+        fleet, self._fleet = self._fleet, None
+        if fleet is not None:
+            fleet._context.state.close()
+
+    @property
+    def running(self) -> bool:
+        """Whether an operation of its engine is under way."""
+        return self.machine.task is not None
+
+    # What a person or a daemon asks of the engine
+
+    def operate(self, name: str, *values: Any) -> Any:
+        """Do an operation by its name."""
+        operation: Callable[..., Any] = getattr(self, f"_do_{name}")
+        return operation(*values)
+
+    def _do_sync(self) -> Any:
+        pulled = self._do_pull("auto")
+        if self.reader:
+            return (pulled,)
+        return pulled, self._do_push()
+
+    def _do_push(self) -> Any:
+        result = self.open().push([], limits=YES)
+        self.last_segment = result.segment or self.last_segment
+        return result
+
+    def _do_pull(self, mode: str) -> Any:
+        return self.open().pull(limits=YES, mode=mode)
+
+    def _do_push_part(self, path: bytes) -> None:
+        try:
+            self.open().push([self.tree + b"/" + path], limits=YES)
+        except (LocalFileError, UsageError):
+            return
+
+    def _do_pull_part(self, path: bytes) -> None:
+        try:
+            self.open().pull(show(path), limits=YES, mode="auto")
+        except NotFoundError:
+            return
+
+    def _do_plan(self) -> None:
+        fleet = self.open()
+        fleet.pull(limits=YES, dry_run=True)
+
+    def _do_resolve(self, path: bytes, resolution: Any) -> None:
+        try:
+            self.open().resolve(show(path), resolution)
+        except (NotFoundError, ConflictError, UsageError):
+            return
+
+    def _do_undo(self) -> None:
+        if self.last_segment:
+            try:
+                self.open().undo(segment=self.last_segment)
+            except (NotFoundError, ConflictError):
+                return
+
+    def _do_restore(self, path: bytes, pick: int) -> None:
+        versions = [
+            v for v in self.open().log(show(path), limit=50).versions if v.path == show(path)
+        ]
+        if versions:
+            try:
+                self.open().restore(show(path), versions[pick % len(versions)].id)
+            except ConflictError:
+                return
+
+    def _do_rebuild(self) -> None:
+        self.rebuilding = True
+        self.open().rebuild_index()
+        self.rebuilding = False
+
+    def _do_verify(self) -> None:
+        self.open().verify(read_data=True)
+
+    def _do_strategy(self, strategy: str) -> None:
+        self.open().set_strategy(strategy)
+
+    def _do_gc(self) -> None:
+        collect = getattr(self.open(), "gc", None)
+        if collect is not None:
+            collect.run()
+
+    # What must hold on each device by itself
+
+    def known_contents(self) -> set[bytes]:
+        """The hash of every content in the history that this device knows."""
+        context = self.open()._context
+        found = context.state.history.log(context.namespace, ROOT, before=None, limit=100_000)
+        return {version.manifest.file_hash for _, version in found}
+
+    def clocks_only_rise(self) -> None:
+        """Raises Violation."""
+        context = self.open()._context
+        for head in context.state.history.tree(context.namespace, ROOT):
+            known = self._clocks.get(head.path)
+            if known is not None and known.compare(head.clock) not in (
+                Ordering.EQUAL,
+                Ordering.BEFORE,
+            ):
+                raise Violation(f"{self.name}: the clock of {head.path!r} went back")
+            self._clocks[head.path] = head.clock
+
+    def nothing_is_left_over(self) -> None:
+        """No temporary files, in the tree or beside the state. Raises Violation."""
+        disk = self.machine.disk
+        metadata = disk.get(self.tree + b"/.tcfs")
+        if metadata is not None:
+            left = [path for path, _ in disk.walk(metadata) if path != b"root"]
+            if left:
+                raise Violation(f"{self.name}: left in .tcfs: {left}")
+        home = disk.find(os.fsencode(self.machine.home))
+        if home.entries:
+            raise Violation(f"{self.name}: left beside the state: {list(home.entries)}")
+
+    def verified(self) -> None:
+        """The store is whole, and this tree is what the state says. Raises Violation."""
+        report = self.open().verify(read_data=True, local=True)
+        if report.problems:
+            raise Violation(f"{self.name}: verify finds {report.problems[:3]}")
+
+
+def install_state(machine: Machine, data: bytes) -> None:
+    """Give a machine a state database."""
+    put_state(machine.state_path, data)

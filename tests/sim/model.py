@@ -1,0 +1,247 @@
+"""The deliberately naive model: what a person would say must be true of a fleet of folders.
+
+It knows nothing of clocks, parents, packs or conflicts. It looks at what users do to each disk and
+at what the disks hold, and asks:
+
+* **nothing is lost**: what a user saved, and tcfs then took off that disk or said it had sent, is
+  somewhere: in a tree or in the history;
+* **nothing appears**: every file holds what some user saved;
+* **nobody's work is undone**: between two moments of quiet, a path that no user touched stays as
+  it was, and one that a single user touched ends as that user left it, deleted included;
+* **all trees are equal**, and nothing of tcfs's own is left lying about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from tests.sim.users import Entry, Tree
+
+CONFLICT_MARK = b".conflict-"
+
+
+class Violation(AssertionError):
+    """What must never be."""
+
+
+@dataclass(slots=True)
+class Touch:
+    """What users did to a path since the last quiet moment."""
+
+    devices: set[str] = field(default_factory=set)
+    last: Entry | None = None
+    """As the last of them left it; None for deleted."""
+    wrote: bool = False
+    """Whether anyone put something there."""
+
+
+class Model:
+    """What users did, and what must follow."""
+
+    def __init__(self) -> None:
+        self.saved: set[bytes] = set()
+        """Every content that a user ever saved."""
+        self.owed: dict[bytes, str] = {}
+        """Contents that must be found again, and why."""
+        self.merging = False
+        """Whether tcfs may write lines of several."""
+        self.agreed: Tree = {}
+        """The tree of the last quiet moment."""
+        self._touched: dict[bytes, Touch] = {}
+        self._unclear: set[bytes] = set()
+        self._anything_goes = False
+
+    # What happens
+
+    def user_changed(
+        self, device: str, before: Tree, after: Tree, *, shared: bool = True
+    ) -> list[bytes]:
+        """A user turned one tree into another. Returns the contents that are new on that disk.
+
+        Args:
+            shared: whether the others are to see it.
+        """
+        new = []
+        for path in before.keys() | after.keys():
+            old, entry = before.get(path), after.get(path)
+            if old == entry:
+                continue
+            if shared:
+                touch = self._touched.setdefault(path, Touch())
+                touch.devices.add(device)
+                touch.last = entry
+                touch.wrote |= entry is not None
+            if entry is not None and entry.kind == "file":
+                self.saved.add(entry.data)
+                new.append(entry.data)
+        return new
+
+    def power_failed(self, before: Tree, after: Tree, unsynced: set[bytes]) -> None:
+        """A disk forgot; ``unsynced`` is what users saved there and nobody had made durable."""
+        kept = {entry.data for entry in after.values()}
+        for path in before.keys() | after.keys():
+            old, entry = before.get(path), after.get(path)
+            if old == entry:
+                continue
+            self._unclear.add(path)
+            if entry is not None and any(_torn_from(entry.data, data) for data in unsynced):
+                # Torn as it may be, it is what this user's file now holds.
+                self.saved.add(entry.data)
+            if old is None or old.kind != "file" or old.data in unsynced:
+                continue
+            if old.data in self.saved and old.data not in kept:
+                self.owe(old.data, f"{path!r} was durable before the power failed")
+
+    def begin(self, tree: Tree) -> None:
+        """All devices have this tree."""
+        self.agreed = dict(tree)
+        self._touched.clear()
+
+    def owe(self, data: bytes, why: str) -> None:
+        """This content is no user's to lose any more."""
+        if data in self.saved:
+            self.owed.setdefault(data, why)
+
+    def anything_goes(self) -> None:
+        """Somebody asked tcfs to change history's course: paths may change that nobody touched."""
+        self._anything_goes = True
+
+    def unclear(self, paths: Iterable[bytes]) -> None:
+        """Nobody can say what these paths should hold."""
+        self._unclear.update(paths)
+
+    # What must hold
+
+    def check_quiet(self, trees: dict[str, Tree], *, folding: bool) -> None:
+        """All is quiet, and these trees must agree.
+
+        Args:
+            folding: some devices spell names in their own way; trees are then not compared by name.
+
+        Raises:
+            Violation: it is not so.
+        """
+        names = list(trees)
+        expected = trees[names[0]]
+        for name in names[1:]:
+            _compare(names[0], expected, name, trees[name])
+        for name, tree in trees.items():
+            self._nothing_appears(name, tree)
+        if not self._anything_goes and not folding:
+            self._nobody_is_undone(expected)
+        self.agreed = dict(expected)
+        self._touched.clear()
+        self._unclear.clear()
+        self._anything_goes = False
+
+    def check_kept(self, trees: Iterable[Tree], known: set[bytes]) -> None:
+        """Everything owed is in one of the trees, or among what the history ``known``.
+
+        Raises:
+            Violation: it is not so.
+        """
+        held = {entry.data for tree in trees for entry in tree.values()} | known
+        for data, why in self.owed.items():
+            if data not in held:
+                raise Violation(f"lost: {data[:60]!r} ({why})")
+
+    def _nothing_appears(self, name: str, tree: Tree) -> None:
+        lines: set[bytes] = set()
+        for path, entry in tree.items():
+            if entry.kind != "file" or entry.data in self.saved:
+                continue
+            if self.merging:
+                lines = lines or {line for data in self.saved for line in data.split(b"\n")}
+                if lines.issuperset(entry.data.split(b"\n")):
+                    continue
+            raise Violation(f"{name}: {path!r} holds what nobody saved: {entry.data[:60]!r}")
+
+    def _nobody_is_undone(self, tree: Tree) -> None:
+        near = self._users_near()
+        for path in self.agreed.keys() | tree.keys():
+            before, after = self.agreed.get(path), tree.get(path)
+            touch = self._touched.get(path)
+            users = set(touch.devices) if touch else set()
+            users |= near.get(path, set())
+            for end in _ends(path):
+                above = self._touched.get(path[:end])
+                users |= above.devices if above else set()
+                users |= {"?"} if path[:end] in self._unclear else set()
+            if path in self._unclear or "?" in users:
+                continue
+            if touch is None:
+                if users or _same(before, after) or self._excused(path, before, after, near):
+                    continue
+                raise Violation(
+                    f"{path!r} changed and nobody touched it: {_show(before)} -> {_show(after)}"
+                )
+            kinds = {entry.kind for entry in (touch.last, after) if entry is not None}
+            if "dir" in kinds:
+                continue  # directories come and go with what is in them
+            if not touch.wrote and after is not None and len(users) <= len(touch.devices):
+                raise Violation(f"{path!r} was deleted and came back: {_show(after)}")
+            if len(users) == 1 and not _same(touch.last, after):
+                raise Violation(
+                    f"{path!r} was touched by {users} alone, who left {_show(touch.last)};"
+                    f" now there is {_show(after)}"
+                )
+
+    def _excused(
+        self, path: bytes, before: Entry | None, after: Entry | None, near: dict[bytes, set[str]]
+    ) -> bool:
+        """A directory comes and goes with what is in it, a conflict copy with a conflict."""
+        if "dir" in {entry.kind for entry in (before, after) if entry is not None}:
+            return True
+        stem, mark, _ = path.partition(CONFLICT_MARK)
+        if not mark:
+            return False
+        if stem == b"recovered":
+            return bool(self._touched)
+        return any(
+            len(touch.devices | near.get(other, set())) > 1
+            for other, touch in self._touched.items()
+            if other.startswith(stem)
+        ) or any(other.startswith(stem) for other in self._unclear)
+
+    def _users_near(self) -> dict[bytes, set[str]]:
+        """Who touched something below each path."""
+        near: dict[bytes, set[str]] = {}
+        for path, touch in self._touched.items():
+            for end in _ends(path):
+                near.setdefault(path[:end], set()).update(touch.devices)
+        for path in self._unclear:
+            for end in _ends(path):
+                near.setdefault(path[:end], set()).add("?")
+        return near
+
+
+def _torn_from(data: bytes, whole: bytes) -> bool:
+    half = len(whole) // 2
+    return data in (b"", bytes(len(whole)), whole[:half] + bytes(len(whole) - half))
+
+
+def _ends(path: bytes) -> list[int]:
+    return [index for index, byte in enumerate(path) if byte == 47]
+
+
+def _same(one: Entry | None, other: Entry | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    mode = one.mode == other.mode or one.kind == "symlink"
+    return (one.kind, one.data) == (other.kind, other.data) and mode
+
+
+def _show(entry: Entry | None) -> str:
+    return "nothing" if entry is None else f"{entry.kind} {entry.mode:o} {entry.data[:40]!r}"
+
+
+def _compare(one: str, expected: Tree, other: str, found: Tree) -> None:
+    if expected == found:
+        return
+    lines = [
+        f"  {path!r}: {_show(expected.get(path))} / {_show(found.get(path))}"
+        for path in sorted(expected.keys() | found.keys())
+        if expected.get(path) != found.get(path)
+    ]
+    raise Violation(f"{one} and {other} differ:\n" + "\n".join(lines[:8]))

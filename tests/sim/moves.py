@@ -1,0 +1,227 @@
+"""Drawing a world and its moves from a seed.
+
+Every world is a little different (swarm testing): which devices, which faults, which habits its
+users have, how patient the scheduler is. Paths are few and skewed, so that users meet.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from tests.sim.disk import LOSSES
+from tests.sim.fleet import NAMES, READER, Device
+from tests.sim.machine import FAULTS
+from tests.sim.world import WHOLE, Move, Setting, World
+
+# Few, and prefixes of each other, so that files become directories and back.
+PATHS: Final = (
+    b"a", b"b", b"c.txt", b"p", b"p/x", b"p/y", b"p/x/z", b"q/r/s", b"q/r", b"d/e/f.txt", b"q/\xff"
+)  # fmt: skip
+FOLDED: Final = (b"A", b"a", b"P/x", b"p/X", b"caf\xc3\xa9", b"cafe\xcc\x81")
+TARGETS: Final = (b"a", b"p", b"p/x", b"../..", b"nowhere")
+RESOLUTIONS: Final = ("keep_local", "keep_remote", "keep_both", "merge", "defer")
+STRATEGIES: Final = ("", "", "", "first-write", "last-write", "merge")
+
+SIZES: Final = {
+    "tcfs.sync.upload.MAX_INLINE_PACK": (40, 2000),
+    "tcfs.sync.commit.PART_BYTES": (900, 3000),
+    "tcfs.sync.placement.BATCH_FILES": (1, 2, 3),
+    "tcfs.content.packer.TARGET": (300, 3000),
+    "tcfs.content.packer.SOFT_LIMIT": (600, 6000),
+}
+
+
+def draw_setting(seed: int) -> Setting:
+    """The world of a seed."""
+    rng = random.Random(f"setting {seed}")
+    count = rng.choice((2, 2, 2, 3, 3, 4, 5))
+    names = NAMES[:count]
+    if rng.random() < 0.15:
+        names = (*names, READER)
+    ticks = {name: rng.choice((1, 1, 1, 4_000_000)) for name in names}
+    sizes = {name: rng.choice(values) for name, values in SIZES.items() if rng.random() < 0.3}
+    return Setting(
+        seed,
+        names,
+        encrypted=rng.random() < 0.25,
+        strategy=rng.choice(STRATEGIES),
+        tick_ns=ticks,
+        sizes=sizes,
+    )
+
+
+class Drawer:
+    """Draws the moves of a seed, looking at the world as it goes."""
+
+    def __init__(self, world: World, *, least: int = 400) -> None:
+        self._world = world
+        self._rng = rng = random.Random(f"moves {world.setting.seed}")
+        self._least = least
+        self._count = 0
+        self._paths = list(PATHS)
+        rng.shuffle(self._paths)
+        self._paths = self._paths[: rng.randint(3, len(PATHS))]
+        self._skew = rng.choice((0.5, 1.0, 2.0))
+        self._phases = rng.choice((1, 1, 1, 2))
+        self._step = rng.choice((1, 3, 10, 40))
+        self._to_change = rng.choice((0.2, 0.5, 0.9))
+        self._aimed = rng.choice((0.0, 0.5, 0.9))
+        self._synced = rng.choice((1.0, 0.9, 0.5))
+        self._faults = rng.choice((0.0, 0.02, 0.05, 0.1))
+        self._crashes = rng.choice((0.0, 0.01, 0.03, 0.1))
+        self._world_events = rng.choice((0.0, 0.02))
+        self._user_share = rng.choice((0.2, 0.4, 0.6))
+        self._big = rng.random() < 0.2
+        self._kinds = sorted(rng.sample(sorted(FAULTS), rng.randint(1, len(FAULTS))))
+        self._habits = [
+            (weight, name)
+            for weight, name in (
+                (8, "write"), (3, "replace"), (2, "append"), (1, "truncate"), (4, "delete"),
+                (3, "move"), (1, "cycle"), (2, "copy"), (1, "mkdir"), (1, "link"), (2, "chmod"),
+                (1, "touch"), (1, "git"),
+            )
+            if rng.random() < 0.75 or name == "write"
+        ]  # fmt: skip
+        self._operations = [
+            (weight, name)
+            for weight, name in (
+                (10, "sync"), (6, "push"), (6, "pull"), (1, "push_part"), (1, "pull_part"),
+                (1, "plan"), (1, "resolve"), (0.3, "undo"), (0.3, "restore"), (0.15, "rebuild"),
+                (0.3, "verify"), (1, "gc"),
+            )
+            if rng.random() < 0.75 or name == "sync"
+        ]  # fmt: skip
+
+    def __iter__(self) -> Iterator[Move]:
+        world, rng = self._world, self._rng
+        if rng.random() < 0.7:
+            first = world.setting.names[0]
+            for path in self._paths[:4]:
+                yield ("user", first, True, "write", path, self._content())
+            yield ("settle",)
+        for _phase in range(self._phases):
+            goal = world.timeline.operations + self._least // self._phases
+            while world.timeline.operations < goal:
+                yield self._next()
+            yield ("settle",)
+
+    def _next(self) -> Move:
+        rng, world = self._rng, self._world
+        name = rng.choice(world.setting.names)
+        device = world.devices[name]
+        roll = rng.random()
+        if roll < self._world_events:
+            return self._event(name)
+        if device.running:
+            if rng.random() < self._crashes:
+                return self._crash(name)
+            if rng.random() < self._user_share * 0.3:
+                return self._user(name, self._aim(device))
+            return self._run(name, device)
+        if rng.random() < self._user_share:
+            return self._user(name)
+        if device.inbox and rng.random() < 0.5:
+            return ("hint" if rng.random() < 0.7 else "drop_hint", name)
+        if rng.random() < 0.1:
+            return ("reopen", name)
+        return self._operation(name)
+
+    def _run(self, name: str, device: Device) -> Move:
+        rng = self._rng
+        if rng.random() < 0.05:
+            return ("run", name, WHOLE)
+        if rng.random() < self._faults:
+            if rng.random() < 0.5:
+                kind = rng.choice(self._kinds)
+                return ("arm", name, kind, rng.choice(FAULTS[kind]))
+            task = device.machine.task
+            assert task is not None
+            faults = FAULTS.get(task.pending[1], ())
+            if faults:
+                return ("run", name, 1, rng.choice(faults))
+        if rng.random() < self._to_change:
+            return ("run", name, WHOLE, "", True)
+        return ("run", name, 1 + int(rng.expovariate(1 / self._step)))
+
+    def _crash(self, name: str) -> Move:
+        rng = self._rng
+        loss = rng.choice((None, *LOSSES))
+        return ("crash", name, loss, rng.randrange(1 << 30))
+
+    def _event(self, name: str) -> Move:
+        rng = self._rng
+        roll = rng.random()
+        if roll < 0.4:
+            jump = rng.choice((-86400 * 400.0, -3600.0, -1.0, 0.5, 3600.0, 86400 * 400.0))
+            return ("clock", name, jump)
+        if roll < 0.7:
+            return ("space", name, rng.choice((0, 10, 1 << 40)))
+        return self._crash(name)
+
+    def _operation(self, name: str) -> Move:
+        rng = self._rng
+        operation = _weighted(rng, self._operations)
+        values: tuple[Any, ...] = ()
+        if operation == "pull":
+            values = (rng.choice(("auto", "auto", "defer")),)
+        elif operation in ("push_part", "pull_part"):
+            values = (self._path(),)
+        elif operation == "resolve":
+            values = (self._path(), rng.choice(RESOLUTIONS))
+        elif operation == "restore":
+            values = (self._path(), rng.randrange(5))
+        return ("operation", name, operation, *values)
+
+    def _aim(self, device: Device) -> bytes | None:
+        """The path that an engine is about to do something to, for its user to be in its way."""
+        task = device.machine.task
+        if task is None or self._rng.random() >= self._aimed:
+            return None
+        target = task.pending[2]
+        prefix = device.tree + b"/"
+        if isinstance(target, str) or not target.startswith(prefix) or b"/.tcfs" in target:
+            return None
+        return target[len(prefix) :]
+
+    def _user(self, name: str, aim: bytes | None = None) -> Move:
+        rng = self._rng
+        action = _weighted(rng, self._habits)
+        if aim is not None and action == "git":
+            action = "write"
+        values: tuple[Any, ...] = (self._path() if aim is None else aim,)
+        if action in ("write", "replace", "append"):
+            values += (self._content(),)
+        elif action in ("move", "copy"):
+            values += (self._path(),)
+        elif action == "cycle":
+            values = tuple(dict.fromkeys(self._path() for _ in range(rng.choice((2, 3)))))
+        elif action == "link":
+            values += (rng.choice(TARGETS),)
+        elif action == "chmod":
+            values += (rng.choice((0o600, 0o644, 0o444, 0o755)), rng.choice((0o700, 0o755)))
+        elif action == "git":
+            self._count += 1
+            values = (b"repo", b"%d" % self._count)
+        return ("user", name, rng.random() < self._synced, action, *values)
+
+    def _path(self) -> bytes:
+        paths = self._paths
+        return paths[int(len(paths) * self._rng.random() ** (1 + self._skew))]
+
+    def _content(self) -> bytes:
+        rng = self._rng
+        if rng.random() < 0.15:
+            return b"same %d\n" % rng.randrange(3)
+        self._count += 1
+        if self._big and rng.random() < 0.2:
+            return rng.randbytes(rng.choice((3000, 20_000))) + b"%d" % self._count
+        return b"line\n" * rng.randrange(3) + b"%d of %d\n" % (
+            self._count,
+            self._world.setting.seed,
+        )
+
+
+def _weighted(rng: random.Random, choices: Sequence[tuple[float, str]]) -> str:
+    return rng.choices([name for _, name in choices], [weight for weight, _ in choices])[0]

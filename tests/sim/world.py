@@ -1,0 +1,380 @@
+"""A world of simulated devices, and the moves that are made in it.
+
+A run is a list of *moves*: a user does something, an engine begins an operation, goes on for some
+steps, meets a fault, crashes; a clock jumps; all comes to rest. ``World.make`` does one, and does
+nothing where it makes no sense, so that any part of a list is a run too: that is how a failing one
+is cut down. Everything random was decided when the move was drawn (``moves``).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import import_module
+from typing import Any, Final
+
+from blake3 import blake3
+
+from tcfs.errors import TcfsError
+from tcfs.model.paths import show
+from tests.sim.bucket import Bucket
+from tests.sim.disk import Inode, Loss, Naming
+from tests.sim.fleet import NAMES, Device, inline_threads, install_state, new_machine, template
+from tests.sim.machine import Task
+from tests.sim.model import Model, Violation
+from tests.sim.timeline import Timeline
+from tests.sim.users import Tree
+
+ROUNDS: Final = 12
+"""How often every device may have to sync until nothing changes any more."""
+WHOLE: Final = 1 << 40
+"""Steps enough for any operation to end."""
+COUNT_LIMIT: Final = 60_000
+"""Operations after which a run is called endless."""
+
+Move = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a world is like, drawn from its seed.
+
+    Attributes:
+        names: its devices.
+        naming: how each compares names; by default exactly.
+        tick_ns: the granularity of each file system's times.
+        sizes: constants of the engine that are set lower, so that small trees meet them.
+    """
+
+    seed: int
+    names: tuple[str, ...] = NAMES[:2]
+    encrypted: bool = False
+    strategy: str = ""
+    naming: dict[str, Naming] = field(default_factory=dict)
+    tick_ns: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+
+
+class World:
+    """Devices over one bucket, and what the model knows of them."""
+
+    def __init__(self, setting: Setting, *, traced: bool = False) -> None:
+        self.setting = setting
+        self.timeline = Timeline(traced=traced)
+        self.model = Model()
+        self.faulty = False
+        """Whether anything went wrong so far that may leave garbage in the store."""
+        start = template(setting.names, setting.encrypted)
+        self.bucket: Bucket = start.bucket.copy()
+        self.devices: dict[str, Device] = {}
+        for name in setting.names:
+            machine = new_machine(
+                self.timeline,
+                name,
+                self.bucket,
+                seed=str(setting.seed),
+                naming=setting.naming.get(name, Naming()),
+                tick_ns=setting.tick_ns.get(name, 1),
+                dropped=self._dropped(name),
+            )
+            if name == NAMES[0]:
+                install_state(machine, start.admin_state)
+            self.devices[name] = Device(machine, start.identities[name], start.format_hash)
+        if setting.strategy:
+            self.devices[NAMES[0]].operate("strategy", setting.strategy)
+            self.model.merging = setting.strategy == "merge"
+
+    def close(self) -> None:
+        """End every process."""
+        for device in self.devices.values():
+            self._stop(device)
+            device.close()
+
+    def _dropped(self, name: str) -> Callable[[bytes, Inode], None]:
+        def dropped(path: bytes, inode: Inode) -> None:
+            if inode.kind != "file" or inode.data not in self.model.saved:
+                return
+            device = self.devices[name]
+            if all(entry.data != inode.data for entry in device.snapshot().values()):
+                self.model.owe(inode.data, f"tcfs took it off {name}'s disk at {path!r}")
+
+        return dropped
+
+    # Moves
+
+    def make(self, move: Move) -> None:
+        """Do one move. Raises Violation."""
+        kind, *values = move
+        if kind != "run":
+            self.timeline.note(f"{move}")
+        handler: Callable[..., None] = getattr(self, f"_{kind}")
+        handler(*values)
+
+    def _user(self, name: str, synced: bool, action: str, *values: Any) -> None:
+        device = self.devices[name]
+        disk = device.machine.disk
+        before = device.snapshot()
+        self.timeline.operation(
+            name, "user", action, b" ".join(v for v in values if type(v) is bytes)
+        )
+        device.user.act(action, *values)
+        new = self.model.user_changed(name, before, device.snapshot(), shared=not device.reader)
+        if synced:
+            disk.sync_names()
+            for _, inode in disk.walk(disk.find(device.tree)):
+                if inode.kind == "file" and inode.data in new:
+                    disk.fsync(inode)
+        else:
+            disk.unsynced_saves.update(new)
+        if device.reader and before != device.snapshot():
+            device.alone = device.alone or "a reader that was edited"
+
+    def _operation(self, name: str, operation: str, *values: Any) -> None:
+        device = self.devices[name]
+        if device.running:
+            return
+        if operation in ("undo", "restore", "resolve", "rebuild"):
+            self.model.anything_goes()
+            self.model.merging |= operation == "resolve" and values[-1] == "merge"
+        before = device.snapshot()
+
+        def work() -> Any:
+            result = device.operate(operation, *values)
+            self._came_back(device, operation, result, before)
+            return result
+
+        device.machine.task = Task(operation, work)
+
+    def _run(self, name: str, steps: int, fault: str = "", to_change: bool = False) -> None:
+        device = self.devices[name]
+        task = device.machine.task
+        if task is None:
+            return
+        self.faulty |= bool(fault)
+        task.resume(steps, fault, to_change=to_change)
+        if self.timeline.operations > COUNT_LIMIT:
+            raise Violation("this does not come to an end")
+        if task.ended:
+            device.machine.task = None
+            self._ended(device, task)
+
+    def _crash(self, name: str, loss: Loss | None, salt: int) -> None:
+        device = self.devices[name]
+        self.faulty = True
+        before = device.snapshot()
+        unsynced = set(device.machine.disk.unsynced_saves)
+        device.machine.crash(loss, random.Random(salt))
+        device.close()
+        device.machine.restart()
+        device.inbox.clear()
+        self.model.power_failed(before, device.snapshot(), unsynced)
+
+    def _arm(self, name: str, operation: str, fault: str) -> None:
+        """The next operation of that kind fails, whenever it comes."""
+        self.faulty = True
+        self.devices[name].machine.armed = (operation, fault)
+
+    def _reopen(self, name: str) -> None:
+        device = self.devices[name]
+        if not device.running:
+            device.close()
+
+    def _clock(self, name: str, seconds: float) -> None:
+        self.devices[name].machine.clock_offset_ns += int(seconds * 1e9)
+
+    def _space(self, name: str, bytes_left: int) -> None:
+        disk = self.devices[name].machine.disk
+        disk.capacity = disk.used + bytes_left
+
+    def _hint(self, name: str) -> None:
+        """The live bus delivers a hint: a daemon pulls."""
+        device = self.devices[name]
+        if device.inbox:
+            device.inbox.pop()
+            self._operation(name, "pull", "auto")
+
+    def _drop_hint(self, name: str) -> None:
+        inbox = self.devices[name].inbox
+        del inbox[:1]
+
+    def _settle(self) -> None:
+        self.settle()
+
+    def _share(self) -> None:
+        """Everybody has what there is, to begin with."""
+        for device in self.devices.values():
+            self._quietly(device, "sync")
+        self.model.begin(self.devices[self.setting.names[0]].snapshot())
+
+    # What comes of them
+
+    def _ended(self, device: Device, task: Task) -> None:
+        error = task.error
+        if error is None:
+            self.timeline.note(f"{device.name}: {task.name} ended")
+            return
+        self.timeline.note(f"{device.name}: {task.name} ended with {type(error).__name__}: {error}")
+        if isinstance(error, Violation):
+            raise error
+        if not isinstance(error, TcfsError):
+            raise Violation(f"{device.name}: {task.name} failed with {error!r}") from error
+        task.forget()
+
+    def _came_back(self, device: Device, operation: str, result: Any, before: Tree) -> None:
+        """An operation says it is done: what it was to send is no longer this disk's alone."""
+        if operation not in ("sync", "push") or device.reader:
+            return
+        results = result if isinstance(result, tuple) else (result,)
+        failed = {problem.path for one in results for problem in one.problems}
+        after = device.snapshot()
+        for path, entry in before.items():
+            if entry.kind == "file" and after.get(path) == entry and show(path) not in failed:
+                self.model.owe(entry.data, f"{device.name} pushed it as {path!r}")
+        if any(one.segment for one in results):
+            for other in self.devices.values():
+                if other is not device:
+                    other.inbox.append(device.name)
+                    self.timeline.operation(other.name, "bus", "hint", device.name)
+
+    # Rest
+
+    def _stop(self, device: Device) -> None:
+        """Let what runs come to its end."""
+        task = device.machine.task
+        while task is not None and not task.ended:
+            self._run(device.name, WHOLE)
+
+    def settle(self) -> None:
+        """No faults any more: all devices sync until nothing changes; then everything must hold."""
+        self.timeline.note("settle")
+        for device in self.devices.values():
+            device.machine.armed = ()
+            device.machine.disk.capacity = 1 << 40
+            device.inbox.clear()
+            self._stop(device)
+        busy: list[str] = []
+        for device in self.devices.values():
+            if device.rebuilding:  # what tcfs tells its user to do
+                self._quietly(device, "rebuild")
+        for number in range(ROUNDS):
+            busy = self._sync_together(number)
+            if not busy:
+                break
+        else:
+            raise Violation(f"{busy} still have something to do after {ROUNDS} rounds")
+        self.check()
+
+    def _sync_together(self, number: int) -> list[str]:
+        """Everybody syncs at once, as daemons do. Returns who had something to do."""
+        rng = random.Random(f"settle {self.setting.seed} {number}")
+        tasks = {}
+        for name, device in self.devices.items():
+            tasks[name] = device.machine.task = Task("sync", partial(device.operate, "sync"))
+        waiting = list(tasks)
+        while waiting:
+            name = rng.choice(waiting)
+            self._run(name, 5 + int(rng.expovariate(0.02)))
+            if tasks[name].ended:
+                waiting.remove(name)
+        return [name for name, task in tasks.items() if self._was_busy(name, task)]
+
+    def _was_busy(self, name: str, task: Task) -> bool:
+        """Whether a sync that nothing disturbed had anything to do. Raises Violation."""
+        device = self.devices[name]
+        if task.error is not None:
+            raise Violation(f"{name}: sync in quiet failed with {task.error!r}") from task.error
+        results = task.result
+        problems = [problem for result in results for problem in result.problems]
+        if device.alone:
+            return False
+        total = sum(result.plan.total for result in results)
+        if problems and not total:
+            raise Violation(f"{name}: {problems[:3]}")
+        return bool(total)
+
+    def _quietly(self, device: Device, operation: str) -> Any:
+        """An operation that nothing disturbs must succeed. Raises Violation."""
+        task = Task(operation, lambda: device.operate(operation))
+        device.machine.task = task
+        while not task.ended:
+            self._run(device.name, WHOLE)
+        if task.error is not None:
+            raise Violation(
+                f"{device.name}: {operation} in quiet failed with {task.error!r}"
+            ) from task.error
+        return task.result
+
+    def check(self) -> None:
+        """Everything that must hold in quiet. Raises Violation."""
+        trees = {name: device.snapshot() for name, device in self.devices.items()}
+        equal = {name: tree for name, tree in trees.items() if not self.devices[name].alone}
+        self.model.check_quiet(equal, folding=bool(self.setting.naming))
+        hashes: dict[bytes, bytes] = {blake3(data).digest(): data for data in self.model.owed}
+        for name in equal:
+            device = self.devices[name]
+            known = {hashes[digest] for digest in device.known_contents() if digest in hashes}
+            self.model.check_kept(trees.values(), known)
+            device.clocks_only_rise()
+            device.nothing_is_left_over()
+            device.verified()
+
+
+@contextmanager
+def small_sizes(sizes: dict[str, int]) -> Iterator[None]:
+    """Constants of the engine, by dotted name, for as long as it lasts."""
+    before = []
+    try:
+        for dotted, value in sizes.items():
+            module_name, _, attribute = dotted.rpartition(".")
+            module = import_module(module_name)
+            before.append((module, attribute, getattr(module, attribute)))
+            setattr(module, attribute, value)
+        yield
+    finally:
+        for module, attribute, value in reversed(before):
+            setattr(module, attribute, value)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a run went.
+
+    Attributes:
+        failure: what must never be, in words; empty if all held.
+        moves: what was done, up to the failure.
+    """
+
+    setting: Setting
+    moves: list[Move]
+    operations: int
+    failure: str = ""
+    error: BaseException | None = None
+    trace: list[str] = field(default_factory=list)
+
+
+def play(
+    setting: Setting, moves: Callable[[World], Iterator[Move]], *, traced: bool = False
+) -> Outcome:
+    """Make a world, make the moves, and tell how it went."""
+    done: list[Move] = []
+    failure, error = "", None
+    with inline_threads(), small_sizes(setting.sizes):
+        world = World(setting, traced=traced)
+        try:
+            for move in moves(world):
+                done.append(move)
+                world.make(move)
+        except Violation as violation:
+            failure, error = str(violation), violation
+        finally:
+            _abandon(world)
+    return Outcome(setting, done, world.timeline.operations, failure, error, world.timeline.lines)
+
+
+def _abandon(world: World) -> None:
+    for device in world.devices.values():
+        device.machine.crash(None, random.Random(0))
+        device.close()
