@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
-from tcfs.errors import LocalFileError
+from tcfs.errors import AccessError, LocalFileError
 from tcfs.model.ids import RelPath, VersionId
 from tcfs.model.paths import join, show
 from tcfs.state.git import RegisterBase
@@ -256,7 +256,11 @@ class GitPush:
             return
         written: dict[bytes, RegisterBase | None] = dict(change.adopted)
         if drafts:
-            ids = committer.add(drafts)
+            try:
+                ids = committer.add(drafts)
+            except AccessError as error:
+                self._told.problem(self._root, change.path, error)
+                return
             # A repository's bundle and registers stand in one segment, or a crash could part them.
             committer.flush()
             for name, version in zip(names, ids, strict=False):
