@@ -273,6 +273,7 @@ PLAIN: dict[str, Any] = {
     ),
     "access.create_namespace": a.NamespaceInfo("private", 1, ("yoga",), True),
     "access.namespaces": [a.NamespaceInfo("default", 2, ("yoga", "bates"), True)],
+    "access.confirm": [DEVICES[0]],
     "access.open_enrollment": r.EnrollmentResult(10, "writer", 1_700_003_600),
     "audit.report": AUDIT,
     "audit.export": AUDIT,

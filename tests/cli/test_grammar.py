@@ -30,6 +30,8 @@ def test_every_command_of_the_issue_is_there():
         "device revoke",
         "device protect",
         "device passphrase",
+        "device tpm-key",
+        "device confirm",
         "device expire",
         "gc",
         "retention",

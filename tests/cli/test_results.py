@@ -24,6 +24,7 @@ EVERY = [
     ("device", "status"),
     ("device", "revoke", "bates"),
     ("device", "passphrase", "--uses", "3"),
+    ("device", "confirm"),
     ("device", "protect", "tpm", "--pcrs", "0,7"),
     ("push",),
     ("push", "--dry-run"),

@@ -164,6 +164,13 @@ def takes(action: argparse.Action, what: str) -> None:
     action.completes = what  # type: ignore[attr-defined]
 
 
+def numbers(text: str) -> tuple[int, ...]:
+    """Numbers with commas. Raises UsageError."""
+    if not re.fullmatch(r"\d{1,2}(,\d{1,2})*", text):
+        raise UsageError(f"not numbers with commas: {text!r}", remedy="Such as 0,7.")
+    return tuple(map(int, text.split(",")))
+
+
 def protects(parser: argparse.ArgumentParser) -> None:
     """Let a command that may make an identity say how its keys are guarded."""
     parser.add_argument(

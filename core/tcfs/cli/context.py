@@ -12,6 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from tcfs.cli import engine as engines
+from tcfs.cli.arguments import numbers
 from tcfs.cli.terminal import Terminal
 from tcfs.errors import UsageError
 
@@ -115,8 +116,7 @@ class Context:
         """How a new identity's keys are to be guarded, from ``--protect`` and ``--pcrs``."""
         from tcfs.sync.session import KeyCare
 
-        pcrs = tuple(int(n) for n in self.args.pcrs.split(",") if n.strip().isdigit())
-        return KeyCare(ask=self.ask_secret, kind=self.args.protect, pcrs=pcrs)
+        return KeyCare(ask=self.ask_secret, kind=self.args.protect, pcrs=numbers(self.args.pcrs))
 
     @contextmanager
     def fleet(self, *, create: bool = False) -> Iterator[FleetApi]:

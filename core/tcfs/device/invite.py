@@ -20,6 +20,7 @@ from tcfs.device.identity import DeviceIdentity
 from tcfs.device.phrase import SigningKey, identity_of
 from tcfs.errors import IntegrityError, UsageError
 from tcfs.host.base import Entropy
+from tcfs.ledger.attestation import Required
 from tcfs.ledger.control import ControlView, invite_event
 from tcfs.ledger.strict import canonical, hex_bytes, integer, parse_object, text
 from tcfs.model.access import Role
@@ -139,6 +140,7 @@ def make_invite(
     endpoint: str,
     entropy: Entropy,
     now: float,
+    attest: Required | None = None,
 ) -> Invitation:
     """Prepare an invite: its code, its event, and the epochs sealed to it.
 
@@ -146,15 +148,24 @@ def make_invite(
         keys: this device's keys of every namespace.
         expires_at: unix seconds.
         endpoint: the store, without credentials.
+        attest: the TPM's quote that whoever uses it must bring. Then no epoch is sealed to the
+            invite, whose key proves nothing of a machine: an admin does that for the device.
 
     Raises:
         AccessError: this device is no admin, or lacks a namespace's keys.
         UsageError: the endpoint cannot be in a code.
     """
     code, event, objects = draw_invite(
-        view, fmt, identity, keys, role=role, expires_at=expires_at, endpoint=endpoint,
+        view,
+        fmt,
+        identity,
+        keys,
+        role=role,
+        expires_at=expires_at,
+        endpoint=endpoint,
         entropy=entropy,
-    )  # fmt: skip
+        attest=attest,
+    )
     change = prepare(view, fmt, identity, [event], objects, entropy=entropy, now=now)
     return Invitation(code, change)
 
@@ -169,6 +180,7 @@ def draw_invite(
     expires_at: int,
     endpoint: str,
     entropy: Entropy,
+    attest: Required | None = None,
 ) -> tuple[InviteCode, dict[str, Any], list[SealedObject]]:
     """A new invite: its code, its event, and the epochs sealed to it; raises as ``make_invite``."""
     require_admin(view, identity.device_id)
@@ -189,8 +201,9 @@ def draw_invite(
         if not view.state.rules.now(namespace).any_device_may_read():
             continue
         epochs[namespace] = known[-1].epoch
-        if fmt.encryption:
+        if fmt.encryption and attest is None:
             own = keys.get(namespace) or NamespaceKeys(namespace)
             objects.append(seal(fmt.repo, own.secrets(view.state), code.invite_id, recipient))
-    event = invite_event(code.invite_id, code.signer.public_key, role, expires_at, epochs)
+    asked = attest.to_json() if attest is not None else None
+    event = invite_event(code.invite_id, code.signer.public_key, role, expires_at, epochs, asked)
     return code, event, objects

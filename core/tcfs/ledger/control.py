@@ -182,7 +182,7 @@ class _Reader:
             claim = self._read.get((key, invite.public_key))
             if claim is None:
                 try:
-                    claim = parse_claim(key, data, self._repo, invite.public_key)
+                    claim = parse_claim(key, data, self._repo, invite.public_key, invite.attest)
                 except IntegrityError as error:
                     claim = error
                 self._read[key, invite.public_key] = claim
@@ -320,10 +320,20 @@ def confirmations(state: ControlState) -> list[dict[str, Any]]:
 
 
 def invite_event(
-    invite_id: str, public_key: bytes, role: str, expires_at: int, epochs: Mapping[Any, Any]
+    invite_id: str,
+    public_key: bytes,
+    role: str,
+    expires_at: int,
+    epochs: Mapping[Any, Any],
+    attest: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Whoever holds the invite's key may join once, until ``expires_at`` (unix seconds)."""
+    """Whoever holds the invite's key may join once, until ``expires_at`` (unix seconds).
+
+    ``attest``: only with a TPM's quote; see ``ledger.attestation``.
+    """
+    asked = {} if attest is None else {"attest": dict(attest)}
     return {
+        **asked,
         "op": "invite",
         "invite_id": invite_id,
         "public_key": public_key.hex(),

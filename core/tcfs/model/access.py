@@ -106,6 +106,8 @@ class Invite:
     expires_at: int
     epochs: Mapping[NamespaceId, EpochId]
     issuer: DeviceId
+    attest: Mapping[str, Any] | None = None
+    """The TPM's quote that a claim must carry; see ``tcfs.ledger.attestation``."""
 
 
 @dataclass(frozen=True, slots=True)

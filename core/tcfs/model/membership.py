@@ -240,10 +240,17 @@ class _Building:
             or not isinstance(epochs, dict)
             or not all(isinstance(epoch, str) for epoch in epochs.values())
             or invite_id in self.invites
+            or not isinstance(event.get("attest", {}), dict)
         ):
             raise IntegrityError("an invite's fields are not as they must be")
         invite = Invite(
-            invite_id, _key(event.get("public_key")), role, expires, dict(epochs), entry.device
+            invite_id,
+            _key(event.get("public_key")),
+            role,
+            expires,
+            dict(epochs),
+            entry.device,
+            event.get("attest"),
         )
         self.invites[invite_id] = invite
         claim = claims.get(invite_id)

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tcfs.device.change import prepare, require_admin, share_epochs
+from tcfs.device.change import prepare, require_admin
 from tcfs.device.epochs import NO_COMMITMENT, SealedObject, first_epoch, new_epoch_id, seal
 from tcfs.errors import AccessError, UsageError
 from tcfs.ledger.control import acl_event, epoch_event, group_event
@@ -26,10 +26,10 @@ from tcfs.model.rules import (
 )
 from tcfs.sync import places
 from tcfs.sync.context import Context
-from tcfs.sync.control import open_enrollment, publish_change, renew
+from tcfs.sync.control import confirm, open_enrollment, publish_change, renew, share
 from tcfs.sync.members import find_device
 from tcfs.sync.receive import receive, refresh_control, settle_outbox
-from tcfs.sync.results import EnrollmentResult
+from tcfs.sync.results import DeviceInfo, EnrollmentResult
 
 Working = Callable[[], AbstractContextManager[Context]]
 
@@ -169,6 +169,11 @@ class AccessDesk:
         """Let devices join by a passphrase; raises as ``control.open_enrollment``."""
         with self._working() as context:
             return open_enrollment(context, passphrase, uses=uses, expires_s=expires_s, role=role)
+
+    def confirm(self) -> list[DeviceInfo]:
+        """Confirm who used invites, and give keys to who lacks them; see ``control.confirm``."""
+        with self._working() as context:
+            return confirm(context)
 
     def set(
         self,
@@ -341,11 +346,7 @@ class AccessDesk:
         context.forget_keys()
         renew(context)
         context.forget_keys()
-        if not context.format.encryption:
-            return
-        keys = {space: context.keys(space) for space in context.control.epochs}
-        for sealed in share_epochs(context.store, context.view, context.format, keys):
-            context.store.put(sealed.key, sealed.data)
+        share(context)
 
     # Words
 

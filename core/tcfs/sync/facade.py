@@ -7,7 +7,7 @@ only presentation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -145,7 +145,14 @@ class FleetApi(Protocol):
     def git(self) -> GitApi: ...
 
     def devices(self) -> list[r.DeviceInfo]: ...
-    def invite(self, *, expires_s: int = 3600, role: str = "writer") -> r.InviteResult: ...
+    def invite(
+        self,
+        *,
+        expires_s: int = 3600,
+        role: str = "writer",
+        attest: Sequence[str] = (),
+        pcrs: Sequence[int] = (7,),
+    ) -> r.InviteResult: ...
     def revoke(self, device: str, *, reason: str = "") -> r.DeviceInfo: ...
     def set_strategy(self, strategy: str) -> None: ...
     def phrase_pending(self) -> bool: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
@@ -452,8 +452,15 @@ class Fleet:
         )
         return [device_info(context, device) for device in records]
 
-    def invite(self, *, expires_s: int = 3600, role: str = "writer") -> r.InviteResult:
-        """Make an invite for one more device."""
+    def invite(
+        self,
+        *,
+        expires_s: int = 3600,
+        role: str = "writer",
+        attest: Sequence[str] = (),
+        pcrs: Sequence[int] = (7,),
+    ) -> r.InviteResult:
+        """Make an invite for one more device, of a certain TPM if ``attest`` names its key."""
         if role not in get_args(Role):
             raise UsageError(
                 f"not a role: {role!r}", remedy=f"Choose one of {', '.join(get_args(Role))}."
@@ -461,7 +468,13 @@ class Fleet:
         with self._working() as context:
             from tcfs.sync import control
 
-            return control.invite(context, expires_s=expires_s, role=role)  # type: ignore[arg-type]
+            return control.invite(
+                context,
+                expires_s=expires_s,
+                role=role,  # type: ignore[arg-type]
+                attest=attest,
+                pcrs=pcrs,
+            )
 
     def revoke(self, device: str, *, reason: str = "") -> r.DeviceInfo:
         """Revoke a device."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from tcfs.cli.arguments import command, converted, count, group, protects, takes
+from tcfs.cli.arguments import command, converted, count, group, numbers, protects, takes
 from tcfs.cli.terminal import bold, dim, green, red
 from tcfs.config.units import parse_duration
 from tcfs.errors import EXIT_OK, CancelledError, UsageError
@@ -38,6 +38,23 @@ def add(subparsers: Subparsers) -> None:
     )
     invite.add_argument(
         "--role", choices=ROLES, default="writer", help="what the device may do (default writer)"
+    )
+    invite.add_argument(
+        "--attest",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="only for the machine whose TPM has this key ('tcfs device tpm-key'); repeatable",
+    )
+    invite.add_argument(
+        "--pcrs", default="7", metavar="N,N", help="with --attest: the PCRs to prove (default 7)"
+    )
+    command(device, "tpm-key", "print the fingerprint of this machine's TPM key", _tpm_key)
+    command(
+        device,
+        "confirm",
+        "confirm who used invites, and give keys to who proved its machine",
+        _confirm,
     )
 
     passphrase = command(
@@ -119,7 +136,9 @@ def _invite(ctx: Context) -> int:
     if expires_s < 1:
         raise UsageError("--expires: an invite must work for a while", remedy="Such as 30m.")
     with ctx.fleet() as fleet:
-        made = fleet.invite(expires_s=expires_s, role=args.role)
+        made = fleet.invite(
+            expires_s=expires_s, role=args.role, attest=args.attest, pcrs=numbers(args.pcrs)
+        )
 
     def show() -> None:
         from tcfs.cli.text import when
@@ -132,6 +151,21 @@ def _invite(ctx: Context) -> int:
         ctx.terminal.out(made.code)
 
     ctx.result(made, show)
+    return EXIT_OK
+
+
+def _tpm_key(ctx: Context) -> int:
+    from tcfs.device.attest import attestation_key
+
+    key = attestation_key(os.environ)
+    ctx.result({"key": key}, lambda: ctx.terminal.out(key))
+    return EXIT_OK
+
+
+def _confirm(ctx: Context) -> int:
+    with ctx.fleet() as fleet:
+        confirmed = fleet.access.confirm()
+    ctx.result({"devices": confirmed}, lambda: _show_devices(ctx, confirmed))
     return EXIT_OK
 
 
