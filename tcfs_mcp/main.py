@@ -93,6 +93,15 @@ def build_parser() -> argparse.ArgumentParser:
         help="file with a bearer token that every request must bring; needed for other machines",
     )
     serve.add_argument(
+        "--oidc-issuer",
+        metavar="URL",
+        help="let in who brings a token of this OpenID provider, such as a GitLab",
+    )
+    serve.add_argument("--oidc-audience", metavar="ID", help="the application that tokens are for")
+    serve.add_argument(
+        "--oidc-group", action="append", metavar="G", help="only users in this group (repeatable)"
+    )
+    serve.add_argument(
         "--job-after",
         metavar="SECONDS",
         type=float,

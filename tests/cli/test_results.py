@@ -83,7 +83,8 @@ def test_json_is_exactly_one_document_and_text_has_no_escape_codes(tcfs: Shell, 
 def test_the_invite_stands_alone_on_the_last_line(tcfs: Shell):
     done = tcfs("device", "invite", "--expires", "1h30m", "--role", "admin")
     assert done.out == "tcfs-invite-CODE\n"
-    assert tcfs.fleet.called("invite") == [((), {"expires_s": 5400, "role": "admin"})]
+    asked = {"expires_s": 5400, "role": "admin", "attest": [], "pcrs": (7,)}
+    assert tcfs.fleet.called("invite") == [((), asked)]
 
 
 def test_an_invite_can_be_piped_from_one_device_to_the_other(tcfs: Shell):
