@@ -291,6 +291,7 @@ PLAIN: dict[str, Any] = {
     "hold": g.RetentionInfo(None, None, (g.HoldInfo("v1", 3),), 10, 0),
     "release": g.RetentionInfo(None, None, (), 10, 0),
     "dismiss": None,
+    "snapshot": g.SnapshotResult("f" * 64, 10, 4, 20, 3000, 2, ("bates",)),
     "phrase_pending": True,
     "pending_phrase": PHRASE,
     "confirm_phrase": None,

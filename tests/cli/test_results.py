@@ -52,6 +52,8 @@ EVERY = [
     ("rebuild-index",),
     ("gc",),
     ("gc", "--dry-run"),
+    ("snapshot",),
+    ("snapshot", "--compact"),
     ("device", "expire", "bates"),
     ("retention", "show"),
     ("retention", "set", "--keep-days", "90", "--keep-versions", "5"),

@@ -13,7 +13,7 @@ import pytest
 
 from tcfs.errors import LimitError, TcfsError
 from tcfs.host.base import Executor
-from tcfs.host.executor import ProcessExecutor, SerialExecutor, ThreadExecutor
+from tcfs.host.executor import IN_FLIGHT, ProcessExecutor, SerialExecutor, ThreadExecutor
 from tcfs.host.faults import SimulatedCrash
 from tcfs.host.worker import WorkerDied
 from tests.host import worker_functions as functions
@@ -56,7 +56,7 @@ def test_items_are_drawn_as_results_are_taken(executor):
     results = executor.map(functions.square, items())
     for taken in range(1, 50):
         next(results)
-        assert len(drawn) <= taken + 2 * executor.workers
+        assert len(drawn) <= taken + IN_FLIGHT * executor.workers
     assert len(drawn) < 100
 
 
@@ -73,7 +73,7 @@ def test_the_first_failure_is_raised_as_it_was_and_the_rest_dropped(executor):
     assert caught.value.message == "three"
     assert caught.value.remedy == "count on"
     assert caught.value.details == {"number": 3}
-    assert len(drawn) <= 3 + 2 * executor.workers
+    assert len(drawn) <= 3 + IN_FLIGHT * executor.workers
     assert list(executor.map(functions.square, [5])) == [25]
 
 
@@ -201,7 +201,7 @@ def test_a_worker_loads_nothing_heavy_and_not_the_parents_main_module(processes)
 PRELUDE = """
 import os, sys
 sys.path[:0] = {path!r}
-from tcfs.host.executor import ProcessExecutor
+from tcfs.host.executor import IN_FLIGHT, ProcessExecutor
 from tests.host import worker_functions as functions
 """
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-_IN_FLIGHT: Final = 4
+IN_FLIGHT: Final = 4
 """Items for each worker."""
 
 
@@ -66,7 +66,7 @@ class ThreadExecutor:
         more = True
         try:
             while True:
-                while more and len(flying) < _IN_FLIGHT * self._workers:
+                while more and len(flying) < IN_FLIGHT * self._workers:
                     try:
                         item = next(source)
                     except StopIteration:

@@ -60,6 +60,7 @@ UPKEEP_RIGHTS: Final[Mapping[str, Role]] = {
     "hold": "admin",
     "release": "admin",
     "snapshot": "admin",
+    "compact": "admin",
 }
 """The role that each of the events of ``tcfs.model.upkeep`` takes; all others take an admin."""
 

@@ -139,6 +139,14 @@ def _lost(version: Old, after: Iterable[Old], by_id: Mapping[VersionId, Old]) ->
     return False
 
 
+def is_exempt(path: bytes) -> bool:
+    """Whether no policy applies to a path: to what git repositories are made of.
+
+    A bundle holds objects that other bundles and refs build on, whichever version is live.
+    """
+    return b"/.git/tcfs/" in b"/" + path
+
+
 def effective_times(written: Iterable[tuple[int, int]]) -> dict[int, int]:
     """Lamport time to unix seconds that no clock behind the others' can make earlier.
 

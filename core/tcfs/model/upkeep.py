@@ -82,6 +82,7 @@ class UpkeepState:
         holds: by namespace and tag.
         dismissed: losers of conflicts that somebody has let go.
         snapshots: of each namespace, in the order of the fold.
+        compacted: ids of snapshots whose segments an admin has let go.
     """
 
     marks: tuple[Mark, ...] = ()
@@ -90,6 +91,7 @@ class UpkeepState:
     holds: Mapping[tuple[NamespaceId, str], Hold] = field(default_factory=dict)
     dismissed: Mapping[NamespaceId, frozenset[VersionId]] = field(default_factory=dict)
     snapshots: Mapping[NamespaceId, tuple[SnapshotRecord, ...]] = field(default_factory=dict)
+    compacted: frozenset[str] = frozenset()
 
 
 class Upkeep:
@@ -102,6 +104,7 @@ class Upkeep:
         self._holds: dict[tuple[NamespaceId, str], Hold] = {}
         self._dismissed: dict[NamespaceId, set[VersionId]] = {}
         self._snapshots: dict[NamespaceId, list[SnapshotRecord]] = {}
+        self._compacted: set[str] = set()
 
     def apply(self, op: str, author: DeviceId, seq: int, event: Mapping[str, Any]) -> None:
         """Take one event whose author has the right to it. Raises IntegrityError."""
@@ -134,6 +137,8 @@ class Upkeep:
                 _time(event.get("taken_at")),
             )
             self._snapshots.setdefault(namespace, []).append(record)
+        elif op == "compact":
+            self._compacted.add(_digest(event.get("id")))
         else:
             raise IntegrityError("its kind is unknown to this version")
 
@@ -159,6 +164,7 @@ class Upkeep:
             holds=self._holds,
             dismissed={space: frozenset(found) for space, found in self._dismissed.items()},
             snapshots={space: tuple(found) for space, found in self._snapshots.items()},
+            compacted=frozenset(self._compacted),
         )
 
 
@@ -276,6 +282,11 @@ def snapshot_event(
         "heads": heads_to_json(heads),
         "taken_at": taken_at,
     }
+
+
+def compact_event(namespace: NamespaceId, snapshot_id: str) -> dict[str, Any]:
+    """The segments that a snapshot covers may go: it stands for them from now on."""
+    return {"op": "compact", "namespace": namespace, "id": snapshot_id}
 
 
 def heads_to_json(heads: Heads) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from tcfs.model.ids import (
     VersionId,
 )
 from tcfs.model.manifest import HASH_SIZE
-from tcfs.model.retention import Old, Rules, effective_times, let_go
+from tcfs.model.retention import Old, Rules, effective_times, is_exempt, let_go
 from tcfs.model.upkeep import Progress
 from tcfs.state.database import Database
 from tcfs.state.index import PackLocation
@@ -58,6 +58,15 @@ class Garbage:
         """Every pack that is known to be marked."""
         rows = self._db.connection.execute("SELECT id FROM marked_pack").fetchall()
         return {PackId(pack) for (pack,) in rows}
+
+    def marked_among(self, packs: Iterable[PackId]) -> set[PackId]:
+        """Those of the packs that are marked. For few of them."""
+        run = self._db.connection.execute
+        return {
+            pack
+            for pack in packs
+            if run("SELECT 1 FROM marked_pack WHERE id = ?", (pack,)).fetchone()
+        }
 
     def mark(self, namespace: NamespaceId, packs: Iterable[PackId]) -> None:
         """Count on these packs no longer; again is harmless.
@@ -101,8 +110,8 @@ class Garbage:
 
         Their packs must be known.
         """
-        marked = self.marked()
-        if not marked or marked.isdisjoint({address.pack for _, address in chunks}):
+        marked = self.marked_among({address.pack for _, address in chunks})
+        if not marked:
             return chunks
         with self._db.transaction() as run:
             run.executemany(
@@ -209,6 +218,8 @@ class Garbage:
         )
         path, group = b"", list[Old]()
         for row in rows:
+            if is_exempt(row[0]):
+                continue
             if row[0] != path and group:
                 yield group
                 group = []
@@ -296,6 +307,15 @@ class Garbage:
         )
         return [ChunkId(chunk) for (chunk,) in rows.fetchall()]
 
+    def inline_packs(self, namespace: NamespaceId) -> list[PackLocation]:
+        """The packs that travel inside segments and are not marked."""
+        rows = self._db.connection.execute(
+            "SELECT id, key, offset FROM pack WHERE ns = ? AND offset > 0"
+            " AND id NOT IN (SELECT id FROM marked_pack) ORDER BY no",
+            (namespace,),
+        ).fetchall()
+        return [PackLocation(PackId(i), StoreKey(k), o) for i, k, o in rows]
+
     def stranded(self, namespace: NamespaceId) -> list[ChunkId]:
         """The needed chunks that lie in marked packs alone."""
         rows = self._db.connection.execute(
@@ -329,14 +349,18 @@ class Garbage:
 
     def note(self, header: SegmentHeader) -> None:
         """Remember what an accepted segment's author had seen."""
+        self.note_progress(header.namespace, header.device, Progress(header.control, header.seen))
+
+    def note_progress(self, namespace: NamespaceId, device: DeviceId, progress: Progress) -> None:
+        """Remember what a device's last accepted segment had seen."""
         with self._db.transaction() as run:
             run.execute(
                 "INSERT OR REPLACE INTO progress VALUES (?, ?, ?, ?)",
                 (
-                    header.namespace,
-                    self._db.device_no(header.device),
-                    orjson.dumps({d: list(h) for d, h in header.control.items()}).decode(),
-                    orjson.dumps({d: list(h) for d, h in header.seen.items()}).decode(),
+                    namespace,
+                    self._db.device_no(device),
+                    orjson.dumps({d: list(h) for d, h in progress.control.items()}).decode(),
+                    orjson.dumps({d: list(h) for d, h in progress.seen.items()}).decode(),
                 ),
             )
 

@@ -15,6 +15,7 @@ from tcfs.state.history import History
 from tcfs.state.index import Index, Outbox
 from tcfs.state.refused import Refused
 from tcfs.state.roots import Roots
+from tcfs.state.snapshot import SnapshotTables
 
 
 class State:
@@ -28,6 +29,7 @@ class State:
         self.index = Index(self.database)
         self.garbage = Garbage(self.database)
         self.roots = Roots(self.database)
+        self.snapshot = SnapshotTables(self.database, self.history)
         self.git = GitBases(self.database)
         self.outbox = Outbox(self.database)
         self.control = ControlCache(self.database)

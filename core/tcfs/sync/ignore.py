@@ -31,8 +31,9 @@ class PatternSet:
 
         try:
             patterns = GitIgnoreSpec.from_lines(lines).patterns
-        except ValueError as error:
-            raise ConfigError(f"{source}: {error}") from None
+        except (ValueError, re.error) as error:  # `[z-a]` is not caught by the library
+            said = show(str(error).encode("utf-8", "surrogateescape"))
+            raise ConfigError(f"{source}: {said}") from None
         self._runs: list[tuple[bool, re.Pattern[str]]] = []
         run: list[str] = []
         previous: bool | None = None

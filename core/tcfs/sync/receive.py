@@ -45,6 +45,7 @@ def refresh_control(context: Context, *, offline: bool = False) -> None:
         root_key=context.format.root_public_key,
         cached=context.state.control.objects(),
     )
+    take_up_marks(context, view.state)
     context.state.control.add(view.fresh)
     if store is not None:
         context.state.findings.forget(CONTROL, PASSING)
@@ -52,8 +53,11 @@ def refresh_control(context: Context, *, offline: bool = False) -> None:
     if view.state.epochs != context.view.state.epochs:
         context.forget_keys()
     context.view = view
+<<<<<<< HEAD
     context.forget_outdated_keys()
     take_up_marks(context)
+=======
+>>>>>>> main
     _retract_revoked(context)
     rejudge(context)
 
@@ -114,6 +118,10 @@ def receive(context: Context, namespace: NamespaceId, *, rebuild: bool = False) 
         settle_outbox(context)
     count = 0
     context.state.findings.forget(namespace, PASSING)
+    if context.control.upkeep.snapshots.get(namespace):
+        from tcfs.sync.gc.snapshots import bootstrap
+
+        bootstrap(context, namespace)
     while True:
         history = context.state.history
         result = fetch(

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 from tcfs.content.unpack import pack_problems
 from tcfs.errors import AccessError, IntegrityError, TcfsError
-from tcfs.ledger.chain import KnownSegment
 from tcfs.ledger.fetch import fetch
 from tcfs.model.event import ChainHead
-from tcfs.model.ids import ChunkId, DeviceId, NamespaceId, PackId
+from tcfs.model.ids import ChunkId, NamespaceId, PackId
 from tcfs.model.paths import ROOT, join, show
 from tcfs.model.plan import LocalChange, LocalEntry, local_change
 from tcfs.state.roots import Root
 from tcfs.sync import leftovers, places
 from tcfs.sync.context import Context
+from tcfs.sync.gc.snapshots import start_of
 from tcfs.sync.leftovers import hash_file
 from tcfs.sync.materialise import materialise
 from tcfs.sync.receive import opener, refresh_control
@@ -58,8 +58,7 @@ class Verifier:
         for finding in context.view.findings:
             if finding.severity != "info":
                 self._problem(f"ledger/_control/{finding.device}/{finding.seq}", finding.reason)
-        known: dict[tuple[DeviceId, ChainHead], KnownSegment] = {}
-        heads: dict[DeviceId, ChainHead] = {}
+        heads, known = start_of(context, self._namespace)
         while True:
             result = fetch(
                 context.store,
@@ -107,8 +106,8 @@ class Verifier:
         for done, location in enumerate(locations):
             context.report("verify", done, len(locations), "packs")
             missing = location.offset == 0 and location.key not in listed
-            if missing and location.id in marked:
-                continue  # Swept: nothing counts on it.
+            if location.id in marked and (location.offset or missing):
+                continue  # Nothing counts on it, and it may be gone.
             self._packs += 1
             if missing:
                 self._problem(f"pack {location.id}", "is not in the store", self._used(location.id))

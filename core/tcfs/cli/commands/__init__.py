@@ -31,6 +31,7 @@ def add_commands(subparsers: Subparsers) -> None:
         revert,
         status,
         transfer,
+        upstream,
     )
 
     for module in (
@@ -48,6 +49,7 @@ def add_commands(subparsers: Subparsers) -> None:
         gc,
         git,
         check,
+        upstream,
         configuration,
         completion,
     ):

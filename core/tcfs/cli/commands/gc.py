@@ -1,4 +1,4 @@
-"""``tcfs gc`` and ``tcfs retention``: what the store need not keep, and what it must."""
+"""``tcfs gc``, ``tcfs retention``, ``tcfs snapshot``: what the store keeps, and in what form."""
 
 from __future__ import annotations
 
@@ -53,6 +53,19 @@ def add(subparsers: Subparsers) -> None:
         retention, "dismiss", "let a version that lost a conflict go like any other", _dismiss
     )
     dismiss.add_argument("version", metavar="VERSION", help="version id, from 'tcfs why PATH'")
+
+    snapshot = command(
+        subparsers,
+        "snapshot",
+        "write the history down in one piece, for devices to begin from",
+        _snapshot,
+        more="For admins. Nothing is left out, and nothing deleted unless --compact is given.",
+    )
+    snapshot.add_argument(
+        "--compact",
+        action="store_true",
+        help="delete the segments that an earlier snapshot covers and every device is past",
+    )
 
 
 def _gc(ctx: Context) -> int:
@@ -152,4 +165,23 @@ def _told(ctx: Context, info: g.RetentionInfo) -> int:
         ctx.terminal.out(f"  {old}, of which the next gc lets {info.let_go} go")
 
     ctx.result(info, show)
+    return EXIT_OK
+
+
+def _snapshot(ctx: Context) -> int:
+    from tcfs.cli.text import plural
+    from tcfs.config.units import show_size
+
+    with ctx.fleet() as fleet, ctx.working() as progress:
+        result = fleet.gc.snapshot(compact=ctx.args.compact, progress=progress, cancel=ctx.cancel)
+
+    def show() -> None:
+        held = f"{plural(result.versions, 'version')}, {plural(result.chunks, 'chunk')}"
+        ctx.terminal.out(f"snapshot of {held}: {show_size(result.size)}")
+        if ctx.args.compact:
+            ctx.terminal.out(f"  {plural(result.removed_segments, 'segment')} deleted")
+        for name in result.waiting_for:
+            ctx.terminal.out(yellow("  compaction waits for "), name)
+
+    ctx.result(result, show)
     return EXIT_OK

@@ -11,7 +11,7 @@ from tcfs.model.retention import Hold, RetentionPolicy, check_tag, make_policy
 from tcfs.model.upkeep import dismiss_event, hold_event, release_event, retention_event
 from tcfs.sync.context import Context
 from tcfs.sync.facade import Cancel, ProgressFn
-from tcfs.sync.gc.results import GcResult, HoldInfo, RetentionInfo
+from tcfs.sync.gc.results import GcResult, HoldInfo, RetentionInfo, SnapshotResult
 from tcfs.sync.results import DeviceInfo
 
 Working = Callable[[ProgressFn | None, Cancel | None], AbstractContextManager[Context]]
@@ -56,6 +56,26 @@ class GcDesk:
 
         with self._working(None, None) as context:
             return expire(context, device)
+
+    def snapshot(
+        self,
+        *,
+        compact: bool = False,
+        progress: ProgressFn | None = None,
+        cancel: Cancel | None = None,
+    ) -> SnapshotResult:
+        """Write down all that the history says, so that new devices need not replay it.
+
+        Args:
+            compact: delete segments that an earlier snapshot covers, and every device is past.
+
+        Raises:
+            TcfsError: see ``tcfs.sync.gc.snapshots``.
+        """
+        from tcfs.sync.gc.snapshots import snapshot
+
+        with self._working(progress, cancel) as context:
+            return snapshot(context, compaction=compact)
 
     # Retention
 

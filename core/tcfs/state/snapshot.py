@@ -1,0 +1,133 @@
+"""The state of one namespace, out of the tables and into them, for snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from typing import NamedTuple
+
+from tcfs.content.address import ChunkAddress
+from tcfs.model.event import ChainHead, Version
+from tcfs.model.ids import ChunkId, DeviceId, NamespaceId, PackId, SegmentHash, StoreKey
+from tcfs.state.database import Database
+from tcfs.state.history import _COLUMNS as VERSION_COLUMNS
+from tcfs.state.history import History
+
+
+class StoredSegment(NamedTuple):
+    """A row of ``segment``."""
+
+    device: DeviceId
+    seq: int
+    hash: SegmentHash
+    lamport: int
+    counter: int
+    written_at: int
+    accepted: bool
+
+
+class StoredPack(NamedTuple):
+    """A pack with the chunks that a segment told to be in it."""
+
+    id: PackId
+    key: StoreKey
+    offset: int
+    chunks: list[tuple[ChunkId, ChunkAddress]]
+
+
+class SnapshotTables:
+    """Reads and writes what a snapshot holds."""
+
+    def __init__(self, database: Database, history: History) -> None:
+        self._db = database
+        self._history = history
+
+    def is_empty(self, namespace: NamespaceId) -> bool:
+        """Whether nothing is known of a namespace yet."""
+        row = self._db.connection.execute(
+            "SELECT 1 FROM segment WHERE ns = ? LIMIT 1", (namespace,)
+        ).fetchone()
+        return row is None
+
+    def segments(self, namespace: NamespaceId) -> Iterator[StoredSegment]:
+        """Every verified segment."""
+        for row in self._db.connection.execute(
+            "SELECT device, seq, hash, lamport, counter, written_at, accepted FROM segment"
+            " WHERE ns = ? ORDER BY device, seq",
+            (namespace,),
+        ):
+            device, digest = self._db.device_id(row[0]), SegmentHash(row[2])
+            yield StoredSegment(device, row[1], digest, row[3], row[4], row[5], bool(row[6]))
+
+    def versions(self, namespace: NamespaceId) -> Iterator[Version]:
+        """Every accepted version, those of one segment together, in the order of counters."""
+        for row in self._db.connection.execute(
+            f"SELECT {VERSION_COLUMNS} FROM version WHERE ns = ? ORDER BY device, seq, counter",
+            (namespace,),
+        ):
+            yield self._history._version(row)
+
+    def count_versions(self, namespace: NamespaceId, heads: Mapping[DeviceId, ChainHead]) -> int:
+        """How many accepted versions there are up to these heads."""
+        total = 0
+        for device, head in heads.items():
+            (count,) = self._db.connection.execute(
+                "SELECT count(*) FROM version WHERE ns = ? AND device = ? AND seq <= ?",
+                (namespace, self._db.device_no(device), head.seq),
+            ).fetchone()
+            total += count
+        return total
+
+    def packs(self, namespace: NamespaceId, at_once: int) -> Iterator[StoredPack]:
+        """Every named pack that is not marked, with the chunks that were told to be in it.
+
+        A pack may come several times, with at most about ``at_once`` chunks each time.
+        """
+        run = self._db.connection.execute
+        places = "id, frame_offset, frame_length, offset, length"
+        for number, pack, key, offset in run(
+            "SELECT no, id, key, offset FROM pack WHERE ns = ? AND NOT pending"
+            " AND id NOT IN (SELECT id FROM marked_pack) ORDER BY no",
+            (namespace,),
+        ).fetchall():
+            rows = run(
+                f"SELECT {places} FROM chunk_copy WHERE pack = ?1 AND announced",
+                (number,),
+            ).fetchall()
+            chunks = [(ChunkId(c), ChunkAddress(PackId(pack), *place)) for c, *place in rows]
+            yield StoredPack(PackId(pack), StoreKey(key), offset, chunks)
+        # By pack, in one walk: there is no index of chunks by their packs.
+        walk = run(
+            "SELECT pack.id, pack.key, pack.offset, chunk.id, frame_offset, frame_length,"
+            " chunk.offset, length FROM chunk JOIN pack ON pack.no = chunk.pack"
+            " WHERE chunk.ns = ? AND announced AND NOT pack.pending ORDER BY chunk.pack",
+            (namespace,),
+        )
+        while group := walk.fetchmany(at_once):
+            for (pack, key, offset), members in groupby(group, key=lambda row: row[:3]):
+                yield StoredPack(
+                    PackId(pack),
+                    StoreKey(key),
+                    offset,
+                    [(ChunkId(m[3]), ChunkAddress(PackId(pack), *m[4:])) for m in members],
+                )
+
+    def add_segments(self, namespace: NamespaceId, segments: Iterable[StoredSegment]) -> None:
+        """Record verified segments, and the last accepted one of each chain as its head."""
+        with self._db.transaction() as run:
+            for s in segments:
+                device = self._db.device_no(s.device)
+                run.execute(
+                    "INSERT OR REPLACE INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        *(namespace, device, s.seq, s.hash, s.lamport, s.counter, s.written_at),
+                        int(s.accepted),
+                    ),
+                )
+                if s.accepted:
+                    run.execute(
+                        "INSERT INTO chain VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+                        " seq = excluded.seq, hash = excluded.hash, lamport = excluded.lamport,"
+                        " counter = excluded.counter WHERE excluded.seq > chain.seq",
+                        (namespace, device, s.seq, s.hash, s.lamport, s.counter),
+                    )
