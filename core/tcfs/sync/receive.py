@@ -53,11 +53,7 @@ def refresh_control(context: Context, *, offline: bool = False) -> None:
     if view.state.epochs != context.view.state.epochs:
         context.forget_keys()
     context.view = view
-<<<<<<< HEAD
     context.forget_outdated_keys()
-    take_up_marks(context)
-=======
->>>>>>> main
     _retract_revoked(context)
     rejudge(context)
 

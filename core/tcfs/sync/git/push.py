@@ -300,14 +300,6 @@ class GitPush:
             return
         written: dict[bytes, RegisterBase | None] = dict(change.adopted)
         if drafts:
-<<<<<<< HEAD
-            try:
-                ids = committer.add(drafts)
-            except AccessError as error:
-                self._told.problem(self._root, change.path, error)
-                return
-=======
->>>>>>> main
             # A repository's bundle and registers stand in one segment, or a crash could part them.
             committer.flush()
             for name, version in zip(names, ids, strict=False):
