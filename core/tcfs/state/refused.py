@@ -66,6 +66,11 @@ class Refused:
             found.append(RefusedEvent(namespace, version, reason))
         return found
 
+    def version(self, namespace: NamespaceId, version: VersionId) -> Version | None:
+        """One refused version."""
+        found = (e.version for e in self.all(namespace) if e.version.id == version)
+        return next(found, None)
+
     def path_of(self, namespace: NamespaceId, version: VersionId) -> RelPath | None:
         """The path of a version, refused or not; None if it is not known."""
         where = (namespace, self._db.device_no(version.device), version.counter)

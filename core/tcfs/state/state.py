@@ -29,12 +29,12 @@ class State:
         self.index = Index(self.database)
         self.garbage = Garbage(self.database)
         self.roots = Roots(self.database)
-        self.snapshot = SnapshotTables(self.database, self.history)
+        self.refused = Refused(self.database, self.history)
+        self.snapshot = SnapshotTables(self.database, self.history, self.refused)
         self.git = GitBases(self.database)
         self.outbox = Outbox(self.database)
         self.control = ControlCache(self.database)
         self.findings = Findings(self.database)
-        self.refused = Refused(self.database, self.history)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

@@ -97,15 +97,26 @@ def rejudge(context: Context) -> None:
     Files on this disk are not touched here. The next pull puts the tree there as it is now; what
     this device itself wrote and is refused stays as a local edit.
     """
-    rules = context.control.rules
     for namespace in context.control.epochs:
-        changes = rules.concerning(namespace) if rules.governs(namespace) else ()
-        wanted = blake3(repr([_stable(c) for c in changes]).encode()).hexdigest() if changes else ""
-        if wanted == context.state.refused.judged_by(namespace):
-            continue
-        with context.state.transaction():
-            _rejudge(context, namespace)
-            context.state.refused.set_judged_by(namespace, wanted)
+        if _digest(context, namespace) != context.state.refused.judged_by(namespace):
+            judge_anew(context, namespace)
+
+
+def judge_anew(context: Context, namespace: NamespaceId) -> None:
+    """Judge all that is known of a namespace by the rules of now."""
+    known = context.state.refused.judged_by(namespace)
+    if not known and not context.control.rules.governs(namespace):
+        return  # there never were any
+    with context.state.transaction():
+        _rejudge(context, namespace)
+        context.state.refused.set_judged_by(namespace, _digest(context, namespace))
+
+
+def _digest(context: Context, namespace: NamespaceId) -> str:
+    """A hash of the rules of a namespace; empty where there are none."""
+    rules = context.control.rules
+    changes = rules.concerning(namespace) if rules.governs(namespace) else ()
+    return blake3(repr([_stable(c) for c in changes]).encode()).hexdigest() if changes else ""
 
 
 def _stable(change: object) -> str:
