@@ -13,6 +13,7 @@ from tcfs.state.garbage import Garbage
 from tcfs.state.git import GitBases
 from tcfs.state.history import History
 from tcfs.state.index import Index, Outbox
+from tcfs.state.refused import Refused
 from tcfs.state.roots import Roots
 from tcfs.state.snapshot import SnapshotTables
 
@@ -28,7 +29,8 @@ class State:
         self.index = Index(self.database)
         self.garbage = Garbage(self.database)
         self.roots = Roots(self.database)
-        self.snapshot = SnapshotTables(self.database, self.history)
+        self.refused = Refused(self.database, self.history)
+        self.snapshot = SnapshotTables(self.database, self.history, self.refused)
         self.git = GitBases(self.database)
         self.outbox = Outbox(self.database)
         self.control = ControlCache(self.database)

@@ -65,6 +65,7 @@ from tcfs.sync.gc.marks import acknowledge, past, publish_upkeep
 from tcfs.sync.gc.move import move
 from tcfs.sync.gc.results import SnapshotResult
 from tcfs.sync.gc.survey import check_history, rules_of
+from tcfs.sync.judge import judge_anew
 from tcfs.sync.sealing import sealing
 
 
@@ -287,6 +288,8 @@ class _Loader:
             raise IntegrityError("a snapshot's parts do not hold what its head says")
         if self._context.state.history.heads(self._namespace) != dict(head.heads):
             raise IntegrityError("a snapshot's segments do not lead to its heads")
+        # It holds what access rules refuse as well: each device judges for itself.
+        judge_anew(self._context, self._namespace)
 
 
 def _header(
@@ -434,7 +437,9 @@ def _proven(context: Context, record: SnapshotRecord) -> set[tuple[DeviceId, Cha
                 found.add((item.device, place))
         elif isinstance(item, VersionRecord):
             versions += 1
-            mine = history.version(namespace, VersionId(item.device, item.event.counter))
+            wanted = VersionId(item.device, item.event.counter)
+            mine = history.version(namespace, wanted)
+            mine = mine or context.state.refused.version(namespace, wanted)
             if mine is None or mine.manifest != item.event.manifest or mine.op != item.event.op:
                 raise IntegrityError("a snapshot has a version that is another one here")
     expected = context.state.snapshot.count_versions(namespace, record.heads)
