@@ -166,7 +166,10 @@ def _removal_unseen() -> Undo:
 
 def _rename_clobbers() -> Undo:
     def rename_new(self: SimulatedFiles, source: bytes, target: bytes) -> None:
-        self.rename(source, target)
+        self._pass("rename_new", target)
+        replaced = self.disk.rename(source, target, replace=True)
+        if replaced is not None:
+            self._gate.dropped(target, replaced)
 
     return _replace(SimulatedFiles, "rename_new", rename_new)
 
