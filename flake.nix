@@ -9,6 +9,8 @@
       each = make: nixpkgs.lib.genAttrs lib.host.platforms make;
       overlay = final: _: { tcfs = final.callPackage ./nix/package.nix { }; };
       pkgsOf = system: nixpkgs.legacyPackages.${system}.extend overlay;
+      # A set, since older versions of Nix take a path for no module.
+      module = file: { imports = [ file ]; };
       program = system: name: {
         type = "app";
         program = "${self.packages.${system}.tcfs}/bin/${name}";
@@ -53,18 +55,18 @@
       });
 
       nixosModules = rec {
-        tcfs-daemon = ./nix/modules/tcfs-daemon.nix;
-        tinyland = ./nix/modules/tinyland.nix;
+        tcfs-daemon = module ./nix/modules/tcfs-daemon.nix;
+        tinyland = module ./nix/modules/tinyland.nix;
         default = tcfs-daemon;
       };
       homeModules = rec {
-        tcfs-user = ./nix/modules/tcfs-user.nix;
-        tinyland = ./nix/modules/tinyland.nix;
+        tcfs-user = module ./nix/modules/tcfs-user.nix;
+        tinyland = module ./nix/modules/tinyland.nix;
         default = tcfs-user;
       };
       darwinModules = rec {
-        tcfs-darwin = ./nix/modules/tcfs-darwin.nix;
-        tinyland = ./nix/modules/tinyland.nix;
+        tcfs-darwin = module ./nix/modules/tcfs-darwin.nix;
+        tinyland = module ./nix/modules/tinyland.nix;
         default = tcfs-darwin;
       };
 

@@ -19,6 +19,7 @@ let
   program = builtins.fromJSON (builtins.readFile ../program.json);
 
   startsWith = prefix: text: substring 0 (stringLength prefix) text == prefix;
+  withoutTls = url: match "(s3[+])?http://.*|seaweedfs://.*" url != null;
   contains = part: text: match ".*${part}.*" text != null;
   bare = text: builtins.unsafeDiscardStringContext "${text}";
 
@@ -113,8 +114,8 @@ rec {
         "must be absolute for a system service, which has no home directory")
       (say "syncRoot" (!(host.manager == "nixos" && inHome && host.user == "tcfs"))
         "lies in someone's home, where the user tcfs may not read: set services.tcfsd.user to its owner")
-      (say "storage.endpoint" (!(values.storage.enforceTls or false && startsWith "http://" endpoint))
-        "has no TLS (http://), and storage.enforceTls refuses that")
+      (say "storage.endpoint" (!(values.storage.enforceTls or false && withoutTls endpoint))
+        "has no TLS, and storage.enforceTls refuses that")
       (say "natsTls" (!((get "natsTls") == true && noUrl)) "means nothing without natsUrl")
       (say "mounts" (host.mounts == { } || program.mount)
         "cannot work yet: this version of tcfs has no command that mounts. Leave it out; pull works without")

@@ -118,7 +118,8 @@ in
     NotifyAccess = "main";
     WatchdogSec = 60;
     Restart = "on-failure";
-    RestartSec = 5;
+    # Also until the device is enrolled, which a person does.
+    RestartSec = 10;
     TimeoutStopSec = 60;
   };
 }

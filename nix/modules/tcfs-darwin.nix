@@ -19,7 +19,7 @@ let
       UserName = cfg.user;
       RunAtLoad = true;
       KeepAlive = true;
-      ThrottleInterval = 5;
+      ThrottleInterval = 10;
       ProcessType = "Background";
       # Files that the service makes are its user's alone.
       Umask = 63;

@@ -38,7 +38,7 @@ let
       ProgramArguments = command;
       RunAtLoad = true;
       KeepAlive = true;
-      ThrottleInterval = 5;
+      ThrottleInterval = 10;
       ProcessType = "Background";
       # Files that the agent makes are its user's alone.
       Umask = 63;

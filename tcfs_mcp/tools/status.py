@@ -17,17 +17,6 @@ from tcfs_mcp.context import ToolContext
 if TYPE_CHECKING:
     from tcfs.config import LoadedConfig
 
-# Variables that name or hold credentials. Only whether they are set is ever told.
-CREDENTIAL_VARIABLES = (
-    "TCFS_S3_ACCESS",
-    "TCFS_S3_SECRET",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_PROFILE",
-    "AWS_SHARED_CREDENTIALS_FILE",
-)
-
 LOCAL = (b"/", b"./", b"../", b"~/")
 
 
@@ -50,10 +39,14 @@ class DaemonAnswer:
 
 @dataclass(frozen=True, slots=True)
 class CredentialSource:
-    """One place that credentials may come from: that it exists, never what it holds."""
+    """One place that credentials may come from: that it exists, never what it holds.
+
+    Of kind ``chain`` are the sources of the store's credentials, in the order in which they are
+    asked; the first that has any wins.
+    """
 
     name: str
-    kind: Literal["identity", "store", "environment", "file"]
+    kind: Literal["identity", "store", "chain", "file"]
     present: bool
     detail: str = ""
 
@@ -64,6 +57,8 @@ class CredentialAnswer:
 
     endpoint: str
     sources: tuple[CredentialSource, ...]
+    in_use: str = ""
+    """Name of the source that the store's credentials come from."""
     warnings: tuple[str, ...] = ()
 
 
@@ -118,7 +113,11 @@ def daemon_status(ctx: ToolContext) -> DaemonAnswer:
 
 
 def credential_status(ctx: ToolContext) -> CredentialAnswer:
-    """Tell which sources of credentials exist, by name. Values are never shown."""
+    """Tell which sources of credentials exist, and which is in use. Values are never shown."""
+    from tcfs.errors import TcfsError
+    from tcfs.secrets.sources import credential_chain
+    from tcfs.sync.stores import source_in_use
+
     loaded = ctx.load()
     shown = _settings(loaded)
     sources = [_file_source("device identity", "identity", loaded.identity_dir)]
@@ -132,22 +131,28 @@ def credential_status(ctx: ToolContext) -> CredentialAnswer:
             )
         )
     files = {
-        "storage.credentials_file": loaded.config.storage.credentials_file,
         "secrets.age_identity": loaded.config.secrets.age_identity,
         "secrets.kdbx_path": loaded.config.secrets.kdbx_path,
         "secrets.sops_dir": loaded.config.secrets.sops_dir,
         "crypto.master_key_file": loaded.config.crypto.master_key_file,
     }
     sources += [_file_source(name, "file", path) for name, path in files.items() if path]
+    warnings = list(loaded.warnings)
+    in_use = ""
+    chain = credential_chain(loaded.config)
     sources += [
-        CredentialSource(name=name, kind="environment", present=True, detail="set")
-        for name in CREDENTIAL_VARIABLES
-        if os.environ.get(name)
+        CredentialSource(name=state.name, kind="chain", present=state.present, detail=state.detail)
+        for state in chain.states()
     ]
+    try:
+        in_use = source_in_use(loaded, chain)
+    except TcfsError as error:
+        warnings.append(f"{error.message}. {error.remedy}")
     return CredentialAnswer(
         endpoint=str(shown.get("endpoint", "")),
         sources=tuple(sources),
-        warnings=tuple(loaded.warnings),
+        in_use=in_use,
+        warnings=tuple(warnings),
     )
 
 

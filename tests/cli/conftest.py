@@ -14,6 +14,7 @@ import pytest
 from tcfs.cli import engine as engines
 from tcfs.cli.main import main
 from tests.cli.fake import FakeEngine, FakeFleet
+from tests.rollout.fixtures import lab, machine  # noqa: F401 - fixtures
 
 
 @dataclass

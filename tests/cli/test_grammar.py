@@ -51,6 +51,7 @@ def test_every_command_of_the_issue_is_there():
         "undo",
         "verify",
         "rebuild-index",
+        "import",
         "status",
         "sync-status",
         "config",

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -84,7 +85,7 @@ def test_every_check_of_the_lab_fleet_holds():
     assert evaluate("(lib.mkFleet example).checks") == dict.fromkeys(LAB, True)
 
 
-@how(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@how(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(hosts=st.lists(host_values(), min_size=1, max_size=6))
 def test_any_fleet_is_what_pydantic_says(hosts: list[dict]):
     defaults, *own = hosts
@@ -133,7 +134,7 @@ def test_the_file_of_a_host_is_read_by_the_program(tmp_path: Path):
         assert loaded.warnings == ()
 
 
-WRONG = [
+WRONG: list[tuple[dict[str, Any], str, str]] = [
     # values, the option that is named, and what is said of it
     ({"conflctMode": "auto"}, "conflctMode", "no such setting; did you mean conflictMode?"),
     ({"conflict_mode": "auto"}, "conflict_mode", "did you mean conflictMode?"),

@@ -1,18 +1,4 @@
-"""A fleet's definition to work on."""
+"""What the tests of rollouts share: a definition, a machine, and a fleet of devices."""
 
-import shutil
-from pathlib import Path
-
-import pytest
-
-from tests.nix.support import EXAMPLE, nix_missing
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Path:
-    """A copy of the lab fleet."""
-    if nix_missing():
-        pytest.skip(nix_missing())
-    folder = tmp_path / "lab"
-    shutil.copytree(EXAMPLE, folder)
-    return folder
+from tests.rollout.fixtures import lab, machine  # noqa: F401 - fixtures
+from tests.sync.conftest import templates, world  # noqa: F401 - fixtures

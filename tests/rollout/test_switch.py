@@ -3,7 +3,6 @@
 import getpass
 import json
 import os
-import platform
 import subprocess
 import threading
 import time
@@ -21,78 +20,19 @@ from tcfs.errors import (
     UsageError,
 )
 from tcfs.rollout import switch as switching
-from tcfs.rollout.render import this_platform
 from tcfs.rollout.switch import plan_switch, switch_host
-
-HOST = platform.node().partition(".")[0]
-
-RECORDS = """\
-#!/bin/sh
-printf '%s\\n' "$0" "$@" > "$RECORD"
-env > "$RECORD.env"
-echo "building the configuration..."
-echo "warning: no lock file" >&2
-printf 'activating\\r\\033[31mdone\\033[0m\\n'
-ln -sfn "$GENERATION" "$PROFILE"
-"""
-FAILS = "#!/bin/sh\necho building\necho 'error: attribute missing' >&2\nexit 3\n"
-FAILS_LATE = RECORDS + "echo 'activation failed' >&2\nexit 4\n"
-HANGS = '#!/bin/sh\nsleep 1000 &\necho $! > "$RECORD"\necho building\nwait\n'
-STUBBORN = (
-    "#!/bin/sh\ntrap '' TERM\necho $$ > \"$RECORD\"\necho building\nwhile :; do sleep 1; done\n"
+from tcfs.sync.facade import Progress
+from tests.rollout.fixtures import (
+    FAILS,
+    FAILS_LATE,
+    HANGS,
+    HOST,
+    LEAVES_SOMETHING,
+    RECORDS,
+    STUBBORN,
+    Machine,
+    gone,
 )
-LEAVES_SOMETHING = '#!/bin/sh\nsleep 1000 &\necho $! > "$RECORD"\necho done\n'
-
-
-class Machine:
-    """This machine as one host of a fleet, managed by stand-ins."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, lab: Path) -> None:
-        self.lab = lab
-        self.record = folder / "record"
-        self.bin = folder / "bin"
-        self.bin.mkdir()
-        self.profiles = folder / "nix" / "profiles"
-        self.profiles.mkdir(parents=True)
-        monkeypatch.setenv("PATH", f"{self.bin}:{os.environ['PATH']}")
-        monkeypatch.setenv("RECORD", str(self.record))
-        monkeypatch.setenv("NIX_STATE_DIR", str(folder / "nix"))
-        monkeypatch.setenv("XDG_STATE_HOME", str(folder))
-        self._monkeypatch = monkeypatch
-        self.host("nixos", getpass.getuser())
-
-    def host(self, manager: str, user: str) -> None:
-        """Declare this machine."""
-        self.manager = manager
-        settings = f'manager = "{manager}"; user = "{user}"; platform = "{this_platform()}";'
-        (self.lab / "hosts" / f"{HOST}.nix").write_text(f"{{ {settings} syncRoot = null; }}")
-        name = "home-manager" if manager == "home-manager" else "system"
-        self.profile = self.profiles / name
-        self._monkeypatch.setenv("PROFILE", str(self.profile))
-        self._monkeypatch.setenv("GENERATION", f"{name}-43-link")
-        self.active(42)
-
-    def active(self, generation: int) -> None:
-        """Let this generation be the active one."""
-        self.profile.unlink(missing_ok=True)
-        self.profile.symlink_to(f"{self.profile.name}-{generation}-link")
-
-    def program(self, text: str) -> None:
-        """Let the manager's program be this."""
-        file = self.bin / switching.PROGRAMS[self.manager]
-        file.write_text(text)
-        file.chmod(0o755)
-
-    def recorded(self) -> list[str]:
-        return self.record.read_text().splitlines()
-
-
-@pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lab: Path) -> Machine:
-    made = Machine(tmp_path, monkeypatch, lab)
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    made.program(RECORDS)
-    return made
 
 
 def test_a_plan_says_what_would_run_and_runs_nothing(machine: Machine):
@@ -105,7 +45,7 @@ def test_a_plan_says_what_would_run_and_runs_nothing(machine: Machine):
 
 
 def test_a_switch_runs_the_program_and_tells_the_generation_and_the_way_back(machine: Machine):
-    told = []
+    told: list[Progress] = []
     done = switch_host(plan_switch(machine.lab), progress=told.append)
     assert machine.recorded() == [
         str(machine.bin / "nixos-rebuild"),
@@ -173,15 +113,6 @@ def test_a_failure_after_the_activation_tells_the_way_back(machine: Machine):
     assert "nixos-rebuild switch --rollback" in caught.value.remedy
 
 
-def gone(pid: int) -> bool:
-    """Whether a process has ended; one that waits for its parent's look has."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return True
-    return stat.rpartition(")")[2].split()[0] == "Z"
-
-
 @pytest.mark.parametrize("program", [HANGS, STUBBORN])
 def test_a_program_that_hangs_is_stopped_with_what_it_started(
     machine: Machine, program: str, monkeypatch: pytest.MonkeyPatch
@@ -224,6 +155,13 @@ def test_a_plan_that_is_no_longer_so_is_refused(machine: Machine):
     with pytest.raises(PlanChangedError):
         switch_host(plan)
     (machine.lab / "flake.lock").unlink()
+    more = machine.lab / "more.nix"
+    more.write_text("{ }")
+    with pytest.raises(PlanChangedError):
+        switch_host(plan)
+    more.unlink()
+    (machine.lab / "rollout.json").write_text("marks")
+    assert plan_switch(machine.lab).hash == plan.hash
     file = machine.lab / "hosts" / f"{HOST}.nix"
     file.write_text(file.read_text().replace("syncRoot = null", "syncRoot = null; jobs = 3"))
     with pytest.raises(PlanChangedError):

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from tcfs.content import ingest
 from tcfs.content.unpack import PackReader
@@ -16,9 +18,21 @@ from tcfs.state import history
 from tcfs.state.database import Database
 from tcfs.state.index import Outbox
 from tcfs.state.roots import Roots
-from tcfs.sync import commit, download, leftovers, materialise, placement, pull, push, scan, upload
+from tcfs.sync import (
+    commit,
+    download,
+    leftovers,
+    materialise,
+    placement,
+    pull,
+    push,
+    receive,
+    scan,
+    upload,
+)
 from tcfs.sync import resolve as resolving
 from tcfs.sync.commit import Committer
+from tcfs.sync.gc import marks
 from tcfs.sync.workbench import Workbench
 from tests.sim.disk import SimulatedFiles
 
@@ -91,18 +105,12 @@ def _parents_merely_fetched() -> Undo:
     add = Committer.add
 
     def rooted(self: Any, drafts: Any) -> Any:
-        known = self._context.state.history
-        drafts = [
-            replace(
-                draft,
-                manifest=replace(
-                    draft.manifest,
-                    parents=known.head(self._namespace, draft.manifest.rel_path).ids,
-                ),
-            )
-            for draft in drafts
-        ]
-        return add(self, drafts)
+        answers = []
+        for draft in drafts:
+            head = self._context.state.history.head(self._namespace, draft.manifest.rel_path)
+            manifest = replace(draft.manifest, parents=head.ids)
+            answers.append(replace(draft, manifest=manifest, parents_clock=head.clock))
+        return add(self, answers)
 
     return _replace(Committer, "add", rooted)
 
@@ -248,6 +256,19 @@ BUGS: Final[dict[str, Bug]] = {
     "winner-by-device": Bug("each device prefers its own side of a conflict", _winner_by_arrival),
     "unreadable-is-empty": Bug(
         "a directory that cannot be read counts as empty", _unreadable_is_empty, 300
+    ),
+    "sweep-at-once": Bug(
+        "a pack is swept that not every device has given up",
+        lambda: _replace(marks, "is_past", lambda *_args, **_options: True),
+        400,
+    ),
+    "sweep-needed": Bug(
+        "a sweep does not look whether a pack is needed again",
+        lambda: _all(
+            _replace(marks, "is_past", lambda *_args, **_options: True),
+            _replace(receive, "take_up_marks", _nothing),
+        ),
+        400,
     ),
     "todo-forgotten": Bug("what a pull has yet to do is forgotten", _todo_forgotten, 200),
 }

@@ -7,11 +7,12 @@ What a person types is an ``operation`` here. What is not simulated is how a dev
 from __future__ import annotations
 
 import concurrent.futures
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,7 +26,6 @@ from tcfs.device.invite import parse_code
 from tcfs.device.repository import create_repository
 from tcfs.errors import (
     ConflictError,
-    IntegrityError,
     LocalFileError,
     NotFoundError,
     UsageError,
@@ -38,6 +38,7 @@ from tcfs.state.state import State
 from tcfs.sync import session
 from tcfs.sync.facade import Limits
 from tcfs.sync.fleet import Fleet
+from tcfs.sync.settings_desk import SettingsDesk
 from tests.sim.bucket import Bucket
 from tests.sim.disk import EXACT
 from tests.sim.machine import Machine, put_state
@@ -49,6 +50,8 @@ NAMES: Final = ("ann", "bob", "cy", "dee", "eve", "ro")
 """The devices there can be; the first is the admin, the last may only read."""
 READER: Final = NAMES[-1]
 YES: Final = Limits(confirmed=True)
+# Warnings are for people; here there are none.
+logging.getLogger("tcfs").addHandler(logging.NullHandler())
 
 
 class InlineExecutor:
@@ -81,11 +84,11 @@ class InlineExecutor:
 
 
 @contextmanager
-def inline_threads() -> Iterator[None]:
+def tamed() -> Iterator[None]:
     """While it lasts, the engine has no threads of its own: one thing happens at a time.
 
-    Nor does it verify the same control segment twice, which would take half of all time: every
-    operation reads the whole control ledger.
+    Nor does it publish its settings, whose memo is on a real disk; nor read and fold the same
+    control ledger twice, which would take half of all time, since every operation does.
     """
     real = concurrent.futures.ThreadPoolExecutor
     places: list[Any] = [concurrent.futures]
@@ -94,36 +97,71 @@ def inline_threads() -> Iterator[None]:
         for name, module in sys.modules.items()
         if name.startswith("tcfs.") and getattr(module, "ThreadPoolExecutor", None) is real
     ]
-    for place in places:
-        place.ThreadPoolExecutor = InlineExecutor
-    patched: Any = control
-    real_open, real_parse = patched.open_segment, patched.parse_claim
-    patched.open_segment, patched.parse_claim = _remembering(real_open), _remembering(real_parse)
+    memory = _Memory()
+    with ExitStack() as stack:
+        for place in places:
+            stack.enter_context(replaced(place, "ThreadPoolExecutor", InlineExecutor))
+        stack.enter_context(replaced(SettingsDesk, "publish_on_the_way", lambda _self: None))
+        stack.enter_context(replaced(control, "_Reader", memory.reader))
+        stack.enter_context(replaced(control, "_entries", memory.entries))
+        stack.enter_context(replaced(control, "fold_control", memory.fold))
+        yield
+
+
+@contextmanager
+def replaced(owner: Any, name: str, new: Any) -> Iterator[None]:
+    """An attribute is another while it lasts."""
+    old = getattr(owner, name)
+    setattr(owner, name, new)
     try:
         yield
     finally:
-        for place in places:
-            place.ThreadPoolExecutor = real
-        patched.open_segment, patched.parse_claim = real_open, real_parse
+        setattr(owner, name, old)
 
 
-def _remembering(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same answers to the same questions, for a pure function that is asked them all day."""
-    known: dict[Any, Any] = {}
+class _Memory:
+    """The same answers to the same questions about control ledgers; all of them are values."""
 
-    def ask(*args: Any, **options: Any) -> Any:
-        question = (args, tuple(sorted(options.items())))
-        if question not in known:
-            try:
-                known[question] = function(*args, **options)
-            except IntegrityError as error:
-                known[question] = error
-        answer = known[question]
-        if isinstance(answer, IntegrityError):
-            raise answer
-        return answer
+    def __init__(self) -> None:
+        self._readers: dict[Any, Any] = {}
+        self._entries: dict[int, tuple[Any, Any]] = {}
+        self._folds: dict[Any, tuple[Any, Any, Any]] = {}
+        unpatched: Any = control
+        self._make_reader = unpatched._Reader
+        self._make_entries = unpatched._entries
+        self._fold = unpatched.fold_control
 
-    return ask
+    def reader(self, objects: dict[Any, bytes], repo: Any) -> Any:
+        question = (frozenset(objects.items()), repo)
+        if question not in self._readers:
+            made = self._make_reader(objects, repo)
+            made.read = self._by_keys(made.read)
+            made.verified = self._by_keys(made.verified)
+            self._readers[question] = made
+        return self._readers[question]
+
+    def _by_keys(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        known: dict[Any, Any] = {}
+
+        def ask(keys: dict[Any, bytes]) -> Any:
+            question = frozenset(keys.items())
+            if question not in known:
+                known[question] = method(keys)
+            return known[question]
+
+        return ask
+
+    def entries(self, segments: Any) -> Any:
+        if id(segments) not in self._entries:
+            self._entries[id(segments)] = (segments, self._make_entries(segments))
+        return self._entries[id(segments)][1]
+
+    def fold(self, entries: Any, claims: Any) -> Any:
+        claims = list(claims)
+        question = (id(entries), *map(id, claims))
+        if question not in self._folds:
+            self._folds[question] = (entries, claims, self._fold(entries, claims))
+        return self._folds[question][2]
 
 
 @cache
@@ -236,6 +274,7 @@ class Device:
         self._format_hash = format_hash
         self._fleet: Fleet | None = None
         self._clocks: dict[RelPath, VectorClock] = {}
+        self._former: list[DeviceIdentity] = []
 
     @property
     def reader(self) -> bool:
@@ -267,6 +306,20 @@ class Device:
                 raise
             self._fleet = Fleet(context, loaded)
         return self._fleet
+
+    def enroll(self, code: str) -> None:
+        """Join anew, as another device with the same files: identity and state are laid aside."""
+        self.close()
+        for path in self.machine.home.glob("state.db*"):
+            path.unlink()
+        machine = self.machine
+        name = f"{self.name}-{len(self._former) + 2}"
+        self._former.append(self.identity)
+        self.identity = generate(name, machine.host.entropy, machine.now())
+        claim(machine.store, parse_code(code), self.identity, machine.now())
+        self._clocks.clear()
+        self.last_segment = ""
+        self.rebuilding = False
 
     def close(self) -> None:
         """End the process, as it were."""
@@ -351,9 +404,23 @@ class Device:
         self.open().set_strategy(strategy)
 
     def _do_gc(self) -> None:
-        collect = getattr(self.open(), "gc", None)
-        if collect is not None:
-            collect.run()
+        self.open().gc.run()
+
+    def _do_retention(self, versions: int) -> None:
+        self.open().gc.set_retention(keep_versions=versions)
+
+    def _do_revoke(self, device_id: str) -> None:
+        self.open().revoke(device_id)
+
+    def _do_expire(self, device_id: str) -> None:
+        self.open().gc.expire(device_id)
+
+    def _do_devices(self) -> Any:
+        return self.open().devices()
+
+    def _do_invite(self) -> Any:
+        # For a year: what a clock says here may be far from what it says there.
+        return self.open().invite(role="writer", expires_s=800 * 86400).code
 
     # What must hold on each device by itself
 

@@ -56,11 +56,13 @@ FAULTS: Final[dict[str, tuple[str, ...]]] = {
 }
 """How an operation can fail: see ``bucket`` and ``disk``."""
 
-CHANGES: Final = frozenset(
-    ("put", "delete", "commit", "write_new", "symlink", "mkdir", "rename_new", "exchange", "rename",
-     "unlink", "rmdir", "set_attributes", "barrier")
-)  # fmt: skip
-"""Operations before which a scheduler in search of trouble stops."""
+STOPS: Final[dict[str, frozenset[str]]] = {
+    "tree": frozenset(("rename_new", "exchange", "rename", "unlink", "rmdir", "set_attributes")),
+    "read": frozenset(("open", "read")),
+    "safe": frozenset(("put", "delete", "commit", "barrier")),
+    "": frozenset(),
+}
+"""Operations before which a scheduler in search of trouble stops, by what it is after."""
 
 
 class Task:
@@ -68,7 +70,7 @@ class Task:
 
     Attributes:
         left: operations of the machine that it may do before the scheduler is asked again.
-        to_change: ask it before the next one that changes something, too.
+        stops: names of operations before which it is asked, too.
         pending: the operation it waits to do.
         fault: how that one is to fail.
     """
@@ -76,7 +78,7 @@ class Task:
     def __init__(self, name: str, function: Callable[[], Any]) -> None:
         self.name = name
         self.left = 0
-        self.to_change = False
+        self.stops: frozenset[str] = frozenset()
         self.pending: tuple[str, str, str | bytes] = ("", "", "")
         self.fault = ""
         self.result: Any = None
@@ -95,10 +97,10 @@ class Task:
         """Whether it is over."""
         return bool(self._greenlet.dead)
 
-    def resume(self, operations: int, fault: str = "", *, to_change: bool = False) -> None:
+    def resume(self, operations: int, fault: str = "", *, stop: str = "") -> None:
         """Go on for this many operations, the first of which fails like this."""
         self.left = operations
-        self.to_change = to_change
+        self.stops = STOPS[stop]
         self.fault = fault
         self._greenlet.switch()
 
@@ -176,7 +178,7 @@ class Machine(Gate):
         self.dead = False
         self.task: Task | None = None
         self.clock_offset_ns = 0
-        self.armed: tuple[()] | tuple[str, str] = ()
+        self.armed: tuple[str, str] | None = None
         """The next operation of that name fails like this."""
         self._tick_ns = tick_ns
         self._locked = False
@@ -206,11 +208,11 @@ class Machine(Gate):
         task = self.task
         if task is None:
             return ""
-        if self.armed and self.armed[0] == name:
-            (_, fault), self.armed = self.armed, ()
+        if self.armed is not None and self.armed[0] == name:
+            fault, self.armed = self.armed[1], None
             self.timeline.note(f"{self.name}: fault {fault} at {name}")
             return fault
-        if task.left > 0 and not (task.to_change and name in CHANGES):
+        if task.left > 0 and not (name in task.stops and _is_users(target)):
             task.left -= 1
             return ""
         task.pending = (kind, name, target)
@@ -249,7 +251,7 @@ class Machine(Gate):
     @contextmanager
     def lock(self, path: bytes, wait: bool) -> Iterator[None]:
         """Held by one task at a time, until it ends however that is."""
-        self.pass_("lock", "lock", path)
+        self.pass_("lock", "lock", path.rpartition(b"/")[2])
         if self._locked:
             raise BusyError("another process holds the lock")
         self._locked = True
@@ -281,7 +283,6 @@ class Machine(Gate):
         self.dead = True
         if task is not None and not task.ended:
             task.resume(0)
-            assert task.ended
             task.forget()
         for connection in list(self.connections):
             connection.close()
@@ -291,11 +292,16 @@ class Machine(Gate):
                 put_state(self.state_path, rng.choice(self._states))
         self._states.clear()
         self._locked = False
-        self.armed = ()
+        self.armed = None
 
     def restart(self) -> None:
         """Come back."""
         self.dead = False
+
+
+def _is_users(target: str | bytes) -> bool:
+    """Whether an operation is about a user's file, or about none."""
+    return isinstance(target, str) or b"/.tcfs/" not in target
 
 
 def put_state(path: Path, data: bytes) -> None:

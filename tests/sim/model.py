@@ -103,6 +103,10 @@ class Model:
         if data in self.saved:
             self.owed.setdefault(data, why)
 
+    def forgive(self, device: str) -> None:
+        """What this device said it had sent need not be found."""
+        self.owed = {data: why for data, why in self.owed.items() if not why.startswith(device)}
+
     def anything_goes(self) -> None:
         """Somebody asked tcfs to change history's course: paths may change that nobody touched."""
         self._anything_goes = True
@@ -179,6 +183,8 @@ class Model:
             kinds = {entry.kind for entry in (touch.last, after) if entry is not None}
             if "dir" in kinds:
                 continue  # directories come and go with what is in them
+            if CONFLICT_MARK in path and self._excused(path, before, after, near):
+                continue
             if not touch.wrote and after is not None and len(users) <= len(touch.devices):
                 raise Violation(f"{path!r} was deleted and came back: {_show(after)}")
             if len(users) == 1 and not _same(touch.last, after):

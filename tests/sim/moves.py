@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from tests.sim.disk import LOSSES
+from tests.sim.disk import LOSSES, Naming
 from tests.sim.fleet import NAMES, READER, Device
 from tests.sim.machine import FAULTS
 from tests.sim.world import WHOLE, Move, Setting, World
@@ -36,18 +36,24 @@ SIZES: Final = {
 def draw_setting(seed: int) -> Setting:
     """The world of a seed."""
     rng = random.Random(f"setting {seed}")
-    count = rng.choice((2, 2, 2, 3, 3, 4, 5))
+    count = rng.choice((2, 2, 2, 2, 2, 3, 3, 4, 5))
     names = NAMES[:count]
     if rng.random() < 0.15:
         names = (*names, READER)
+    naming: dict[str, Naming] = {}
     ticks = {name: rng.choice((1, 1, 1, 4_000_000)) for name in names}
     sizes = {name: rng.choice(values) for name, values in SIZES.items() if rng.random() < 0.3}
+    if rng.random() < 0.15:
+        folding = rng.choice((Naming(ignores_case=True), Naming(True, True), Naming(False, True)))
+        naming[names[-1]] = folding
     return Setting(
         seed,
         names,
         encrypted=rng.random() < 0.25,
         strategy=rng.choice(STRATEGIES),
         tick_ns=ticks,
+        naming=naming,
+        retention=rng.choice((1, 2)) if rng.random() < 0.15 else 0,
         sizes=sizes,
     )
 
@@ -55,19 +61,23 @@ def draw_setting(seed: int) -> Setting:
 class Drawer:
     """Draws the moves of a seed, looking at the world as it goes."""
 
-    def __init__(self, world: World, *, least: int = 400) -> None:
+    def __init__(self, world: World, *, least: int = 350) -> None:
         self._world = world
         self._rng = rng = random.Random(f"moves {world.setting.seed}")
         self._least = least
+        self._away = ""
         self._count = 0
-        self._paths = list(PATHS)
+        # What a folding disk cannot hold at all would be a problem for ever.
+        self._paths = [p for p in PATHS if p.isascii() or not world.setting.naming]
         rng.shuffle(self._paths)
-        self._paths = self._paths[: rng.randint(3, len(PATHS))]
+        self._paths = self._paths[: rng.randint(3, len(self._paths))]
         self._skew = rng.choice((0.5, 1.0, 2.0))
         self._phases = rng.choice((1, 1, 1, 2))
         self._step = rng.choice((1, 3, 10, 40))
-        self._to_change = rng.choice((0.2, 0.5, 0.9))
-        self._aimed = rng.choice((0.0, 0.5, 0.9))
+        self._stops = [stop for stop in ("tree", "read", "safe", "") if rng.random() < 0.5] or [
+            "tree"
+        ]
+        self._aimed = rng.choice((0.0, 0.3, 0.6))
         self._synced = rng.choice((1.0, 0.9, 0.5))
         self._faults = rng.choice((0.0, 0.02, 0.05, 0.1))
         self._crashes = rng.choice((0.0, 0.01, 0.03, 0.1))
@@ -89,7 +99,7 @@ class Drawer:
             for weight, name in (
                 (10, "sync"), (6, "push"), (6, "pull"), (1, "push_part"), (1, "pull_part"),
                 (1, "plan"), (1, "resolve"), (0.3, "undo"), (0.3, "restore"), (0.15, "rebuild"),
-                (0.3, "verify"), (1, "gc"),
+                (0.3, "verify"), (rng.choice((0.5, 5)), "gc"),
             )
             if rng.random() < 0.75 or name == "sync"
         ]  # fmt: skip
@@ -103,22 +113,36 @@ class Drawer:
             yield ("settle",)
         for _phase in range(self._phases):
             goal = world.timeline.operations + self._least // self._phases
+            others = world.setting.names[1:]
+            self._away = rng.choice(others) if rng.random() < 0.15 else ""
+            banished = rng.random() < 0.08
             while world.timeline.operations < goal:
+                if banished and rng.random() < 0.02:
+                    banished = False
+                    yield ("banish", rng.choice(others), rng.choice(("revoke", "expire")))
                 yield self._next()
+            if rng.random() < 0.03:
+                yield ("roll_back", rng.choice((1, 3, 10, 30)))
+                return
             yield ("settle",)
 
     def _next(self) -> Move:
         rng, world = self._rng, self._world
         name = rng.choice(world.setting.names)
         device = world.devices[name]
+        if name == self._away and not device.running:
+            return self._user(name)
         roll = rng.random()
         if roll < self._world_events:
             return self._event(name)
         if device.running:
             if rng.random() < self._crashes:
                 return self._crash(name)
-            if rng.random() < self._user_share * 0.3:
-                return self._user(name, self._aim(device))
+            aim = self._aim(device)
+            if aim is not None:
+                return self._user(name, aim)
+            if rng.random() < self._user_share * 0.2:
+                return self._user(name)
             return self._run(name, device)
         if rng.random() < self._user_share:
             return self._user(name)
@@ -141,8 +165,9 @@ class Drawer:
             faults = FAULTS.get(task.pending[1], ())
             if faults:
                 return ("run", name, 1, rng.choice(faults))
-        if rng.random() < self._to_change:
-            return ("run", name, WHOLE, "", True)
+        stop = rng.choice(self._stops)
+        if stop:
+            return ("run", name, WHOLE, "", stop)
         return ("run", name, 1 + int(rng.expovariate(1 / self._step)))
 
     def _crash(self, name: str) -> Move:
@@ -177,7 +202,7 @@ class Drawer:
     def _aim(self, device: Device) -> bytes | None:
         """The path that an engine is about to do something to, for its user to be in its way."""
         task = device.machine.task
-        if task is None or self._rng.random() >= self._aimed:
+        if task is None or not task.pending[1] or self._rng.random() >= self._aimed:
             return None
         target = task.pending[2]
         prefix = device.tree + b"/"
@@ -217,10 +242,9 @@ class Drawer:
         self._count += 1
         if self._big and rng.random() < 0.2:
             return rng.randbytes(rng.choice((3000, 20_000))) + b"%d" % self._count
-        return b"line\n" * rng.randrange(3) + b"%d of %d\n" % (
-            self._count,
-            self._world.setting.seed,
-        )
+        # Often of one length, so that times alone tell two of them apart.
+        number = b"%05d of %d\n" % (self._count, self._world.setting.seed)
+        return b"line\n" * rng.choice((0, 0, 0, 1, 2)) + number
 
 
 def _weighted(rng: random.Random, choices: Sequence[tuple[float, str]]) -> str:

@@ -36,3 +36,19 @@ def test_a_disk_that_fails_under_a_pull_is_an_error_of_ours() -> None:
             ("run", "bob", steps),
             ("run", "bob", WHOLE, "broken"),
         )
+
+
+def test_an_edit_that_meets_a_file_while_it_is_put_back_survives() -> None:
+    """Two edits within one replacement: the second goes into the file that tcfs takes away."""
+    hold(
+        ("user", "ann", True, "write", b"b", b"before\n"),
+        ("settle",),
+        ("user", "ann", True, "write", b"b", b"theirs, and longer\n"),
+        ("operation", "ann", "push"),
+        ("run", "ann", WHOLE),
+        ("operation", "bob", "pull", "auto"),
+        ("run", "bob", WHOLE, "", "tree"),
+        ("user", "bob", True, "replace", b"b", b"mine\n"),
+        ("run", "bob", WHOLE, "", "tree"),
+        ("user", "bob", True, "write", b"b", b"mine again\n"),
+    )

@@ -22,7 +22,7 @@ from tcfs.errors import TcfsError
 from tcfs.model.paths import show
 from tests.sim.bucket import Bucket
 from tests.sim.disk import Inode, Loss, Naming
-from tests.sim.fleet import NAMES, Device, inline_threads, install_state, new_machine, template
+from tests.sim.fleet import NAMES, Device, install_state, new_machine, tamed, template
 from tests.sim.machine import Task
 from tests.sim.model import Model, Violation
 from tests.sim.timeline import Timeline
@@ -44,6 +44,7 @@ class Setting:
 
     Attributes:
         names: its devices.
+        retention: versions of a path that are kept; 0 for all.
         naming: how each compares names; by default exactly.
         tick_ns: the granularity of each file system's times.
         sizes: constants of the engine that are set lower, so that small trees meet them.
@@ -53,6 +54,7 @@ class Setting:
     names: tuple[str, ...] = NAMES[:2]
     encrypted: bool = False
     strategy: str = ""
+    retention: int = 0
     naming: dict[str, Naming] = field(default_factory=dict)
     tick_ns: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
@@ -65,6 +67,8 @@ class World:
         self.setting = setting
         self.timeline = Timeline(traced=traced)
         self.model = Model()
+        self.ended = False
+        """Whether nothing more can be said of this world."""
         self.faulty = False
         """Whether anything went wrong so far that may leave garbage in the store."""
         start = template(setting.names, setting.encrypted)
@@ -86,6 +90,9 @@ class World:
         if setting.strategy:
             self.devices[NAMES[0]].operate("strategy", setting.strategy)
             self.model.merging = setting.strategy == "merge"
+
+        if setting.retention:
+            self.devices[NAMES[0]].operate("retention", setting.retention)
 
     def close(self) -> None:
         """End every process."""
@@ -139,6 +146,10 @@ class World:
         if operation in ("undo", "restore", "resolve", "rebuild"):
             self.model.anything_goes()
             self.model.merging |= operation == "resolve" and values[-1] == "merge"
+        if operation in ("push_part", "pull_part"):
+            # What stood above it on this disk before, say, is not told of.
+            names = values[0].split(b"/")
+            self.model.unclear(b"/".join(names[: i + 1]) for i in range(len(names)))
         before = device.snapshot()
 
         def work() -> Any:
@@ -148,13 +159,13 @@ class World:
 
         device.machine.task = Task(operation, work)
 
-    def _run(self, name: str, steps: int, fault: str = "", to_change: bool = False) -> None:
+    def _run(self, name: str, steps: int, fault: str = "", stop: str = "") -> None:
         device = self.devices[name]
         task = device.machine.task
         if task is None:
             return
         self.faulty |= bool(fault)
-        task.resume(steps, fault, to_change=to_change)
+        task.resume(steps, fault, stop=stop)
         if self.timeline.operations > COUNT_LIMIT:
             raise Violation("this does not come to an end")
         if task.ended:
@@ -199,6 +210,38 @@ class World:
     def _drop_hint(self, name: str) -> None:
         inbox = self.devices[name].inbox
         del inbox[:1]
+
+    def _banish(self, name: str, how: str) -> None:
+        """An admin revokes a device, or expires one that is away."""
+        admin, device = self.devices[NAMES[0]], self.devices[name]
+        if device is admin or device.reader or admin.running:
+            return
+        self.model.anything_goes()
+        self._operation(NAMES[0], how, device.identity.device_id)
+
+    def _roll_back(self, writes: int) -> None:
+        """The store is as it was some writes ago. Nobody may lose what is on a disk for that."""
+        for device in self.devices.values():
+            self._stop(device)
+        before = [device.snapshot() for device in self.devices.values()]
+        self.bucket.roll_back(writes)
+        for _ in range(2):
+            for name, device in self.devices.items():
+                task = device.machine.task = Task("sync", partial(device.operate, "sync"))
+                while not task.ended:
+                    self._run(name, WHOLE)
+        held = {e.data for d in self.devices.values() for e in d.snapshot().values()}
+        held |= set(self._known_anywhere(before))
+        for tree in before:
+            for path, entry in tree.items():
+                if entry.kind == "file" and entry.data not in held:
+                    raise Violation(f"{path!r} is gone after the store went back: {entry.data!r}")
+        self.ended = True
+
+    def _known_anywhere(self, trees: list[Tree]) -> Iterator[bytes]:
+        known = set[bytes]().union(*(d.known_contents() for d in self.devices.values()))
+        for tree in trees:
+            yield from (e.data for e in tree.values() if blake3(e.data).digest() in known)
 
     def _settle(self) -> None:
         self.settle()
@@ -249,13 +292,16 @@ class World:
 
     def settle(self) -> None:
         """No faults any more: all devices sync until nothing changes; then everything must hold."""
+        if self.ended:
+            return
         self.timeline.note("settle")
         for device in self.devices.values():
-            device.machine.armed = ()
+            device.machine.armed = None
             device.machine.disk.capacity = 1 << 40
             device.inbox.clear()
             self._stop(device)
         busy: list[str] = []
+        self._readmit()
         for device in self.devices.values():
             if device.rebuilding:  # what tcfs tells its user to do
                 self._quietly(device, "rebuild")
@@ -266,6 +312,20 @@ class World:
         else:
             raise Violation(f"{busy} still have something to do after {ROUNDS} rounds")
         self.check()
+
+    def _readmit(self) -> None:
+        """Whoever was revoked or expired comes back as a new device, with the files it has."""
+        admin = self.devices[NAMES[0]]
+        members = {info.device_id: info for info in self._quietly(admin, "devices")}
+        for device in self.devices.values():
+            info = members.get(device.identity.device_id)
+            if info is None or not info.revoked:
+                continue
+            self.model.anything_goes()
+            # What it pushed past the cut was never part of the fleet's history.
+            self.model.forgive(device.name)
+            code = self._quietly(admin, "invite")
+            device.enroll(code)
 
     def _sync_together(self, number: int) -> list[str]:
         """Everybody syncs at once, as daemons do. Returns who had something to do."""
@@ -316,10 +376,13 @@ class World:
         for name in equal:
             device = self.devices[name]
             known = {hashes[digest] for digest in device.known_contents() if digest in hashes}
-            self.model.check_kept(trees.values(), known)
+            if not self.setting.retention:
+                self.model.check_kept(trees.values(), known)
             device.clocks_only_rise()
             device.nothing_is_left_over()
-            device.verified()
+        # What they verify in the store is the same: one of them does it.
+        names = sorted(equal)
+        self.devices[names[self.timeline.operations % len(names)]].verified()
 
 
 @contextmanager
@@ -361,7 +424,7 @@ def play(
     """Make a world, make the moves, and tell how it went."""
     done: list[Move] = []
     failure, error = "", None
-    with inline_threads(), small_sizes(setting.sizes):
+    with tamed(), small_sizes(setting.sizes):
         world = World(setting, traced=traced)
         try:
             for move in moves(world):

@@ -46,7 +46,6 @@ class Remote:
     def device(self, name: str, **settings: str) -> Device:
         known: dict[str, Any] = {
             "TCFS_STORAGE_CREDENTIALS_FILE": str(self.credentials),
-            "TCFS_STORAGE_TIMEOUT": "2",
             **settings,
         }
         first = next(iter(self.world.top.glob("*/home/state/stores.json")), None)
@@ -90,6 +89,8 @@ def test_devices_share_a_tree_through_a_server(remote, kind):
         place = remote.server.filer_endpoint.replace("http:", "seaweedfs:")
         remote.use(f"{place}/{unique('fleet')}")
     anna, ben = remote.device("anna"), remote.device("ben")
+    told = [one for one in anna.fleet.status().warnings if "conditional writes" in one]
+    assert [one.endswith("waiting: ben") for one in told] == ([True] if kind == "seaweedfs" else [])
     anna.fill({"notes.txt": "hello", "empty": b"", "large": noise(3 * MIB)})
     anna.push()
     ben.pull()
@@ -189,7 +190,7 @@ def test_work_is_done_through_a_server_that_fails_now_and_then(remote, proxy):
 
 def test_a_server_that_stalls_is_left_and_asked_again(remote, proxy):
     remote.use(f"{proxy.url}/{BUCKET}/{unique('fleet')}")
-    anna = remote.device("anna", TCFS_STORAGE_TIMEOUT="1")
+    anna = remote.device("anna", TCFS_STORAGE_TIMEOUT="2")
     stalled = iter((Stall(),))
     proxy.rule = lambda request: next(stalled, None) if request.method == "PUT" else None
     anna.fill({"a": noise(600_000)})

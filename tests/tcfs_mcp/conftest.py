@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tcfs_mcp.jobs import Jobs
+from tests.rollout.fixtures import lab, machine  # noqa: F401 - fixtures
 from tests.tcfs_mcp.fake import FakeFleet
 
 

@@ -287,8 +287,34 @@ def test_credential_status_names_sources_and_shows_no_value(
     answer = run(door, "credential_status")
     assert "hunter2" not in json.dumps(answer)
     by_name = {source["name"]: source for source in answer["sources"]}
-    assert by_name["TCFS_S3_SECRET"]["present"]
+    assert by_name["environment TCFS_S3_ACCESS"]["detail"] == "set: TCFS_S3_SECRET"
     assert not by_name["device identity"]["present"]
+
+
+def test_credential_status_says_which_source_the_store_uses_and_what_is_wrong_with_it(
+    door: Door, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    from tcfs.config import load_config
+
+    file = tmp_path / "credentials"
+    file.write_text("s3-access = AK\ns3-secret = hunter2\n")
+    environ = {
+        "HOME": "/nowhere",
+        "TCFS_HOME": str(tmp_path),
+        "TCFS_REMOTE": "https://s3.example/bucket",
+        "TCFS_STORAGE_CREDENTIALS_FILE": str(file),
+    }
+    for variable in ("TCFS_S3_ACCESS", "AWS_ACCESS_KEY_ID", "CREDENTIALS_DIRECTORY"):
+        monkeypatch.delenv(variable, raising=False)
+    door.load = lambda: load_config(environ=environ)
+    file.chmod(0o644)
+    answer = run(door, "credential_status")
+    assert answer["in_use"] == ""
+    assert "can be read by others" in answer["warnings"][-1]
+    file.chmod(0o600)
+    answer = run(door, "credential_status")
+    assert answer["in_use"] == "storage.credentials_file"
+    assert "hunter2" not in json.dumps(answer)
 
 
 def test_credential_status_warns_of_an_identity_that_others_can_read(

@@ -27,6 +27,7 @@ from tcfs.host.base import Entropy
 from tcfs.ledger.control import ControlView, admit_event, epoch_event, load_control
 from tcfs.model.ids import DEFAULT_NAMESPACE, RECOVERY, ROOT_DEVICE, NamespaceId
 from tcfs.store.base import IF_ABSENT, BlobStore, PreconditionFailed
+from tcfs.store.wrappers.conditions import PROBES
 
 __all__ = [
     "Created",
@@ -133,7 +134,9 @@ class _Derived:
 
 def _write_format(store: BlobStore, wanted: RepositoryFormat) -> RepositoryFormat:
     if store.head(FORMAT_KEY) is None:
-        other = next(iter(store.list("")), None)
+        # What a probe of the server left behind, if it was cut off, is nobody's.
+        others = (info for info in store.list("") if not info.key.startswith(PROBES))
+        other = next(others, None)
         if other is not None and other.key != FORMAT_KEY:
             raise RepositoryError(
                 f"{store.endpoint} is not empty and holds no repository: there is {other.key}",

@@ -32,6 +32,7 @@ from tcfs.errors import (
     UsageError,
 )
 from tcfs.rollout.definition import Host, read_definition
+from tcfs.rollout.progress import FILE as ROLLOUT_FILE
 from tcfs.rollout.render import this_platform
 from tcfs.sync.facade import Cancel, Progress, ProgressFn
 
@@ -45,6 +46,8 @@ TAIL_LINES: Final = 40
 _LINE_BYTES: Final = 2000
 _LOOK_S: Final = 0.2
 _GRACE_S: Final = 10.0
+_DEFINING: Final = (".nix", ".lock", ".json", ".toml", ".yaml", ".yml")
+_MOST_FILES: Final = 20_000
 _FEATURES: Final = "extra-experimental-features = nix-command flakes"
 
 
@@ -363,10 +366,26 @@ def _needs(host: Host) -> str:
 
 def _hash(host: Host, command: tuple[str, ...], program: str, generation: int, flake: Path) -> str:
     """Over everything that decides what would happen, as far as it can be known before."""
-    try:
-        lock = hashlib.sha256((flake / "flake.lock").read_bytes()).hexdigest()
-    except OSError:
-        lock = ""
-    facts = [host.settings, host.manager, host.user, command, program, generation, lock]
-    text = json.dumps(facts, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    facts = [host.settings, host.manager, host.user, command, program, generation]
+    found = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    count = 0
+    for folder, names, files in os.walk(flake):
+        # Git's own files and results of builds are no part of a definition.
+        names[:] = sorted(n for n in names if not n.startswith((".", "result")))
+        for name in sorted(files):
+            if name == ROLLOUT_FILE or not name.endswith(_DEFINING):
+                continue
+            count += 1
+            if count > _MOST_FILES:
+                raise FleetFileError(
+                    f"the flake {flake} has more than {_MOST_FILES:,} files",
+                    remedy="Keep the definition in a folder of its own.",
+                )
+            file = Path(folder, name)
+            found.update(os.fsencode(file.relative_to(flake)) + b"\0")
+            try:
+                found.update(hashlib.sha256(file.read_bytes()).digest())
+            except OSError:
+                # A link that leads nowhere, say: Nix will tell if it matters.
+                found.update(b"unreadable")
+    return found.hexdigest()[:32]

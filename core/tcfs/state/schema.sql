@@ -183,7 +183,9 @@ CREATE TABLE finding (
 CREATE TABLE git_base (
     root  INTEGER NOT NULL REFERENCES root ON DELETE CASCADE,
     repo  BLOB NOT NULL,
-    name  BLOB NOT NULL,  -- HEAD, index, format or a full ref name
+    -- HEAD, index, format or a full ref name; empty: `value` tells what the git directory looked
+    -- like when all of this was so.
+    name  BLOB NOT NULL,
     value BLOB NOT NULL,
     ids   TEXT NOT NULL,  -- JSON [[device id, counter]]: parents of the next local change
     PRIMARY KEY (root, repo, name)

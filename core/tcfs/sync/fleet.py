@@ -23,21 +23,22 @@ from tcfs.sync import chronicle, operations, places, standing, undo
 from tcfs.sync import results as r
 from tcfs.sync.context import Context
 from tcfs.sync.describe import conflict_info, version_info
+from tcfs.sync.desks import desk
 from tcfs.sync.download import read_start
 from tcfs.sync.escape import text_of
 from tcfs.sync.facade import Cancel, Limits, ProgressFn
-from tcfs.sync.git.desk import desk
-from tcfs.sync.git.status import GitDoor
 from tcfs.sync.members import device_info
 from tcfs.sync.planning import check_plan
 from tcfs.sync.rebuild import rebuild
 from tcfs.sync.receive import receive, refresh_control
 from tcfs.sync.recovery import confirm_phrase, pending_phrase, phrase_entropy
+from tcfs.sync.stores import condition_warnings
 from tcfs.sync.verify import Verifier
 
 if TYPE_CHECKING:
     from tcfs.config.load import LoadedConfig
     from tcfs.sync.gc.desk import GcDesk
+    from tcfs.sync.git.status import GitDoor
     from tcfs.sync.settings_desk import SettingsDesk
 
 NO_LIMITS = Limits()
@@ -357,6 +358,7 @@ class Fleet:
             warnings.append("this device is not a member of the repository")
         elif device.revoked:
             warnings.append("this device was revoked")
+        warnings += condition_warnings(self._loaded, context.store.endpoint, context.control)
         for finding in context.state.findings.all()[:20]:
             if finding.kind not in ("revoked",):
                 warnings.append(
@@ -423,6 +425,8 @@ class Fleet:
     @property
     def git(self) -> GitDoor:
         """Git repositories."""
+        from tcfs.sync.git.status import GitDoor
+
         return GitDoor(self._fresh)
 
     # The fleet

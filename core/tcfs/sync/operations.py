@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
@@ -21,8 +22,7 @@ from tcfs.sync.context import Context
 from tcfs.sync.describe import conflict_info
 from tcfs.sync.facade import Limits
 from tcfs.sync.gc.marks import acknowledge
-from tcfs.sync.git.pull import GitPull
-from tcfs.sync.git.push import GitPush
+from tcfs.sync.git.hooks import Followed, pull_hook, push_hook
 from tcfs.sync.ignore import Exclusion, exclusion
 from tcfs.sync.places import Place
 from tcfs.sync.planning import check_limits, check_plan
@@ -32,6 +32,9 @@ from tcfs.sync.receive import receive, stopped_chains
 from tcfs.sync.resolve import Resolved, Resolver
 from tcfs.sync.results import LIST_LIMIT, ConflictInfo, Plan, Problem, SyncResult, Transfer
 from tcfs.sync.scan import scan
+
+if TYPE_CHECKING:
+    from tcfs.sync.git.push import GitPush
 
 
 def excluded(context: Context) -> Exclusion:
@@ -81,7 +84,7 @@ def push(
 
         renew(context)
     pushes: list[Push] = []
-    gits: list[GitPush] = []
+    gits: list[tuple[GitPush, Push, Place]] = []
     problems: list[Problem] = []
     for place in found:
         root = place.root
@@ -90,7 +93,7 @@ def push(
             problems += leftovers.recover(context, root)
         since = context.host.clock.now()
         scanned = scan(context.host.files, root.local, excluded(context), place.prefix)
-        gits.append(GitPush(context, root, place.prefix, scanned, since))
+        git = push_hook(context, root, place.prefix, scanned, since)
         made = Push(context, root, place.prefix, scanned)
         if not scanned.entries and not made.tracked and not scanned.hidden:
             raise LocalFileError(
@@ -99,7 +102,9 @@ def push(
                 remedy="Check the path.",
             )
         pushes.append(made)
-    git_plans = [one for one in (made.plan() for made in gits) if one is not None]
+        if git is not None:
+            gits.append((git, made, place))
+    git_plans = [one for one in (git.plan() for git, _, _ in gits) if one is not None]
     whole = join_plans([*(made.plan() for made in pushes), *git_plans])
     check_plan(whole, plan)
     check_limits(context, whole, sum(made.tracked for made in pushes), limits)
@@ -118,8 +123,8 @@ def push(
         made.adopt()
         done.append(made.run())
     git_done = [
-        git.run(places.adopt(context, place.root))
-        for git, place in zip(gits, found, strict=True)
+        git.run(places.adopt(context, place.root), [c.path for c in made.candidates])
+        for git, made, place in gits
         if git.anything
     ]
     for pushed in (*done, *git_done):
@@ -248,8 +253,8 @@ def pull(
         problems += leftovers.recover(context, root)
     made = Pull(context, root, place.prefix)
     made.decide()
-    git = GitPull(context, root, place.prefix, made.touched)
-    git_plan = git.plan()
+    git = pull_hook(context, root, place.prefix, made.touched)
+    git_plan = git.plan() if git is not None else None
     whole = join_plans([made.plan(), git_plan] if git_plan is not None else [made.plan()])
     check_plan(whole, plan)
     tracked = context.state.roots.base_count(root) if root.id else 0
@@ -268,31 +273,32 @@ def pull(
         made.adopt(root)
         # An earlier run may have been cut off before it came to record the root.
         problems += leftovers.recover(context, root)
-    git.look()
+    if git is not None:
+        git.look()
     made.take_up()
     sent = _send_first(context, root, place.prefix, made)
     settled = _settle(context, root, made) if mode == "auto" and _may_write(context) else None
     pulled = made.run()
-    git_pulled = git.run(root)
-    problems += pulled.problems + (sent.problems if sent else []) + git_pulled.problems
+    followed = git.run(root) if git is not None else Followed()
+    problems += pulled.problems + (sent.problems if sent else []) + followed.problems
     copies = pulled.conflict_copies + (settled.conflict_copies if settled else [])
     acknowledge(context)
     return replace(
         result,
         transfer=Transfer(
             files=pulled.files,
-            bytes_sent=(sent.bytes_sent if sent else 0) + git_pulled.bytes_sent,
-            bytes_received=pulled.bytes_received + git_pulled.bytes_received,
+            bytes_sent=(sent.bytes_sent if sent else 0) + followed.bytes_sent,
+            bytes_received=pulled.bytes_received + followed.bytes_received,
             segments=(sent.segments if sent else 0)
             + bool(settled and settled.segment)
-            + git_pulled.segments,
+            + followed.segments,
             seconds=context.host.clock.monotonic() - started,
         ),
         conflicts=_conflicts(context, [place]),
         resolved=tuple(settled.paths) if settled else (),
         conflict_copies=tuple(copies),
         problems=tuple(problems[:LIST_LIMIT]),
-        segment=git_pulled.last_segment
+        segment=followed.last_segment
         or (settled.segment if settled else "")
         or (sent.last_segment if sent else ""),
     )
@@ -381,5 +387,5 @@ def remote_changed(context: Context, place: Place) -> bool:
     """Whether a pull would have something to do at and below a local path."""
     made = Pull(context, place.root, place.prefix)
     made.decide()
-    git = GitPull(context, place.root, place.prefix, made.touched)
-    return made.plan().total > 0 or git.plan() is not None
+    git = pull_hook(context, place.root, place.prefix, made.touched)
+    return made.plan().total > 0 or (git is not None and git.plan() is not None)

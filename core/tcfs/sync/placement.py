@@ -178,11 +178,24 @@ class Placer:
                 self._bench.rescue(displaced, w.path)
                 self._bench.dispose_later(temp)
                 return False
+            # Ours had the name for a moment: an edit may have gone there.
+            if displaced == temp and not self._is_as_written(x):
+                self._bench.rescue(temp, w.path)
+                return False
         except OSError as error:
             raise edit_is_kept(local, displaced, error) from error
         self._bench.dispose_later(temp)
         self._bench.problem(w.path, "changed meanwhile; it was left alone")
         return False
+
+    def _is_as_written(self, x: Written) -> bool:
+        """Whether what has the temporary name now is what we wrote, and nobody edited."""
+        stat, ours = self._files.lstat(x.temp), x.stat
+        return ours is not None and (stat.inode, stat.size, stat.mtime_ns) == (
+            ours.inode,
+            ours.size,
+            ours.mtime_ns,
+        )
 
     def _is_ours(self, x: Written, temp: bytes) -> bool:
         """Whether what we wrote still has its temporary name."""

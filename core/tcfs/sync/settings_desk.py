@@ -12,7 +12,7 @@ from blake3 import blake3
 from tcfs import __version__
 from tcfs.config.digest import SettingsDigest, digest, digest_of
 from tcfs.device.published import Published, make_published, parse_published, settings_key
-from tcfs.errors import IntegrityError, TcfsError
+from tcfs.errors import AccessError, IntegrityError, TcfsError
 from tcfs.model.ids import DeviceId
 from tcfs.store.base import ObjectMissing
 from tcfs.sync.context import Context
@@ -119,5 +119,17 @@ class SettingsDesk:
     def _key(self) -> bytes:
         """32 bytes that the members share. Where nothing is encrypted, the store knows them too."""
         context = self._context
-        secret = context.keys(context.namespace).chunk_key or context.repo.bytes
+        secret = self._chunk_key() if context.format.encryption else context.repo.bytes
         return blake3(secret, derive_key_context=_KEY_CONTEXT).digest()
+
+    def _chunk_key(self) -> bytes:
+        context = self._context
+        found = context.keys(context.namespace).chunk_key
+        if found is None:
+            # Before the membership was ever read there are no keys to see.
+            refresh_control(context)
+            context.forget_keys()
+            found = context.keys(context.namespace).chunk_key
+        if found is None:
+            raise AccessError(f"this device has no key of {context.namespace} yet")
+        return found

@@ -17,10 +17,14 @@ from tcfs.sync.private_files import read_private, write_private
 
 if TYPE_CHECKING:
     from tcfs.config.load import LoadedConfig
+    from tcfs.config.schema import Config
+    from tcfs.model.access import ControlState
     from tcfs.secrets.chain import CredentialChain
     from tcfs.store.s3_client import S3Keys
 
 REMEMBERED: Final = "stores.json"
+_PER_UPLOAD: Final = 64 * MIB
+"""Memory that a pack on its way is given: itself, and its share of what is made meanwhile."""
 _GOOD_FOR: Final = 30 * 86400
 """Seconds after which a server is tried again: it may have been replaced by a newer one."""
 
@@ -79,12 +83,58 @@ def store_options(loaded: LoadedConfig) -> StoreOptions:
     )
 
 
+def uploads_at_once(config: Config, endpoint: str) -> int:
+    """Packs on their way at a time; each holds its bytes in memory.
+
+    A disk is busy with two, a server with as many as ``sync.workers`` allows and
+    ``sync.memory_mb`` holds.
+    """
+    if endpoint.startswith(("file:", "memory:")):
+        return 2
+    return max(1, min(config.sync.workers, config.sync.memory_mb * MIB // _PER_UPLOAD))
+
+
+def source_in_use(loaded: LoadedConfig, chain: CredentialChain) -> str:
+    """Name of the source that this store's credentials come from; "" if it needs or has none.
+
+    Raises:
+        TcfsError: a source cannot be used.
+    """
+    from tcfs.secrets.chain import FILER_KEY, S3_ACCESS, S3_SECRET
+
+    kind = configured_endpoint(loaded).kind
+    if kind not in ("s3", "seaweedfs"):
+        return ""
+    found = chain.find(S3_ACCESS, S3_SECRET) if kind == "s3" else chain.find(FILER_KEY)
+    return found.source if found is not None else ""
+
+
 def known_conditional(loaded: LoadedConfig, endpoint: str) -> bool | None:
     """Whether the store keeps conditional writes, as far as it is known here; asks nobody."""
     place = parse_endpoint(endpoint)
     if place.kind != "s3":
         return place.kind != "seaweedfs"
     return _Remembered(loaded.state_db.parent / REMEMBERED).recall(endpoint)
+
+
+def condition_warnings(loaded: LoadedConfig, endpoint: str, state: ControlState) -> list[str]:
+    """What to tell of a store without conditional writes, where two can use one invite at once.
+
+    Of these the fleet keeps the one whose claim stands in the end; which one that is, is certain
+    when an admin's next control segment has confirmed it (``ledger.control``).
+    """
+    if known_conditional(loaded, endpoint) is not False:
+        return []
+    warning = (
+        "this store keeps no conditional writes: that a device has joined is certain only after an "
+        "admin's next change to the fleet, such as another invite"
+    )
+    waiting = [
+        device.name
+        for invite_id in state.unconfirmed
+        if (device := state.devices.get(state.claimed[invite_id])) and not device.revoked
+    ]
+    return [f"{warning}; waiting: {', '.join(waiting)}" if waiting else warning]
 
 
 def _credentials(chain: CredentialChain) -> Credentials:

@@ -36,6 +36,7 @@ from tcfs.state.index import PackLocation, StoredChunks
 from tcfs.store.base import ObjectMissing
 from tcfs.sync.context import Context
 from tcfs.sync.sealing import sealing
+from tcfs.sync.stores import uploads_at_once
 
 BATCH_BYTES: Final = 4 << 20
 BATCH_FILES: Final = 512
@@ -43,8 +44,6 @@ LARGE: Final = 8 << 20
 """Bytes from which a file is read in pieces."""
 POOL_WORTH: Final = 24 << 20
 """Bytes of small files from which worker processes pay for their start."""
-UPLOADS: Final = 2
-"""Packs on their way at a time; each holds its bytes in memory."""
 
 
 class Settled(NamedTuple):
@@ -67,7 +66,8 @@ class Upload:
         self._namespace = namespace
         self._seq = seq
         self._keys = context.keys(namespace)
-        self._pool = ThreadPoolExecutor(UPLOADS, thread_name_prefix="tcfs-upload")
+        self._uploads = uploads_at_once(context.config, context.store.endpoint)
+        self._pool = ThreadPoolExecutor(self._uploads, thread_name_prefix="tcfs-upload")
         self._flying: dict[Future[None], Pack] = {}
         self._executor: Executor | None = None
         index = context.state.index
@@ -140,7 +140,7 @@ class Upload:
         if self._settling and len(pack.data) <= MAX_INLINE_PACK:
             self._inline = pack
             return
-        while len(self._flying) >= UPLOADS:
+        while len(self._flying) >= self._uploads:
             self._land(FIRST_COMPLETED)
         self._context.check_cancel()
         self._flying[self._pool.submit(self._put, pack)] = pack

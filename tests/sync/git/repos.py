@@ -31,12 +31,15 @@ class Repo:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __call__(self, *arguments: str, check: bool = True, **environment: str) -> str:
+    def __call__(
+        self, *arguments: str, check: bool = True, stdin: str = "", **environment: str
+    ) -> str:
         """Run git; its output without the last newline."""
         done = subprocess.run(
             ["git", *arguments],
             cwd=self.path,
             env={**ENVIRONMENT, **environment},
+            input=stdin.encode(),
             capture_output=True,
             check=False,
         )
@@ -62,7 +65,7 @@ class Repo:
         """Write a file and commit it; the commit's id."""
         self.write(name, text)
         self("add", "--", name)
-        self("commit", "-q", "-m", message or f"write {name}")
+        self("commit", "-q", "--allow-empty", "-m", message or f"write {name}")
         return self.head
 
     @property

@@ -87,6 +87,8 @@ def change(git: Repo, n: int) -> None:
     """A bit of everything that moves refs, HEAD, index or stash."""
     git.write("a.txt", f"stashed {n}\n")
     git("stash", "push", "-q", "-m", f"stash {n}")
+    if n % 4 == 3:
+        git("stash", "drop", "-q", "stash@{2}", check=False)
     git("switch", "-q", "-c", f"topic-{n}")
     git.commit(f"f{n % 5}.txt", f"content {n}\n")
     git("tag", "-f", "latest")
@@ -160,14 +162,14 @@ def test_a_process_killed_at_every_step_leaves_repositories_whole(
     anna, ben = pair
     push(anna)
     pull(ben)
-    assert cycle(anna, ben, range(1, 75), moment) > 75
+    assert cycle(anna, ben, range(1, 75), moment) > 50
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_clone_killed_at_every_step_is_made_by_the_next_pull(world: World, moment: str) -> None:
-    anna = world.device("anna", **BUNDLE)
+    anna = world.devices("anna", **BUNDLE)[0]
     one = repo(anna).init()
     one.commit("a.txt", "one\n")
     one("tag", "v1")
@@ -175,7 +177,7 @@ def test_a_clone_killed_at_every_step_is_made_by_the_next_pull(world: World, mom
     number = 1
     alive = 0
     while not alive:
-        ben = world.device(f"ben{number}", **BUNDLE)
+        ben = world.devices(f"ben{number}", **BUNDLE)[0]
         alive = not killed(ben, pull, number, moment)
         other = repo(ben)
         if (other.path / ".git").exists():

@@ -28,6 +28,7 @@ def add_commands(subparsers: Subparsers) -> None:
         revert,
         status,
         transfer,
+        upstream,
     )
 
     for module in (
@@ -42,6 +43,7 @@ def add_commands(subparsers: Subparsers) -> None:
         gc,
         git,
         check,
+        upstream,
         configuration,
         completion,
     ):

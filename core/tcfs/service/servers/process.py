@@ -80,7 +80,7 @@ def start(service: Service, *, timeout: float = START_TIMEOUT) -> int:
         if not _try_lock(fd):
             raise BusyError(
                 f"{service.name} runs already in {service.directory}",
-                remedy="Look at it with: tcfs servers status",
+                remedy="Stop it first, or use another directory.",
             )
         with open(service.log, "ab") as log:
             process = subprocess.Popen(

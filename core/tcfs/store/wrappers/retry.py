@@ -40,6 +40,36 @@ class RetryPolicy:
     cap: float = 20.0
 
 
+def try_again(
+    call: Callable[[], T],
+    *,
+    wait: Callable[[float], None],
+    jitter: Callable[[], float],
+    policy: RetryPolicy = RetryPolicy(),
+) -> T:
+    """Make a call, and again after a ``retryable`` StoreError; every other error passes at once."""
+    attempt = 0
+    while True:
+        try:
+            return call()
+        except StoreError as error:
+            _before_next(attempt, error, wait, jitter, policy)
+        attempt += 1
+
+
+def _before_next(
+    attempt: int,
+    error: StoreError,
+    wait: Callable[[float], None],
+    jitter: Callable[[], float],
+    policy: RetryPolicy,
+) -> None:
+    """Wait after a failure, or raise it where another try is of no use."""
+    if not error.retryable or attempt + 1 >= policy.tries:
+        raise error
+    wait(jitter() * min(policy.cap, policy.base * 2**attempt))
+
+
 class RetryStore(ForwardingStore):
     """Repeats what failed with a ``retryable`` StoreError; every other error passes at once.
 
@@ -132,16 +162,7 @@ class RetryStore(ForwardingStore):
             return None
 
     def _try(self, call: Callable[[], T]) -> T:
-        attempt = 0
-        while True:
-            try:
-                return call()
-            except StoreError as error:
-                self._before_next(attempt, error)
-            attempt += 1
+        return try_again(call, wait=self._wait, jitter=self._jitter, policy=self._policy)
 
     def _before_next(self, attempt: int, error: StoreError) -> None:
-        """Wait after a failure, or raise it where another try is of no use."""
-        if not error.retryable or attempt + 1 >= self._policy.tries:
-            raise error
-        self._wait(self._jitter() * min(self._policy.cap, self._policy.base * 2**attempt))
+        _before_next(attempt, error, self._wait, self._jitter, self._policy)

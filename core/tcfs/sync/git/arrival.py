@@ -146,7 +146,7 @@ def apply(
     program = repository.program
     if arrival.head is not None:
         old, new = arrival.head
-        now = _read_head(repository)
+        now = read_head(repository)
         branch = branch_of(new)
         if now == new:
             pass
@@ -163,7 +163,8 @@ def apply(
     return failed, errors
 
 
-def _read_head(repository: Repository) -> bytes:
+def read_head(repository: Repository) -> bytes:
+    """The value of HEAD now."""
     with open(os.path.join(repository.git_dir, b"HEAD"), "rb") as file:
         return file.read(4200).strip()
 
@@ -221,30 +222,28 @@ def _transaction(
 
 
 def _set_stash(repository: Repository, old: Value, new: Value) -> None:
-    """Make the stash hold these entries, newest first."""
+    """Make the stash hold these entries, newest first.
+
+    Entries are taken from the top until only what both lists have below is left, then put there.
+    A run that was cut off left the lower part of either list: that is gone on from.
+    """
     program = repository.program
     now = stash_entries(repository.git_dir)
+    was = old.split(b",") if old else []
     wanted = new.split(b",") if new else []
     if now == wanted:
         return
-    if now != (old.split(b",") if old else []) and set(now) - set(wanted):
-        return  # somebody stashed meanwhile
-    keep = list(wanted)
-    if not wanted:
-        program.run("stash", "clear")
-        return
-    # Entries that are there already as the oldest ones stay; only what is on top changes.
+    if now != was[len(was) - len(now) :] and now != wanted[len(wanted) - len(now) :]:
+        return  # somebody stashed or dropped something meanwhile
     shared = 0
-    while (
-        shared < min(len(now), len(keep))
-        and now[len(now) - 1 - shared] == keep[len(keep) - 1 - shared]
-    ):
+    while shared < min(len(now), len(wanted)) and now[-1 - shared] == wanted[-1 - shared]:
         shared += 1
-    for _ in range(len(now) - shared):
-        program.run("reflog", "delete", "--updateref", "--rewrite", "refs/stash@{0}")
-    if not shared and os.path.lexists(os.path.join(repository.git_dir, b"refs/stash")):
+    if shared:
+        for _ in range(len(now) - shared):
+            program.run("reflog", "delete", "--updateref", "--rewrite", "refs/stash@{0}")
+    elif now:
         program.run("stash", "clear")
-    for oid in reversed(keep[: len(keep) - shared]):
+    for oid in reversed(wanted[: len(wanted) - shared]):
         message = program.run("log", "-1", "--format=%s", "--end-of-options", oid).strip()
         program.run("stash", "store", "-q", "-m", message or b"stash", oid)
 

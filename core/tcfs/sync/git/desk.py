@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from tcfs.errors import BusyError, ConflictError, NotFoundError, TcfsError, UsageError
 from tcfs.model.conflict import preferred
 from tcfs.model.event import Version
-from tcfs.model.ids import NamespaceId, RelPath
+from tcfs.model.ids import RelPath
 from tcfs.model.paths import ROOT, join, relative_to, show
 from tcfs.model.tree import Head
 from tcfs.sync import operations
 from tcfs.sync.commit import Committer, Draft
 from tcfs.sync.conflicts import ConflictDesk
-from tcfs.sync.context import Context
 from tcfs.sync.describe import version_info
 from tcfs.sync.escape import text_of
 from tcfs.sync.facade import Limits
@@ -31,11 +30,6 @@ from tcfs.sync.results import ConflictDetail, Resolution, ResolveResult, Side
 from tcfs.sync.text_merge import common_ancestor
 
 LOG_LINES = 20
-
-
-def desk(context: Context, namespace: NamespaceId, path: RelPath) -> ConflictDesk:
-    """Who shows and settles the conflict at a path."""
-    return (ConflictDesk if split(path) is None else RefDesk)(context, namespace)
 
 
 class RefDesk(ConflictDesk):

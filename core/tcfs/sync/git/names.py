@@ -1,8 +1,9 @@
 """Names: which paths of a namespace speak of a repository, and which ref names are safe to make.
 
-What a repository at ``P`` says is kept below ``P/.git/tcfs/``, paths like any others in the ledger,
-which are never put on disk: *registers* (``HEAD``, ``index``, ``format``, ``refs/...``), each a
-symlink whose target is the value, and files, ``bundles/<device>-<n>`` and ``reports/<device>``.
+What a repository at ``P`` says is kept below ``P/.git/tcfs/``, at paths like any others in the
+ledger, which are never put on disk: *registers* (``HEAD``, ``index``, ``format``, ``refs/...``) and
+devices' reports (``reports/<device>``), each a symlink whose target is the value, and bundles,
+which are files (``bundles/<device>-<n>``).
 """
 
 from __future__ import annotations

@@ -8,28 +8,29 @@ not have is not touched: that becomes a conflict between versions, like any othe
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 
 from tcfs.errors import AccessError, IntegrityError, LocalFileError, TcfsError
 from tcfs.model.conflict import preferred
 from tcfs.model.ids import RelPath
-from tcfs.model.paths import TEMP_PREFIX, join, relative_to, show
-from tcfs.model.plan import LocalChange, local_change
+from tcfs.model.paths import join, relative_to, show
 from tcfs.model.tree import Head
 from tcfs.state.git import RegisterBase
 from tcfs.state.roots import Root
 from tcfs.sync.commit import Committer
 from tcfs.sync.context import Context
 from tcfs.sync.git import bundle, names, registers
-from tcfs.sync.git.arrival import Arrival, apply, complete, follow, perform
+from tcfs.sync.git.arrival import Arrival, apply, complete, follow, perform, read_head
+from tcfs.sync.git.clone import being_made
 from tcfs.sync.git.decide import Decision, Rules, decide
+from tcfs.sync.git.edits import has_edits
+from tcfs.sync.git.hooks import Followed
 from tcfs.sync.git.incoming import bring
 from tcfs.sync.git.names import FORMAT, HEAD, INDEX, STASH, branch_of
 from tcfs.sync.git.outgoing import bundle_drafts
-from tcfs.sync.git.program import GitError, Program
+from tcfs.sync.git.program import Program
 from tcfs.sync.git.push import known_base
 from tcfs.sync.git.registers import Remote, is_held, register_draft, value_of
 from tcfs.sync.git.repository import (
@@ -39,7 +40,7 @@ from tcfs.sync.git.repository import (
     linked_branches,
     open_repository,
 )
-from tcfs.sync.git.snapshot import Snapshot, index_tree, take
+from tcfs.sync.git.snapshot import Snapshot, index_tree, stash_entries, take, with_older
 from tcfs.sync.git.workshop import (
     PostponedError,
     Told,
@@ -50,26 +51,10 @@ from tcfs.sync.git.workshop import (
     hide_marker,
     scratch_directory,
 )
-from tcfs.sync.leftovers import hash_file
 from tcfs.sync.planning import PlanBuilder
-from tcfs.sync.results import Plan, Problem
-from tcfs.sync.scan import local_entry
+from tcfs.sync.results import Plan
 from tcfs.sync.text_merge import common_ancestor
 from tcfs.sync.upload import Upload
-
-MANY_EDITS = 2_000
-"""Changed tracked files from which nobody is asked whether the fleet has each."""
-
-
-@dataclass(slots=True)
-class GitPulled:
-    """What a pull of repositories did."""
-
-    bytes_received: int = 0
-    bytes_sent: int = 0
-    segments: int = 0
-    last_segment: str = ""
-    problems: list[Problem] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -149,49 +134,16 @@ class GitPull:
                 continue
             try:
                 repository = open_repository(self._root.local, task.path)
-                task.dirty = self._is_dirty(repository)
+                task.dirty = has_edits(self._context, self._root, repository)
             except TcfsError:
                 task.dirty = True  # whoever works on it will say why it cannot be had
 
-    def _is_dirty(self, repository: Repository) -> bool:
-        """Whether a tracked file is neither as it was committed nor as the fleet has it."""
-        if repository.bare:
-            return False
-        out = repository.program.run(
-            *("status", "--porcelain=v1", "-z", "--untracked-files=no", "--no-renames"),
-            "--ignore-submodules=dirty",
-        )
-        changed = [entry[3:] for entry in out.split(b"\0") if len(entry) > 3]
-        if len(changed) > MANY_EDITS:
-            return True
-        return any(not self._is_known(join(repository.path, RelPath(p))) for p in changed)
-
-    def _is_known(self, path: RelPath) -> bool:
-        """Whether a path holds what this root's base has: what tcfs itself put or sent."""
-        if not self._root.id:
-            return False
-        files = self._context.host.files
-        base = self._context.state.roots.base_of(self._root, path)
-        full = os.path.join(self._root.local, path)
-        try:
-            entry = local_entry(files.lstat(full))
-        except (FileNotFoundError, NotADirectoryError):
-            entry = None
-        if base is None and entry is None:
-            return True
-        change = local_change(base, entry)
-        if change is LocalChange.MAYBE and base is not None and entry is not None:
-            if entry.kind == "symlink":
-                return files.readlink(full) == base.target
-            return entry.kind == "file" and hash_file(files, full) == base.file_hash
-        return change is LocalChange.NONE
-
     # Once files are in place
 
-    def run(self, root: Root) -> GitPulled:
+    def run(self, root: Root) -> Followed:
         """Follow the fleet in every repository that can. ``root`` is recorded by now."""
         self._root = root
-        pulled = GitPulled(problems=self._told.problems)
+        pulled = Followed(problems=self._told.problems)
         if not self._tasks:
             return pulled
         scratch = scratch_directory(self._context)
@@ -209,7 +161,7 @@ class GitPull:
             drop_scratch(scratch)
         return pulled
 
-    def _handle(self, task: _Task, pulled: GitPulled, scratch: bytes) -> bool:
+    def _handle(self, task: _Task, pulled: Followed, scratch: bytes) -> bool:
         """Follow the fleet in one repository. Returns whether nothing is left to do."""
         context, root, remote = self._context, self._root, task.remote
         for name in task.remote.refused:
@@ -224,8 +176,9 @@ class GitPull:
             return not self._conflicts(remote)
         if remote.removed:
             return True
-        if not self._news(task) and not self._conflicts(remote):
-            return task.path not in context.state.git.begun(root)
+        begun = task.path in context.state.git.begun(root)
+        if not begun and not self._news(task) and not self._conflicts(remote):
+            return True
         repository = open_repository(root.local, task.path)
         with held(context, repository):
             complete(context, root, repository, scratch)
@@ -238,7 +191,7 @@ class GitPull:
         return any(head.conflicted for head in remote.heads.values())
 
     def _follow(
-        self, task: _Task, repository: Repository, pulled: GitPulled, scratch: bytes
+        self, task: _Task, repository: Repository, pulled: Followed, scratch: bytes
     ) -> bool:
         context, root = self._context, self._root
         snapshot = take(repository, scratch)
@@ -254,9 +207,8 @@ class GitPull:
         for error in perform(context, root, repository, arrival, scratch):
             self._told.problem(root, task.path, error)
         follow(repository, self._of_others(task), names.OWN)
-        return not any(d.conflict for d in found.values()) and not any(
-            d.moves and n not in arrival.base for n, d in found.items()
-        )
+        task.remote = registers.read(context, root.namespace, join(root.remote, task.path))
+        return not self._conflicts(task.remote) and not self._news(task)
 
     def _check_format(self, task: _Task, snapshot: Snapshot) -> None:
         here, there = snapshot.registers[FORMAT], task.remote.values(FORMAT)
@@ -322,6 +274,14 @@ class GitPull:
         current = snapshot.branch
         switching = found.get(HEAD) is not None and found[HEAD].moves
         group = [n for n in (HEAD, current) if n is not None and n in found and found[n].moves]
+        waiting = self._files_waiting(task) if group else 0
+        if waiting:
+            for name in (*group, INDEX):
+                if name in found:
+                    found[name] = replace(found[name].stays(), base=base.get(name))
+            why = f"postponed: {waiting} of its files could not be put in place"
+            self._told.problem(self._root, task.path, PostponedError(why))
+            return
         staged_here = self._staged_here(snapshot, base)
         if group and (task.dirty or staged_here):
             if all(self._answered(task, n, base) for n in group):
@@ -342,6 +302,16 @@ class GitPull:
                         f"{show(current)} was deleted elsewhere, and is checked out here"
                     ),
                 )
+
+    def _files_waiting(self, task: _Task) -> int:
+        """Files of the work tree that should have arrived by now: over them, a new HEAD would look
+        as if somebody had taken its changes back.
+        """
+        context, root = self._context, self._root
+        todo = context.state.roots.todo(root, task.path)
+        paths = [join(root.remote, path) for path in todo if not names.is_git(path)]
+        heads = context.state.history.heads_of(root.namespace, root.remote, paths)
+        return sum(not head.conflicted for head in heads)
 
     def _staged_here(self, snapshot: Snapshot, base: dict[bytes, RegisterBase]) -> bool:
         known = base.get(INDEX)
@@ -384,7 +354,7 @@ class GitPull:
         task: _Task,
         repository: Repository,
         found: dict[bytes, Decision],
-        pulled: GitPulled,
+        pulled: Followed,
         scratch: bytes,
     ) -> None:
         """Commit the versions that deciding made, with their objects, if this device may."""
@@ -453,7 +423,8 @@ class GitPull:
                 assert d.target is not None
                 arrival.head = (d.local or b"", d.target)
             elif name == STASH:
-                arrival.stash = (d.local, d.target)
+                entries = stash_entries(repository.git_dir)
+                arrival.stash = (b",".join(entries), with_older(d.target, entries))
             else:
                 arrival.refs.append((name, d.local, d.target))
         if not repository.bare:
@@ -480,16 +451,20 @@ class GitPull:
         commit = final(branch) if branch is not None else head
         staged = final(INDEX)
         moved = commit != snapshot.head_oid or (INDEX in found and found[INDEX].moves)
-        if not moved or commit is None:
+        if not moved:
             return None
         program = repository.program
-        tree = program.run("rev-parse", "--verify", "--end-of-options", commit + b"^{tree}").strip()
+
+        def tree_of(oid: bytes) -> bytes:
+            return program.run(
+                "rev-parse", "--verify", "--end-of-options", oid + b"^{tree}"
+            ).strip()
+
+        tree = tree_of(commit) if commit is not None else program.run("mktree").strip()
         if staged is not None:
             parents = program.run("rev-list", "--parents", "-n1", "--end-of-options", staged)
-            if parents.split()[1:2] == [commit]:
-                tree = program.run(
-                    "rev-parse", "--verify", "--end-of-options", staged + b"^{tree}"
-                ).strip()
+            if parents.split()[1:2] == ([commit] if commit is not None else []):
+                tree = tree_of(staged)
         index = os.path.join(repository.git_dir, b"index")
         old = index_tree(program, index, scratch) if os.path.lexists(index) else None
         return (old, tree)
@@ -508,69 +483,26 @@ class GitPull:
                     found[ref + (b"-%d" % number if number else b"")] = oid
         return found
 
-    # A repository that is not here yet
-
-    def _clone(self, task: _Task, pulled: GitPulled, scratch: bytes) -> None:
-        """Make it beside its place and put it there, whole, with one rename."""
+    def _clone(self, task: _Task, pulled: Followed, scratch: bytes) -> None:
+        """Make a repository that is not here yet."""
         context, root, remote = self._context, self._root, task.remote
-        directory = directory_of(root, task.path)
         described = remote.values(FORMAT)
         if not described:
             raise IntegrityError("the fleet does not say what kind of repository it is")
-        kind, _, bare = described[0].decode().partition(" ")
-        if bare and os.path.lexists(directory) and os.listdir(directory):
-            raise GitError(f"{show(directory)} is not empty, and a bare repository belongs there")
-        mark = TEMP_PREFIX + b"git-" + context.identity.device_id[:8].encode()
-        os.makedirs(os.path.dirname(directory) if bare else directory, exist_ok=True)
-        temp = os.path.join(os.path.dirname(directory) if bare else directory, mark)
-        shutil.rmtree(temp, ignore_errors=True)
-        os.mkdir(temp, 0o777)
-        git_dir = temp if bare else os.path.join(temp, b".git")
-        try:
-            first = Program(git_dir, git_dir if bare else directory)
-            first.run(
-                *("init", "--quiet", "--template=", f"--object-format={kind}"),
-                *(("--bare",) if bare else ()),
-            )
-            first.run("config", "--unset", "core.worktree", accept=(0, 5))
-            kind_of = "bare" if bare else "normal"
-            config = {"extensions.objectformat": kind} if kind != "sha1" else {}
-            repository = Repository(
-                task.path,
-                git_dir if bare else directory,
-                git_dir,
-                kind_of,  # type: ignore[arg-type]
-                config,
-                first,
-            )
+        with being_made(context, root, task.path, described[0]) as repository:
             pulled.bytes_received += bring(
-                context, root.namespace, remote, first, scratch, first=True
+                context, root.namespace, remote, repository.program, scratch, first=True
             )
-            found = self._decide(task, first, {}, {})
+            found = self._decide(task, repository.program, {}, {})
             self._write(task, repository, found, pulled, scratch)
             arrival = self._arrival(task, repository, Snapshot({}, (), None), found, scratch)
-            arrival.head = (_current_head(git_dir), arrival.head[1]) if arrival.head else None
+            if arrival.head is not None:
+                arrival.head = (read_head(repository), arrival.head[1])
             failed, errors = apply(repository, arrival, scratch)
             for error in errors:
                 self._told.problem(root, task.path, error)
             follow(repository, self._of_others(task), names.OWN)
-            bundle.release(first)
-            context.host.files.barrier(temp)
-            if bare:
-                if os.path.lexists(directory):
-                    os.rmdir(directory)
-                context.host.files.rename_new(temp, directory)
-            else:
-                context.host.files.rename_new(git_dir, os.path.join(directory, b".git"))
-        except OSError as error:
-            raise GitError(f"{show(directory)} cannot be made: {error.strerror}") from error
-        finally:
-            shutil.rmtree(temp, ignore_errors=True)
+            bundle.release(repository.program)
         base = {n: b for n, b in arrival.base.items() if n not in failed}
         context.state.git.record(root, task.path, base)
-        hide_marker(repository)
-
-
-def _current_head(git_dir: bytes) -> bytes:
-    with open(os.path.join(git_dir, b"HEAD"), "rb") as file:
-        return file.read(4200).strip()
+        hide_marker(open_repository(root.local, task.path))

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from msgspec.structs import replace
-
 from tcfs.model.clock import VectorClock, merge
 from tcfs.model.event import Version
 from tcfs.model.ids import NamespaceId, RelPath, VersionId
@@ -90,10 +88,11 @@ def read(context: Context, namespace: NamespaceId, repository: RelPath) -> Remot
                 remote.heads[name] = head
             else:
                 remote.refused.append(name)
-        elif head.version is not None and head.version.manifest.kind == "file":
-            if name.startswith(BUNDLES):
+        elif head.version is not None:
+            kind = head.version.manifest.kind
+            if name.startswith(BUNDLES) and kind == "file":
                 remote.bundles[name] = head.version
-            elif name.startswith(REPORTS):
+            elif name.startswith(REPORTS) and kind == "symlink":
                 remote.reports[name[len(REPORTS) :].decode("ascii", "replace")] = head.version
     return remote
 
@@ -164,9 +163,8 @@ def register_draft(
         written_by="",
         written_at=0,
         target=value or b"",
+        extra={EXTRA: {HELD: True}} if held else {},
     )
-    if held:
-        manifest = replace(manifest, extra={EXTRA: {HELD: True}})
     return Draft(
         "write" if value is not None else "delete", manifest, clock_of(context, namespace, parents)
     )

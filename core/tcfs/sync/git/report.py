@@ -10,12 +10,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 import orjson
 
+from tcfs.model.manifest import MAX_TARGET
 from tcfs.model.paths import show
 from tcfs.sync.git.names import BRANCHES, HEAD, STASH
 from tcfs.sync.git.repository import Repository
 from tcfs.sync.git.snapshot import Snapshot
 
-MAX_BRANCHES: Final = 100
+MAX_BRANCHES: Final = 60
 MAX_PATHS: Final = 20
 MAX_TEXT: Final = 200
 
@@ -47,20 +48,31 @@ class Report:
     config: Mapping[str, str] = ()  # type: ignore[assignment]
 
     def to_json(self) -> bytes:
-        """The report as it is stored."""
-        return orjson.dumps(
-            {
-                "version": 1,
-                "head": self.head,
-                "branches": dict(self.branches),
-                "stashes": self.stashes,
-                "uncommitted": self.uncommitted,
-                "paths": list(self.paths),
-                "skipped": list(self.skipped),
-                "config": dict(self.config),
-            },
-            option=orjson.OPT_SORT_KEYS,
-        )
+        """The report as it is stored; what does not fit into a register's value is cut."""
+        branches, paths, config = list(self.branches.items()), list(self.paths), dict(self.config)
+        while True:
+            data = orjson.dumps(
+                {
+                    "v": 1,
+                    "head": self.head,
+                    "branches": dict(branches),
+                    "stashes": self.stashes,
+                    "uncommitted": self.uncommitted,
+                    "paths": paths,
+                    "skipped": list(self.skipped),
+                    "config": config,
+                },
+                option=orjson.OPT_SORT_KEYS,
+            )
+            if len(data) <= MAX_TARGET:
+                return data
+            most = max(len(branches), len(paths), len(config))
+            if len(branches) == most:
+                del branches[most // 2 :]
+            elif len(paths) == most:
+                del paths[most // 2 :]
+            else:
+                config = dict(list(config.items())[: most // 2])
 
 
 def make(repository: Repository, snapshot: Snapshot) -> Report:
@@ -74,8 +86,8 @@ def make(repository: Repository, snapshot: Snapshot) -> Report:
         branches={show(b[len(BRANCHES) :]): registers[b].decode() for b in branches},
         stashes=len(stash.split(b",")) if stash else 0,
         uncommitted=len(changed),
-        paths=tuple(show(path) for path in changed[:MAX_PATHS]),
-        skipped=snapshot.skipped[:MAX_PATHS],
+        paths=tuple(show(path)[:MAX_TEXT] for path in changed[:MAX_PATHS]),
+        skipped=tuple(why[:MAX_TEXT] for why in snapshot.skipped[:5]),
         config=told_config(repository.config),
     )
 

@@ -133,6 +133,20 @@ def stash_entries(git_dir: bytes) -> list[bytes]:
     return [oid for oid in reversed(found) if is_oid(oid)]
 
 
+def with_older(value: bytes | None, entries: list[bytes]) -> bytes | None:
+    """A register's stash entries and, if it holds as many as are carried, the older ones here."""
+    if value is None:
+        return None
+    wanted = value.split(b",")
+    older: list[bytes] = []
+    if len(wanted) >= MAX_STASHES:
+        for oid in reversed(entries):
+            if oid in wanted:
+                break
+            older.insert(0, oid)
+    return b",".join([*wanted, *older])
+
+
 def index_tree(program: Program, index: bytes, scratch: bytes) -> bytes:
     """The tree that an index stands for, made without touching it.
 

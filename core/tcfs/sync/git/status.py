@@ -13,7 +13,6 @@ from tcfs.model.paths import join, relative_to, show
 from tcfs.state.roots import Root
 from tcfs.sync import operations, places
 from tcfs.sync.context import Context
-from tcfs.sync.download import read_content
 from tcfs.sync.git import bundle, registers, report
 from tcfs.sync.git.names import BRANCHES, HEAD, STASH, branch_of
 from tcfs.sync.git.push import known_base
@@ -40,7 +39,6 @@ from tcfs.sync.scan import scan
 
 MAX_REPOSITORIES: Final = 200
 MAX_BRANCHES: Final = 50
-MAX_REPORT: Final = 1 << 20
 
 
 class GitApi(Protocol):
@@ -271,12 +269,7 @@ class _Look:
     def _devices(self, ours: dict[str, str]) -> tuple[DeviceCopy, ...]:
         found = []
         for device_id, version in sorted(self._remote.reports.items()):
-            try:
-                told = report.parse(
-                    read_content(self._context, self._namespace, version, MAX_REPORT)
-                )
-            except TcfsError:
-                told = Report()
+            told = report.parse(registers.value_of(version))
             mine = device_id == self._context.identity.device_id
             found.append(
                 DeviceCopy(

@@ -1,0 +1,92 @@
+"""The naive model says no to each thing that must never be."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.sim.model import Model, Violation
+from tests.sim.users import Entry, Tree
+
+
+def file(data: bytes, mode: int = 0o644) -> Entry:
+    return Entry("file", mode, 1, data)
+
+
+OLD: Tree = {b"a": file(b"old"), b"b": file(b"other")}
+
+
+@pytest.fixture
+def model() -> Model:
+    """Two files that everybody has."""
+    made = Model()
+    made.user_changed("ann", {}, OLD)
+    made.check_quiet({"ann": OLD, "bob": OLD}, folding=False)
+    return made
+
+
+def quiet(model: Model, tree: Tree) -> None:
+    model.check_quiet({"ann": tree, "bob": tree}, folding=False)
+
+
+def test_trees_that_differ_are_a_violation(model: Model) -> None:
+    with pytest.raises(Violation, match="differ"):
+        model.check_quiet({"ann": OLD, "bob": {b"a": OLD[b"a"]}}, folding=False)
+
+
+def test_a_content_that_nobody_saved_is_a_violation(model: Model) -> None:
+    with pytest.raises(Violation, match="nobody saved"):
+        quiet(model, OLD | {b"a": file(b"\0\0\0")})
+
+
+def test_a_path_that_nobody_touched_stays_as_it_was(model: Model) -> None:
+    with pytest.raises(Violation, match="nobody touched"):
+        quiet(model, {b"a": OLD[b"a"]})
+
+
+def test_a_conflict_copy_comes_from_a_conflict_only(model: Model) -> None:
+    with pytest.raises(Violation, match="nobody touched"):
+        quiet(model, OLD | {b"a.conflict-bob": file(b"old")})
+
+
+def test_a_conflict_of_two_users_may_leave_a_copy(model: Model) -> None:
+    model.user_changed("ann", OLD, OLD | {b"a": file(b"1")})
+    model.user_changed("bob", OLD, OLD | {b"a": file(b"2")})
+    quiet(model, OLD | {b"a": file(b"1"), b"a.conflict-bob": file(b"2")})
+
+
+def test_a_deletion_that_comes_back_is_a_violation(model: Model) -> None:
+    model.user_changed("ann", OLD, {b"b": OLD[b"b"]})
+    with pytest.raises(Violation, match="came back"):
+        quiet(model, OLD)
+
+
+def test_the_work_of_a_single_user_is_not_undone(model: Model) -> None:
+    model.user_changed("ann", OLD, OLD | {b"a": file(b"new")})
+    with pytest.raises(Violation, match="alone"):
+        quiet(model, OLD)
+
+
+def test_an_edit_that_outlives_a_deletion_is_fine(model: Model) -> None:
+    model.user_changed("ann", OLD, {b"b": OLD[b"b"]})
+    model.user_changed("bob", OLD, OLD | {b"a": file(b"edit")})
+    quiet(model, OLD | {b"a": file(b"edit")})
+
+
+def test_what_is_owed_must_be_in_a_tree_or_in_the_history(model: Model) -> None:
+    model.owe(b"old", "it was pushed")
+    model.check_kept([OLD], set())
+    model.check_kept([{}], {b"old"})
+    with pytest.raises(Violation, match="lost"):
+        model.check_kept([{}], set())
+
+
+def test_what_a_power_loss_took_from_a_careless_user_is_not_owed(model: Model) -> None:
+    model.user_changed("ann", OLD, OLD | {b"a": file(b"unsynced")})
+    model.power_failed(OLD | {b"a": file(b"unsynced")}, OLD, {b"unsynced"})
+    model.check_kept([OLD], set())
+
+
+def test_what_was_durable_before_a_power_loss_is_owed(model: Model) -> None:
+    model.power_failed(OLD, {b"b": OLD[b"b"]}, set())
+    with pytest.raises(Violation, match="durable"):
+        model.check_kept([{}], set())
