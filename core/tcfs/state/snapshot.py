@@ -93,38 +93,28 @@ class SnapshotTables:
         return total
 
     def packs(self, namespace: NamespaceId, at_once: int) -> Iterator[StoredPack]:
-        """Every named pack that is not marked, with the chunks that were told to be in it.
+        """Every named pack, with the chunks that were told to be in it.
 
-        A pack may come several times, with at most about ``at_once`` chunks each time.
+        A pack may come several times, with at most ``at_once`` chunks each time.
         """
         run = self._db.connection.execute
-        places = "id, frame_offset, frame_length, offset, length"
-        for number, pack, key, offset in run(
-            "SELECT no, id, key, offset FROM pack WHERE ns = ? AND NOT pending"
-            " AND id NOT IN (SELECT id FROM marked_pack) ORDER BY no",
+        for pack, key, offset in run(
+            "SELECT id, key, offset FROM pack WHERE ns = ? AND NOT pending ORDER BY no",
             (namespace,),
-        ).fetchall():
-            rows = run(
-                f"SELECT {places} FROM chunk_copy WHERE pack = ?1 AND announced",
-                (number,),
-            ).fetchall()
-            chunks = [(ChunkId(c), ChunkAddress(PackId(pack), *place)) for c, *place in rows]
-            yield StoredPack(PackId(pack), StoreKey(key), offset, chunks)
+        ):
+            yield StoredPack(PackId(pack), StoreKey(key), offset, [])
         # By pack, in one walk: there is no index of chunks by their packs.
-        walk = run(
-            "SELECT pack.id, pack.key, pack.offset, chunk.id, frame_offset, frame_length,"
-            " chunk.offset, length FROM chunk JOIN pack ON pack.no = chunk.pack"
-            " WHERE chunk.ns = ? AND announced AND NOT pack.pending ORDER BY chunk.pack",
-            (namespace,),
-        )
-        while group := walk.fetchmany(at_once):
-            for (pack, key, offset), members in groupby(group, key=lambda row: row[:3]):
-                yield StoredPack(
-                    PackId(pack),
-                    StoreKey(key),
-                    offset,
-                    [(ChunkId(m[3]), ChunkAddress(PackId(pack), *m[4:])) for m in members],
-                )
+        for table in ("chunk", "chunk_copy", "marked_chunk"):
+            walk = run(
+                "SELECT pack.id, pack.key, pack.offset, c.id, frame_offset, frame_length, c.offset,"
+                f" length FROM {table} c JOIN pack ON pack.no = c.pack"
+                " WHERE c.ns = ? AND announced AND NOT pack.pending ORDER BY c.pack",
+                (namespace,),
+            )
+            while group := walk.fetchmany(at_once):
+                for (pack, key, offset), members in groupby(group, key=lambda row: row[:3]):
+                    places = [(ChunkId(m[3]), ChunkAddress(PackId(pack), *m[4:])) for m in members]
+                    yield StoredPack(PackId(pack), StoreKey(key), offset, places)
 
     def add_segments(self, namespace: NamespaceId, segments: Iterable[StoredSegment]) -> None:
         """Record verified segments, and the last accepted one of each chain as its head."""

@@ -233,7 +233,6 @@ class _Loader:
         self._segments: dict[tuple[DeviceId, int], SegmentRecord] = {}
         self._events: list[ContentEvent] = []
         self._place: tuple[DeviceId, int] | None = None
-        self._marked = context.state.garbage.marked()
         self.segments = self.versions = self.chunks = 0
 
     def add(self, record: Record) -> None:
@@ -251,11 +250,10 @@ class _Loader:
             state.garbage.note_progress(self._namespace, record.device, progress)
         else:
             self.chunks += len(record.chunks)
-            if record.pack in self._marked:
-                return  # Marked since, and of no use by now or soon.
             location = PackLocation(record.pack, record.key, record.offset)
             state.index.add_pack(self._namespace, location)
-            state.index.add_chunks(self._namespace, record.chunks)
+            usable = state.garbage.set_aside(self._namespace, list(record.chunks))
+            state.index.add_chunks(self._namespace, usable)
 
     def _version(self, record: VersionRecord) -> None:
         place = (record.device, record.seq)
