@@ -123,8 +123,6 @@ def credential_status(ctx: ToolContext) -> CredentialAnswer:
         )
     files = {
         "secrets.age_identity": loaded.config.secrets.age_identity,
-        "secrets.kdbx_path": loaded.config.secrets.kdbx_path,
-        "secrets.sops_dir": loaded.config.secrets.sops_dir,
         "crypto.master_key_file": loaded.config.crypto.master_key_file,
     }
     sources += [_file_source(name, "file", path) for name, path in files.items() if path]

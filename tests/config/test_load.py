@@ -152,7 +152,11 @@ def test_a_named_file_must_be_there(home: Path):
         ("[synk]\nworkers = 1\n", "synk", "Did you mean sync?"),
         ("conflict_mode = 'auto'\n", "conflict_mode", "Did you mean sync.conflict_mode?"),
         ("[storage]\nnats_url = 'x'\n", "storage.nats_url", "Did you mean sync.nats_url?"),
-        ("[secrets]\nzzz = 1\n", "secrets.zzz", "age_identity, kdbx_path, sops_dir"),
+        (
+            "[secrets]\nzzz = 1\n",
+            "secrets.zzz",
+            "age_identity, kdbx_path, kdbx_key_file, kdbx_entry, sops_dir",
+        ),
         ("sync = 3\n", "sync", "[sync]"),
     ],
 )

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from tcfs.content import ingest
+from tcfs.content import ingest, restore
 from tcfs.content.unpack import PackReader
 from tcfs.state import history
 from tcfs.state.database import Database
@@ -20,7 +20,6 @@ from tcfs.state.index import Outbox
 from tcfs.state.roots import Roots
 from tcfs.sync import (
     commit,
-    download,
     leftovers,
     materialise,
     placement,
@@ -145,11 +144,13 @@ def _clock_entry_ignored() -> Undo:
 
 
 def _chunks_unverified() -> Undo:
-    return _all(
-        _replace(PackReader, "check_chunk", _nothing),
-        _replace(placement, "check_content", _nothing),
-        _replace(download, "check_content", _nothing),
-    )
+    def write(batch: Any, frames: Any, order: Any) -> Any:
+        if order.target:
+            return batch.files.symlink(order.target, order.path, order.mtime_ns)
+        parts = [frames.plain(p.frame)[p.offset : p.offset + p.length] for p in order.parts]
+        return batch.files.write_new(order.path, parts, order.mode, order.mtime_ns)
+
+    return _all(_replace(PackReader, "check_chunk", _nothing), _replace(restore, "_write", write))
 
 
 def _swap_unseen() -> Undo:
@@ -165,7 +166,10 @@ def _removal_unseen() -> Undo:
 
 def _rename_clobbers() -> Undo:
     def rename_new(self: SimulatedFiles, source: bytes, target: bytes) -> None:
-        self.rename(source, target)
+        self._pass("rename_new", target)
+        replaced = self.disk.rename(source, target, replace=True)
+        if replaced is not None:
+            self._gate.dropped(target, replaced)
 
     return _replace(SimulatedFiles, "rename_new", rename_new)
 

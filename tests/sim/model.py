@@ -5,6 +5,8 @@ at what the disks hold, and asks:
 
 * **nothing is lost**: what a user saved, and tcfs then took off that disk or said it had sent, is
   somewhere: in a tree or in the history;
+* **edits stand**: what a user saved and no user who had it before his eyes replaced is in the
+  tree, in a conflict copy if need be;
 * **nothing appears**: every file holds what some user saved;
 * **nobody's work is undone**: between two moments of quiet, a path that no user touched stays as
   it was, and one that a single user touched ends as that user left it, deleted included;
@@ -48,6 +50,8 @@ class Model:
         """Whether tcfs may write lines of several."""
         self.agreed: Tree = {}
         """The tree of the last quiet moment."""
+        self._standing: set[bytes] = set()
+        """What users saved and no user, having it before his eyes, replaced or removed."""
         self._touched: dict[bytes, Touch] = {}
         self._unclear: set[bytes] = set()
         self._anything_goes = False
@@ -63,6 +67,10 @@ class Model:
             shared: whether the others are to see it.
         """
         new = []
+        if shared:
+            seen = {entry.data for entry in before.values() if entry.kind == "file"}
+            left = {entry.data for entry in after.values() if entry.kind == "file"}
+            self._standing = (self._standing - (seen - left)) | (left - seen)
         for path in before.keys() | after.keys():
             old, entry = before.get(path), after.get(path)
             if old == entry:
@@ -80,6 +88,7 @@ class Model:
     def power_failed(self, before: Tree, after: Tree, unsynced: set[bytes]) -> None:
         """A disk forgot; ``unsynced`` is what users saved there and nobody had made durable."""
         kept = {entry.data for entry in after.values()}
+        self._standing -= unsynced - kept
         for path in before.keys() | after.keys():
             old, entry = before.get(path), after.get(path)
             if old == entry:
@@ -134,6 +143,9 @@ class Model:
             self._nothing_appears(name, tree)
         if not self._anything_goes and not folding:
             self._nobody_is_undone(expected)
+        if not self._anything_goes and not self.merging:
+            self._edits_stand(expected)
+        self._standing = {entry.data for entry in expected.values() if entry.kind == "file"}
         self.agreed = dict(expected)
         self._touched.clear()
         self._unclear.clear()
@@ -149,6 +161,11 @@ class Model:
         for data, why in self.owed.items():
             if data not in held:
                 raise Violation(f"lost: {data[:60]!r} ({why})")
+
+    def _edits_stand(self, tree: Tree) -> None:
+        held = {entry.data for entry in tree.values()}
+        for data in self._standing - held:
+            raise Violation(f"{data[:60]!r} was replaced by no user, and is in no file")
 
     def _nothing_appears(self, name: str, tree: Tree) -> None:
         lines: set[bytes] = set()

@@ -41,7 +41,7 @@ def draw_setting(seed: int) -> Setting:
     if rng.random() < 0.15:
         names = (*names, READER)
     naming: dict[str, Naming] = {}
-    ticks = {name: rng.choice((1, 1, 1, 4_000_000)) for name in names}
+    ticks = {name: rng.choice((1, 1, 10_000_000)) for name in names}
     sizes = {name: rng.choice(values) for name, values in SIZES.items() if rng.random() < 0.3}
     if rng.random() < 0.15:
         folding = rng.choice((Naming(ignores_case=True), Naming(True, True), Naming(False, True)))

@@ -52,3 +52,16 @@ def test_an_edit_that_meets_a_file_while_it_is_put_back_survives() -> None:
         ("run", "bob", WHOLE, "", "tree"),
         ("user", "bob", True, "write", b"b", b"mine again\n"),
     )
+
+
+def test_a_marker_that_a_killed_process_left_is_durable_before_the_root_is_recorded() -> None:
+    """Otherwise a power loss leaves a root without its marker, which nobody may use any more."""
+    for first in range(17, 22):
+        hold(
+            ("operation", "ann", "pull", "defer"),
+            ("run", "ann", first),
+            ("crash", "ann", None, 1),
+            ("operation", "ann", "pull", "defer"),
+            ("run", "ann", first + 3),
+            ("crash", "ann", "none", 2),
+        )

@@ -90,3 +90,17 @@ def test_what_was_durable_before_a_power_loss_is_owed(model: Model) -> None:
     model.power_failed(OLD, {b"b": OLD[b"b"]}, set())
     with pytest.raises(Violation, match="durable"):
         model.check_kept([{}], set())
+
+
+def test_of_two_concurrent_edits_both_stand(model: Model) -> None:
+    model.user_changed("ann", OLD, OLD | {b"a": file(b"1")})
+    model.user_changed("bob", OLD, OLD | {b"a": file(b"2")})
+    with pytest.raises(Violation, match="replaced by no user"):
+        quiet(model, OLD | {b"a": file(b"1")})
+
+
+def test_an_edit_that_another_user_saw_and_replaced_need_not_stand(model: Model) -> None:
+    edited = OLD | {b"a": file(b"1")}
+    model.user_changed("ann", OLD, edited)
+    model.user_changed("bob", edited, OLD | {b"a": file(b"2")})
+    quiet(model, OLD | {b"a": file(b"2")})

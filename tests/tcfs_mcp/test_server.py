@@ -46,6 +46,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "show_conflict": {"path": "docs/a.txt"},
     "resolve_conflict": {"rel_path": "docs/a.txt", "resolution": "keep_both"},
     "why": {"path": "docs/a.txt"},
+    "explain_access": {"path": "docs/a.txt"},
     "restore": {"path": "docs/a.txt", "version": "x:1"},
     "undo": {"actor": "someone"},
     "gc": {"dry_run": True},

@@ -498,6 +498,7 @@ def test_an_answer_agrees_with_its_schema(door: Door, fleet: FakeFleet):
         "why": {"path": "a"},
         "restore": {"path": "a", "version": "b:1"},
         "undo": {"actor": "a"},
+        "explain_access": {"path": "a"},
         "gc": {"dry_run": True},
     }
     for spec in TOOLS:

@@ -175,6 +175,13 @@ class SecretsConfig(Section):
         default=None, description="age identity that opens sealed secrets."
     )
     kdbx_path: Path | None = Field(default=None, description="KeePass database with credentials.")
+    kdbx_key_file: Path | None = Field(
+        default=None, description="Key file that opens the KeePass database."
+    )
+    kdbx_entry: str = Field(
+        default="tcfs/s3",
+        description="Path of the entry whose user name and password are the keys of the store.",
+    )
     sops_dir: Path | None = Field(default=None, description="Directory of SOPS files.")
 
 

@@ -188,6 +188,13 @@ class Garbage:
                     "INSERT OR IGNORE INTO temp.needed VALUES (?)",
                     [(chunks[i : i + HASH_SIZE],) for i in range(0, len(chunks), HASH_SIZE)],
                 )
+            # What access rules refuse may be accepted when they change.
+            refused = write.execute("SELECT event FROM refused WHERE ns = ?", (namespace,))
+            for (text,) in refused.fetchall():
+                write.executemany(
+                    "INSERT OR IGNORE INTO temp.needed VALUES (?)",
+                    [(bytes.fromhex(c),) for c in orjson.loads(text)["manifest"]["chunks"]],
+                )
         return gone
 
     def kept_history(self, namespace: NamespaceId, rules: Rules) -> tuple[int, int]:

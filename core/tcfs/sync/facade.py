@@ -7,13 +7,15 @@ only presentation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from tcfs.sync import results as r
 
 if TYPE_CHECKING:
+    from tcfs.sync.access import AccessDesk
+    from tcfs.sync.audit import Auditor
     from tcfs.sync.gc.desk import GcDesk
     from tcfs.sync.git.status import GitApi
     from tcfs.sync.kept import RootDesk
@@ -59,6 +61,10 @@ class Limits:
 class FleetApi(Protocol):
     """Everything a front end can ask of this device."""
 
+    @property
+    def access(self) -> AccessDesk: ...
+    @property
+    def audit(self) -> Auditor: ...
     @property
     def settings(self) -> SettingsDesk:
         """Which settings the devices run with."""
@@ -140,7 +146,14 @@ class FleetApi(Protocol):
     def git(self) -> GitApi: ...
 
     def devices(self) -> list[r.DeviceInfo]: ...
-    def invite(self, *, expires_s: int = 3600, role: str = "writer") -> r.InviteResult: ...
+    def invite(
+        self,
+        *,
+        expires_s: int = 3600,
+        role: str = "writer",
+        attest: Sequence[str] = (),
+        pcrs: Sequence[int] = (7,),
+    ) -> r.InviteResult: ...
     def revoke(self, device: str, *, reason: str = "") -> r.DeviceInfo: ...
     def set_strategy(self, strategy: str) -> None: ...
     def phrase_pending(self) -> bool: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
@@ -40,6 +40,8 @@ from tcfs.sync.verify import Verifier
 
 if TYPE_CHECKING:
     from tcfs.config.load import LoadedConfig
+    from tcfs.sync.access import AccessDesk
+    from tcfs.sync.audit import Auditor
     from tcfs.sync.gc.desk import GcDesk
     from tcfs.sync.git.status import GitDoor
     from tcfs.sync.settings_desk import SettingsDesk
@@ -53,6 +55,20 @@ class Fleet:
     def __init__(self, context: Context, loaded: LoadedConfig) -> None:
         self._context = context
         self._loaded = loaded
+
+    @property
+    def access(self) -> AccessDesk:
+        """Access rules, groups and namespaces."""
+        from tcfs.sync.access import AccessDesk
+
+        return AccessDesk(self._context, self._working)
+
+    @property
+    def audit(self) -> Auditor:
+        """The ledger as an audit log."""
+        from tcfs.sync.audit import Auditor
+
+        return Auditor(self._context, self._working)
 
     @property
     def settings(self) -> SettingsDesk:
@@ -443,8 +459,15 @@ class Fleet:
         )
         return [device_info(context, device) for device in records]
 
-    def invite(self, *, expires_s: int = 3600, role: str = "writer") -> r.InviteResult:
-        """Make an invite for one more device."""
+    def invite(
+        self,
+        *,
+        expires_s: int = 3600,
+        role: str = "writer",
+        attest: Sequence[str] = (),
+        pcrs: Sequence[int] = (7,),
+    ) -> r.InviteResult:
+        """Make an invite for one more device, of a certain TPM if ``attest`` names its key."""
         if role not in get_args(Role):
             raise UsageError(
                 f"not a role: {role!r}", remedy=f"Choose one of {', '.join(get_args(Role))}."
@@ -452,7 +475,13 @@ class Fleet:
         with self._working() as context:
             from tcfs.sync import control
 
-            return control.invite(context, expires_s=expires_s, role=role)  # type: ignore[arg-type]
+            return control.invite(
+                context,
+                expires_s=expires_s,
+                role=role,  # type: ignore[arg-type]
+                attest=attest,
+                pcrs=pcrs,
+            )
 
     def revoke(self, device: str, *, reason: str = "") -> r.DeviceInfo:
         """Revoke a device."""

@@ -23,6 +23,7 @@ from tcfs.sync.facade import Limits
 from tcfs.sync.gc.marks import acknowledge
 from tcfs.sync.git.hooks import Followed, pull_hook, push_hook
 from tcfs.sync.ignore import Exclusion, exclusion
+from tcfs.sync.judge import Permit, withhold
 from tcfs.sync.places import Place
 from tcfs.sync.planning import check_limits, check_plan
 from tcfs.sync.pull import Pull
@@ -99,7 +100,8 @@ def push(
             root = places.adopt(context, root)
             problems += leftovers.recover(context, root)
         scans = _look(context, root, prefixes, tolerant=tolerant)
-        whole_scan, hooks = Scan(), list[GitPush]()
+        whole_scan = Scan()
+        hooks: list[GitPush] = []
         for prefix, since, scanned in scans:
             # It hides some of what it finds from the push of files.
             git = push_hook(context, root, prefix, scanned, since)
@@ -107,6 +109,7 @@ def push(
                 hooks.append(git)
             whole_scan.add(scanned)
         made = Push(context, root, prefixes, whole_scan)
+        problems += withhold(context, root, made)
         pushes.append(made)
         gits += [(git, made, root) for git in hooks]
     git_plans = [one for one in (git.plan() for git, _, _ in gits) if one is not None]
@@ -390,7 +393,9 @@ def _send_first(context: Context, root: Root, prefix: RelPath, made: Pull) -> Pu
     dirty = made.dirty_conflicts()
     if not dirty or not _may_write(context):
         return None
-    pushed = Push(context, root, [prefix], made.local_scan(dirty), only=dirty).run()
+    push = Push(context, root, [prefix], made.local_scan(dirty), only=dirty)
+    withhold(context, root, push)  # what is left stays, or steps aside; see Pull.run
+    pushed = push.run()
     made.decide()
     made.take_up()
     return pushed
@@ -398,8 +403,9 @@ def _send_first(context: Context, root: Root, prefix: RelPath, made: Pull) -> Pu
 
 def _settle(context: Context, root: Root, made: Pull) -> Resolved | None:
     """Mode ``auto``: every conflict by the namespace's strategy."""
-    standing = made.standing_conflicts()
-    in_the_way = made.files_in_the_way()
+    permit = Permit(context, root.namespace)
+    standing = [head for head in made.standing_conflicts() if permit.may_settle(head)]
+    in_the_way = [head for head in made.files_in_the_way() if permit.may_settle(head)]
     if not standing and not in_the_way:
         return None
     with Resolver(context, root.namespace) as resolver:

@@ -179,7 +179,7 @@ class Placer:
                 self._bench.dispose_later(temp)
                 return False
             # Ours had the name for a moment: an edit may have gone there.
-            if displaced == temp and not self._is_as_written(x):
+            if displaced == temp and not self._is_as_written(x, temp):
                 self._bench.rescue(temp, w.path)
                 return False
         except OSError as error:
@@ -188,9 +188,9 @@ class Placer:
         self._bench.problem(w.path, "changed meanwhile; it was left alone")
         return False
 
-    def _is_as_written(self, x: Written) -> bool:
+    def _is_as_written(self, x: Written, temp: bytes) -> bool:
         """Whether what has the temporary name now is what we wrote, and nobody edited."""
-        stat, ours = self._files.lstat(x.temp), x.stat
+        stat, ours = self._files.lstat(temp), x.stat
         return ours is not None and (stat.inode, stat.size, stat.mtime_ns) == (
             ours.inode,
             ours.size,

@@ -209,6 +209,8 @@ def _mark(context: Context, local: bytes) -> str:
     """The marker of a directory, made if there is none; empty where none can be written."""
     known = _read_marker(context, local)
     if known:
+        # A run that was cut off may have written it, and the power may fail yet.
+        _barrier(context, local)
         return known
     files = context.host.files
     marker = context.host.entropy.token(16).hex()
@@ -222,6 +224,7 @@ def _mark(context: Context, local: bytes) -> str:
         )
         files.barrier(local)
     except FileExistsError:
+        _barrier(context, local)
         return _read_marker(context, local)
     except OSError as error:
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
@@ -231,6 +234,15 @@ def _mark(context: Context, local: bytes) -> str:
             f"cannot write the identity marker of {show(local)}: {error.strerror}"
         ) from error
     return marker
+
+
+def _barrier(context: Context, local: bytes) -> None:
+    try:
+        context.host.files.barrier(local)
+    except OSError as error:
+        raise LocalFileError(
+            f"the identity marker of {show(local)} may not be safe: {error.strerror}"
+        ) from error
 
 
 def make_directory(context: Context, path: bytes) -> None:

@@ -24,6 +24,7 @@ from tcfs.sync.commit import flush_outbox, take_up_segment
 from tcfs.sync.context import Context
 from tcfs.sync.gc.marks import take_up_marks
 from tcfs.sync.gc.trailers import moved_chunks
+from tcfs.sync.judge import rejudge
 from tcfs.sync.results import Problem as ReportedProblem
 from tcfs.sync.upload import pack_key
 
@@ -52,7 +53,9 @@ def refresh_control(context: Context, *, offline: bool = False) -> None:
     if view.state.epochs != context.view.state.epochs:
         context.forget_keys()
     context.view = view
+    context.forget_outdated_keys()
     _retract_revoked(context)
+    rejudge(context)
 
 
 def _retract_revoked(context: Context) -> None:
@@ -72,6 +75,7 @@ def _retract_revoked(context: Context) -> None:
                 continue
             with context.state.transaction():
                 paths = history.retract(namespace, device.device_id, last)
+                context.state.refused.retract(namespace, device.device_id, last)
                 counter = history.counter(namespace, device.device_id)
                 for root in roots.all():
                     if root.namespace == namespace:

@@ -327,6 +327,15 @@ class InviteResult:
 
 
 @dataclass(frozen=True, slots=True)
+class EnrollmentResult:
+    """Enrollment by passphrase is open, for so many devices, until then (unix seconds)."""
+
+    uses: int
+    role: str
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class RebuildResult:
     """What ``rebuild-index`` found in the store."""
 

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 def add_commands(subparsers: Subparsers) -> None:
     """Add every command, in the order in which ``--help`` lists them."""
     from tcfs.cli.commands import (
+        acl,
+        audit,
         check,
         completion,
         configuration,
         conflicts,
+        credentials,
         daemon,
         device,
         fleet,
@@ -44,6 +47,9 @@ def add_commands(subparsers: Subparsers) -> None:
         conflicts,
         history,
         revert,
+        acl,
+        audit,
+        credentials,
         status,
         gc,
         git,
