@@ -22,6 +22,13 @@ _PART = r"([a-z0-9_-]|\.[a-z0-9_-]|\.\.[a-z0-9._-])[a-z0-9._-]*"
 _SERVERS = "|".join(s.replace("+", "[+]") for s in ENDPOINT_SCHEMES if s != "file")
 _DURATION = r"^([0-9]+(\.[0-9]+)?|([0-9]+(\.[0-9]+)?(ms|s|m|h|d|w))+)$"
 
+# Stricter than the program: a file in the Nix store is no place for credentials.
+_SERVER = "(nats|tls)://[^@, ]+"
+_NATS = (
+    f"^({_SERVER}(,{_SERVER})*)?$",
+    "empty, or URLs without credentials that begin with nats:// or tls://, by ','",
+)
+
 PATTERNS: Final = {
     "storage.endpoint": (
         f"^(file:///.*|({_SERVERS})://[^@/]*(/.*)?)?$",
@@ -35,10 +42,8 @@ PATTERNS: Final = {
         f"^({_NAME}{{0,62}})?$",
         "empty, or 1 to 63 letters, digits, '.', '_' and '-'",
     ),
-    "sync.nats_url": (
-        "^((nats|tls)://[^@/]+(/.*)?)?$",
-        "empty, or nats:// or tls:// and a host, without credentials",
-    ),
+    "sync.nats_url": _NATS,
+    "sync.nats_hub_url": _NATS,
 }
 """What the validators of these settings accept, and in words. Anchored, in the syntax of both ECMA
 and POSIX."""
