@@ -46,7 +46,8 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAMES",
         action="append",
         default=[],
-        help="offer only these tools or toolsets (status, transfer, conflicts, history, jobs)",
+        help="offer only these tools or toolsets "
+        "(status, transfer, conflicts, history, trust, jobs)",
     )
     limits.add_argument(
         "--exclude-tools",
@@ -90,6 +91,15 @@ def build_parser() -> argparse.ArgumentParser:
         "--token-file",
         metavar="FILE",
         help="file with a bearer token that every request must bring; needed for other machines",
+    )
+    serve.add_argument(
+        "--oidc-issuer",
+        metavar="URL",
+        help="let in who brings a token of this OpenID provider, such as a GitLab",
+    )
+    serve.add_argument("--oidc-audience", metavar="ID", help="the application that tokens are for")
+    serve.add_argument(
+        "--oidc-group", action="append", metavar="G", help="only users in this group (repeatable)"
     )
     serve.add_argument(
         "--job-after",

@@ -27,6 +27,8 @@ from tcfs_mcp.tools import TOOLS
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from tcfs_mcp.oidc import Provider
+
 logger = logging.getLogger(__name__)
 MIN_TOKEN = 16
 
@@ -50,10 +52,11 @@ def run_serve(options: argparse.Namespace) -> int:
         if options.http is None:
             anyio.run(_serve_stdio, server, jobs)
         else:
-            token = _read_token(options.token_file, options.host)
+            provider = _provider(options)
+            token = "" if provider else _read_token(options.token_file, options.host)
             # uvicorn raises the signal again when it has ended: so that the jobs end as well.
             signal.signal(signal.SIGTERM, _exit)
-            anyio.run(_serve_http, server, options.host, options.http, token)
+            anyio.run(_serve_http, server, options.host, options.http, token, provider)
     finally:
         jobs.shutdown()
     return 0
@@ -85,18 +88,39 @@ async def _end_on_signal(jobs: Jobs) -> None:
             os._exit(128 + number)
 
 
-async def _serve_http(server: FleetServer, host: str, port: int, token: str) -> None:
+def _provider(options: argparse.Namespace) -> Provider | None:
+    """Who vouches for callers, if anyone does. Raises UsageError or ConfigError."""
+    if options.oidc_issuer is None:
+        if options.oidc_audience or options.oidc_group:
+            raise UsageError("--oidc-audience and --oidc-group need --oidc-issuer")
+        return None
+    if options.token_file is not None:
+        raise UsageError("--token-file and --oidc-issuer exclude each other")
+    from tcfs_mcp.oidc import Provider
+
+    return Provider(
+        options.oidc_issuer, options.oidc_audience or "", frozenset(options.oidc_group or ())
+    )
+
+
+async def _serve_http(
+    server: FleetServer, host: str, port: int, token: str, provider: Provider | None
+) -> None:
     import uvicorn
 
     app: ASGIApp = server.streamable_http_app(host=host)
     if token:
         app = RequireToken(app, token)
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, timeout_graceful_shutdown=5, lifespan="on"
-    )
     bound = _listen(host, port)
     actual = bound.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
+    if provider is not None:
+        from tcfs_mcp.oidc import RequireOidc
+
+        app = RequireOidc(app, provider, f"http://{shown}:{actual}")
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, timeout_graceful_shutdown=5, lifespan="on"
+    )
     # Connections are accepted from here on: the socket listens already.
     print(f"tcfs-mcp: serving http://{shown}:{actual}/mcp", file=sys.stderr, flush=True)
     await uvicorn.Server(config).serve(sockets=[bound])

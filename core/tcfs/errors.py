@@ -197,6 +197,15 @@ class SwitchError(TcfsError):
     default_remedy = "Read the end of its output; the configuration before is still there."
 
 
+class LiveError(TcfsError):
+    """The server of live events failed, or cannot be reached. Files move without it, later."""
+
+    code = "live"
+    exit_code = 33
+    default_remedy = "Check sync.nats_url with: tcfs config show; files are synced without it too."
+    retryable = True
+
+
 def exit_codes() -> dict[str, int]:
     """Exit code of every error class by its stable code, ``ok`` included."""
     table = {"ok": EXIT_OK, TcfsError.code: TcfsError.exit_code}

@@ -9,6 +9,7 @@ HISTORY = "tcfs_mcp.tools.history"
 GIT = "tcfs_mcp.tools.git"
 UPKEEP = "tcfs_mcp.tools.upkeep"
 JOBS = "tcfs_mcp.tools.jobs"
+TRUST = "tcfs_mcp.tools.trust"
 FLEET = "tcfs_mcp.tools.fleet"
 
 TOOLS = Registry(
@@ -55,6 +56,8 @@ TOOLS = Registry(
             idempotent=True,
         ),
         ToolSpec("undo", "Revert changes as a unit", HISTORY, "history", destructive=True),
+        ToolSpec("audit", "Who did what", TRUST, "trust", read_only=True),
+        ToolSpec("explain_access", "Who may do what", TRUST, "trust", read_only=True),
         ToolSpec("git_status", "Git repositories", GIT, "git", read_only=True),
         ToolSpec("gc", "Garbage collection", UPKEEP, "upkeep", destructive=True, idempotent=True),
         ToolSpec("fleet_check", "Definition of the fleet", FLEET, "fleet", read_only=True),

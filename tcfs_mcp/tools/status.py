@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from tcfs.model.paths import show, unshow
+from tcfs.service.daemon.report import Report, read
 from tcfs.sync import results as r
 from tcfs_mcp.context import ToolContext
 
@@ -26,15 +27,6 @@ class DeviceAnswer:
 
     device: r.Status
     fleet: tuple[r.DeviceInfo, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class DaemonAnswer:
-    """Whether a background service runs."""
-
-    state: Literal["not running"]
-    message: str
-    socket: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +93,14 @@ def sync_status(
         return fleet.path_status(raw)
 
 
-def daemon_status(ctx: ToolContext) -> DaemonAnswer:
-    """Tell whether a background service keeps this device in sync. In this version none does."""
-    socket = ctx.load().config.daemon.socket
-    return DaemonAnswer(
-        state="not running",
-        message="This version of tcfs has no background service. Files move when push or pull is "
-        "called here, or when someone runs: tcfs sync",
-        socket=show(os.fsencode(socket)) if socket else "",
-    )
+def daemon_status(ctx: ToolContext) -> Report:
+    """Tell whether a background service keeps directories of this device in sync, and how it is.
+
+    Says for each enrolled directory whether it is in sync and what problem it has, whether changes
+    of other devices are told of at once (live) or found by looking at the store now and then
+    (polling) and why, and whether the store can be reached.
+    """
+    return read(ctx.load().state_db.parent)
 
 
 def credential_status(ctx: ToolContext) -> CredentialAnswer:
@@ -132,8 +123,6 @@ def credential_status(ctx: ToolContext) -> CredentialAnswer:
         )
     files = {
         "secrets.age_identity": loaded.config.secrets.age_identity,
-        "secrets.kdbx_path": loaded.config.secrets.kdbx_path,
-        "secrets.sops_dir": loaded.config.secrets.sops_dir,
         "crypto.master_key_file": loaded.config.crypto.master_key_file,
     }
     sources += [_file_source(name, "file", path) for name, path in files.items() if path]

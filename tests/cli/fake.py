@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from tcfs.errors import LimitError, RepositoryError
+from tcfs.sync import access as a
 from tcfs.sync import results as r
+from tcfs.sync.audit import AuditEntry, AuditReport
 from tcfs.sync.facade import Progress
 from tcfs.sync.gc import results as g
 from tcfs.sync.git.results import BranchStatus, DeviceCopy, GitStatus, RepositoryStatus
@@ -83,6 +85,14 @@ class FakeFleet:
         self.closed = True
 
     @property
+    def access(self) -> Part:
+        return Part(self, "access")
+
+    @property
+    def audit(self) -> Part:
+        return Part(self, "audit")
+
+    @property
     def git(self) -> FakeGit:
         return FakeGit(self)
 
@@ -108,6 +118,17 @@ class FakeFleet:
             return answer
 
         return call
+
+
+class Part:
+    """A property of the fleet with methods of its own: ``access.rules`` and so on."""
+
+    def __init__(self, fleet: FakeFleet, name: str) -> None:
+        self._fleet = fleet
+        self._name = name
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return getattr(self._fleet, f"{self._name}.{name}")
 
 
 class FakeGit:
@@ -164,6 +185,31 @@ DETAIL = r.ConflictDetail(
     proposed_merge="zero\none\ntwo\n",
 )
 
+RULES = a.AclList(
+    "default",
+    (a.RuleInfo(f"device:{OTHER}", "bates", "docs/**", ("read", "write"), "admin"),),
+    {"ops": ("bates",)},
+    ("bates", "yoga"),
+)
+AUDIT = AuditReport(
+    entries=(
+        AuditEntry(1_700_000_000, "accepted", "write", "default", DEVICE, "yoga", path="docs/a"),
+        AuditEntry(
+            1_700_000_001,
+            "refused",
+            "acl",
+            "_control",
+            OTHER,
+            "bates",
+            reason="no rule lets its author set rules",
+            details={"subject": "any"},
+        ),
+    ),
+    total=3,
+    verified=True,
+    problems=(),
+    heads={f"default/{DEVICE}": (1, "e" * 64)},
+)
 REPOSITORIES = GitStatus(
     enabled=True,
     mode="bundle",
@@ -214,6 +260,23 @@ PLAIN: dict[str, Any] = {
     "devices": DEVICES,
     "invite": r.InviteResult("tcfs-invite-CODE", "i1", "writer", 1_700_003_600),
     "revoke": DEVICES[1],
+    "access.rules": RULES,
+    "access.set": RULES,
+    "access.set_group": RULES,
+    "access.explain": a.AclExplanation(
+        "default",
+        "docs/a.txt",
+        "bates",
+        "writer",
+        False,
+        (a.Answer("write", False, "the rules here do not give it write", RULES.rules),),
+    ),
+    "access.create_namespace": a.NamespaceInfo("private", 1, ("yoga",), True),
+    "access.namespaces": [a.NamespaceInfo("default", 2, ("yoga", "bates"), True)],
+    "access.confirm": [DEVICES[0]],
+    "access.open_enrollment": r.EnrollmentResult(10, "writer", 1_700_003_600),
+    "audit.report": AUDIT,
+    "audit.export": AUDIT,
     "run": g.GcResult(
         False,
         "e" * 32,
@@ -243,6 +306,8 @@ class FakeEngine:
         self.absent = absent
         self.opened: list[dict[str, Any]] = []
         self.joined: list[tuple[str, dict[str, Any]]] = []
+        self.keys: list[Any] = []
+        """How identities were to be guarded."""
 
     def open_fleet(self, loaded: Any, **kwargs: Any) -> FakeFleet:
         self.opened.append(kwargs)
@@ -251,6 +316,7 @@ class FakeEngine:
         return self.fleet
 
     def _join(self, how: str, kwargs: dict[str, Any], phrase: str = "") -> r.InitResult:
+        self.keys.append(kwargs.pop("keys"))
         self.joined.append((how, kwargs))
         self.absent = False
         return r.InitResult(DEVICE, "yoga", "file:///srv/store", "d" * 32, phrase, ("made keys",))
@@ -262,4 +328,10 @@ class FakeEngine:
         return self._join("recover", kwargs)
 
     def enroll_fleet(self, loaded: Any, **kwargs: Any) -> r.InitResult:
+        if not kwargs.get("passphrase"):
+            kwargs.pop("passphrase", None)
         return self._join("enroll", kwargs)
+
+    def protect_device(self, loaded: Any, keys: Any) -> str:
+        self.keys.append(keys)
+        return "file"

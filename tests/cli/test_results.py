@@ -23,6 +23,9 @@ EVERY = [
     ("device", "list"),
     ("device", "status"),
     ("device", "revoke", "bates"),
+    ("device", "passphrase", "--uses", "3"),
+    ("device", "confirm"),
+    ("device", "protect", "tpm", "--pcrs", "0,7"),
     ("push",),
     ("push", "--dry-run"),
     ("pull",),
@@ -36,6 +39,15 @@ EVERY = [
     ("why", "docs/a.txt"),
     ("restore", "docs/a.txt", "--at", f"{fake.DEVICE}:1"),
     ("undo", "--actor", "cli"),
+    ("acl", "set", "docs/**", "--any", "--permissions", "read,write"),
+    ("acl", "set", "docs/**", "--device", "bates", "--remove"),
+    ("acl", "list"),
+    ("acl", "explain", "docs/a.txt", "--device", "bates"),
+    ("acl", "group", "ops", "bates"),
+    ("namespace", "create", "private", "--only", "bates"),
+    ("namespace", "list"),
+    ("audit", "--since", "2d"),
+    ("audit", "--export", "log.jsonl", "--no-verify"),
     ("verify",),
     ("rebuild-index",),
     ("gc",),
@@ -73,7 +85,8 @@ def test_json_is_exactly_one_document_and_text_has_no_escape_codes(tcfs: Shell, 
 def test_the_invite_stands_alone_on_the_last_line(tcfs: Shell):
     done = tcfs("device", "invite", "--expires", "1h30m", "--role", "admin")
     assert done.out == "tcfs-invite-CODE\n"
-    assert tcfs.fleet.called("invite") == [((), {"expires_s": 5400, "role": "admin"})]
+    asked = {"expires_s": 5400, "role": "admin", "attest": [], "pcrs": (7,)}
+    assert tcfs.fleet.called("invite") == [((), asked)]
 
 
 def test_an_invite_can_be_piped_from_one_device_to_the_other(tcfs: Shell):
@@ -285,6 +298,65 @@ def test_json_keeps_every_field_but_those_that_are_none(tcfs: Shell):
     assert detail["segment"] == f"{fake.DEVICE}/1"
     assert detail["problems"] == []
     assert None not in detail.values()
+
+
+def test_a_rule_reaches_the_engine(tcfs: Shell):
+    words = ("--device", "b", "--device", "c", "--group", "g", "--any", "--namespace", "n")
+    assert tcfs("acl", "set", "docs/**", "--permissions", "read, write", *words).code == 0
+    ((pattern, given), options), *_ = tcfs.fleet.called("access.set")
+    assert (pattern, given) == ("docs/**", ["read", "write"])
+    assert options == {
+        "devices": ["b", "c"],
+        "groups": ["g"],
+        "everyone": True,
+        "namespace": "n",
+        "from_start": False,
+    }
+    tcfs("acl", "set", "a", "--permissions", "none", "--any")
+    assert tcfs.fleet.called("access.set")[1][0] == ("a", [])
+
+
+def test_a_rule_that_gives_and_removes_at_once_or_neither_is_a_mistake(tcfs: Shell):
+    assert tcfs("acl", "set", "docs/**", "--any").code == 2
+    assert tcfs("acl", "set", "a", "--any", "--remove", "--permissions", "read").code == 2
+
+
+@pytest.mark.parametrize("text", ["2d", "2026-01-31", "2026-01-31T12:00:00+01:00"])
+def test_an_audit_begins_at_a_date_or_so_long_ago(tcfs: Shell, text: str):
+    assert tcfs("audit", "--since", text, "--actor", "mcp:x").code == 0
+    ((_, options),) = tcfs.fleet.called("audit.report")
+    assert options["since"] > 1_700_000_000
+    assert options["actor"] == "mcp:x"
+
+
+def test_an_audit_that_does_not_hold_ends_with_its_own_code(tcfs: Shell):
+    bad = fake.AUDIT.__class__((), 0, False, ("ledger/x: damaged",), {})
+    tcfs.answers(**{"audit.report": bad})
+    done = tcfs("audit")
+    assert done.code == 11
+    assert "damaged" in done.err
+    assert tcfs("audit", "--since", "yesterday").code == 2
+
+
+def test_how_keys_are_guarded_reaches_the_engine(tcfs: Shell):
+    assert tcfs("init", "--protect", "tpm", "--pcrs", "0,7").code == 0
+    assert tcfs("device", "protect", "passphrase").code == 0
+    made, changed = tcfs.engine.keys
+    assert (made.kind, made.pcrs) == ("tpm", (0, 7))
+    assert changed.kind == "passphrase"
+    assert changed.ask("?") == "", "there is nobody to ask"
+    assert tcfs("init", "--protect", "magic").code == 2
+
+
+def test_a_device_enrolls_by_the_passphrase_of_the_environment(tcfs: Shell, monkeypatch):
+    monkeypatch.setenv("TCFS_PASSPHRASE", "several good words")
+    assert tcfs("device", "enroll", "--name", "n").code == 0
+    ((_, asked),) = tcfs.engine.joined
+    assert (asked["passphrase"], asked["invite"]) == ("several good words", "")
+    assert tcfs("device", "passphrase", "--expires", "2h").code == 0
+    ((words, options),) = tcfs.fleet.called("access.open_enrollment")
+    assert words == ("several good words",)
+    assert options == {"uses": 10, "expires_s": 7200, "role": "writer"}
 
 
 def test_gc_names_whom_it_waits_for_and_what_can_be_done(tcfs: Shell):

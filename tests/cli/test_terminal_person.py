@@ -75,7 +75,12 @@ def test_enroll_without_a_code_asks_for_it_without_echo(tmp_path: Path):
     person.reads("repository")
     assert person.leaves() == 0
     assert "SECRET" not in person.screen
-    expected = {"name": "bates", "invite": "SECRET-CODE", "new_identity": False}
+    expected = {
+        "name": "bates",
+        "invite": "",
+        "passphrase": "SECRET-CODE",
+        "new_identity": False,
+    }
     assert person.record["joined"] == [["enroll", expected]]
 
 

@@ -62,7 +62,8 @@ def test_flag_wins_over_environment_over_file_over_default(home: Path):
 @pytest.mark.parametrize(("variable", "dotted"), ALIASES.items())
 def test_variables_with_their_own_name_win_over_the_generic_ones(home: Path, variable, dotted):
     generic = f"TCFS_{dotted.replace('.', '_').upper()}"
-    loaded = _load(home, **{variable: "file:///one", generic: "file:///other"})
+    scheme = "nats" if dotted == "sync.nats_url" else "file"
+    loaded = _load(home, **{variable: f"{scheme}:///one", generic: f"{scheme}:///other"})
     section, key = dotted.split(".")
     assert str(getattr(getattr(loaded.config, section), key)).endswith("one")
     assert loaded.sources[dotted] == f"env {variable}"
@@ -151,7 +152,11 @@ def test_a_named_file_must_be_there(home: Path):
         ("[synk]\nworkers = 1\n", "synk", "Did you mean sync?"),
         ("conflict_mode = 'auto'\n", "conflict_mode", "Did you mean sync.conflict_mode?"),
         ("[storage]\nnats_url = 'x'\n", "storage.nats_url", "Did you mean sync.nats_url?"),
-        ("[secrets]\nzzz = 1\n", "secrets.zzz", "age_identity, kdbx_path, sops_dir"),
+        (
+            "[secrets]\nzzz = 1\n",
+            "secrets.zzz",
+            "age_identity, kdbx_path, kdbx_key_file, kdbx_entry, sops_dir",
+        ),
         ("sync = 3\n", "sync", "[sync]"),
     ],
 )

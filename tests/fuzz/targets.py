@@ -8,6 +8,7 @@ sign is a stranger too. ``script/fuzz`` runs them for hours, guided by coverage.
 from __future__ import annotations
 
 import base64
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from uuid import UUID
 
 import orjson
 from blake3 import blake3
+from msgspec.structs import replace
 
 from tcfs.config.load import load_config
 from tcfs.content.address import ChunkAddress
@@ -49,7 +51,7 @@ from tcfs.ledger.snapshot import (
 )
 from tcfs.model.access import ControlEntry, ControlState
 from tcfs.model.clock import VectorClock
-from tcfs.model.event import ChainHead, ContentEvent
+from tcfs.model.event import ChainHead, ContentEvent, Version
 from tcfs.model.ids import (
     ChunkId,
     DeviceId,
@@ -63,6 +65,10 @@ from tcfs.model.ids import (
 from tcfs.model.manifest import SyncManifest, is_manifest_v1, parse_manifest_v1
 from tcfs.model.membership import fold_control
 from tcfs.model.paths import parse_remote, path_problem, show, unshow
+from tcfs.sync.git import report
+from tcfs.sync.git.bundle import pack_offset
+from tcfs.sync.git.names import is_register, is_value, oids_of, split
+from tcfs.sync.git.registers import bundle_info
 from tcfs.sync.ignore import exclusion
 from tests.content.support import NO_KEYS, PLAIN, small_pack
 
@@ -283,6 +289,34 @@ def segment_key(data: bytes) -> object:
     return parse_key(data.decode("utf-8", "replace"))
 
 
+def bundle_header(data: bytes) -> object:
+    """The start of a git bundle of another device's."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        return pack_offset(os.fsencode(file.name))
+
+
+def bundle_facts(data: bytes) -> object:
+    """What an event says of the bundle it carries."""
+    extra = _json(data)
+    told = replace(manifest(), extra={"git": extra})
+    return bundle_info(Version(VersionId(DEVICE, 3), 1, 1, "write", told))
+
+
+def git_report(data: bytes) -> object:
+    return report.parse(data)
+
+
+def git_register(data: bytes) -> object:
+    """A name and a value that another device gave a register."""
+    name, _, value = data.partition(b"\n")
+    split(RelPath(name))
+    if is_register(name) and is_value(name, value):
+        return oids_of(name, value)
+    return None
+
+
 def ignore_file(data: bytes) -> object:
     """The lines of a ``.tcfsignore``, which are synced like any file."""
     lines = data.decode("utf-8", "surrogateescape").splitlines()
@@ -357,5 +391,20 @@ TARGETS: Mapping[str, Target] = {
     "TOML": Target(toml, [TOML]),
     "remote path": Target(remote_path, [b"tcfs/default/docs/a.txt", b"a/../b", b"\xff\n\x1b"]),
     "shown path": Target(shown_path, [b"a\\x41\\\\b", b"\\u202e"]),
+    "git bundle header": Target(
+        bundle_header, [b"# v2 git bundle\n-" + b"a" * 40 + b"\n" + b"b" * 40 + b" refs/x\n\nPACK"]
+    ),
+    "git bundle facts": Target(
+        bundle_facts, [orjson.dumps({"tips": ["a" * 40], "needs": ["b" * 64]})], json=True
+    ),
+    "git report": Target(
+        git_report,
+        [orjson.dumps({"head": "x", "branches": {"a": "b" * 40}, "paths": ["p"]})],
+        json=True,
+    ),
+    "git register": Target(
+        git_register,
+        [b"HEAD\nref: refs/heads/main", b"refs/heads/a\n" + b"a" * 40, b"p/.git/tcfs/index\nx"],
+    ),
     "ignore file": Target(ignore_file, [b"*.o\n!keep.o\n/build/\n# comment\n[a-z]?\n**/x\n"]),
 }

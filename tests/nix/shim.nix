@@ -50,7 +50,7 @@ let
     listOf = type: {
       description = "list of ${type.description}";
       check = v: isList v && all type.check v;
-      merge = _: concatLists;
+      merge = path: values: map (v: leaf path type (discharge v)) (concatLists values);
     };
     attrsOf = type: {
       description = "attribute set of ${type.description}";

@@ -85,7 +85,7 @@ def test_every_check_of_the_lab_fleet_holds():
     assert evaluate("(lib.mkFleet example).checks") == dict.fromkeys(LAB, True)
 
 
-@how(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@how(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(hosts=st.lists(host_values(), min_size=1, max_size=6))
 def test_any_fleet_is_what_pydantic_says(hosts: list[dict]):
     defaults, *own = hosts
@@ -99,7 +99,9 @@ def test_any_fleet_is_what_pydantic_says(hosts: list[dict]):
     found = evaluate(
         f"let fleet = lib.mkFleet {{ defaults = {host_expression(defaults)}; "
         f"hosts = {{ {expression} }}; }}; in "
-        "builtins.mapAttrs (_: h: if h.problems == [ ] then { inherit (h) settings toml; } "
+        "builtins.mapAttrs (_: h: if h.problems == [ ] then { inherit (h) settings toml; "
+        "shim = (world.evaluate { inherit (h) manager platform; modules = [ h.module ]; })"
+        ".programs.tcfs.settings; } "
         "else h.problems) fleet.hosts"
     )
     import tomllib
@@ -111,6 +113,8 @@ def test_any_fleet_is_what_pydantic_says(hosts: list[dict]):
             assert _cannot_work(host), host
             continue
         assert Config.model_validate(host["settings"]) == expected
+        # What the module makes of it, with the shim for nixpkgs' lib.
+        assert host["shim"] == host["settings"]
         # The file too: every character of every text.
         assert Config.model_validate(tomllib.loads(host["toml"])) == expected
 

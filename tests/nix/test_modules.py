@@ -231,9 +231,10 @@ def test_what_a_host_of_the_fleet_is_and_what_its_module_makes_of_it_are_the_sam
             of = h: c: if h.manager == "home-manager" then c.programs.tcfs else c.services.tcfsd;
             whole = h: world.evaluate {{ inherit (h) manager platform; modules = [ h.module ]; }};
             same = h: (of h (whole h)).settings == h.settings && (of h (whole h)).enable;
-            in builtins.mapAttrs (_: same) fleet.hosts"""
+            in builtins.mapAttrs (_: same) (fleet.hosts // (lib.mkFleet example).hosts)"""
     )
-    assert found == {"a": True, "b": True, "c": True}
+    assert set(found.values()) == {True}
+    assert {"a", "b", "c", "yoga", "xoxd-bates", "petting-zoo-mini"} == set(found)
 
 
 TINYLAND = f"{NIX}/modules/tinyland.nix"

@@ -64,7 +64,7 @@ def test_files_of_secrets_are_known_by_their_names():
 
 
 @pytest.mark.parametrize("key", PATTERNS)
-@how(max_examples=40, deadline=None)
+@how(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_a_pattern_accepts_what_the_validator_accepts(key: str, data: st.DataObject):
     section, _, name = key.partition(".")

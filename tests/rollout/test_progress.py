@@ -107,4 +107,4 @@ def test_a_wrong_definition_is_the_first_thing_to_mend(lab: Path):
     (lab / "hosts" / "yoga.nix").write_text("{ }")
     found = rollout_status(facts(lab))
     assert found.next == "1.check"
-    assert "1 hosts have problems" in found.steps[0].why
+    assert "hosts with problems: 1" in found.steps[0].why

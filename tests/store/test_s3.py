@@ -26,7 +26,7 @@ KEY = StoreKey("packs/00/one")
 
 @pytest.fixture
 def place(weed_server):
-    return S3Place(weed_server.s3_endpoint, BUCKET, prefix=unique("s3"), timeout=5)
+    return S3Place(weed_server.s3_endpoint, BUCKET, prefix=unique("s3"))
 
 
 @pytest.fixture

@@ -46,7 +46,6 @@ class Remote:
     def device(self, name: str, **settings: str) -> Device:
         known: dict[str, Any] = {
             "TCFS_STORAGE_CREDENTIALS_FILE": str(self.credentials),
-            "TCFS_STORAGE_TIMEOUT": "2",
             **settings,
         }
         first = next(iter(self.world.top.glob("*/home/state/stores.json")), None)
@@ -181,7 +180,7 @@ def test_work_is_done_through_a_server_that_fails_now_and_then(remote, proxy):
         Truncate(),
         every=3,
     )
-    for number in range(3):
+    for number in range(2):
         anna.fill({"again": f"{number}", f"new-{number}": noise(300_000)})
         anna.push()
         ben.pull()
@@ -191,7 +190,7 @@ def test_work_is_done_through_a_server_that_fails_now_and_then(remote, proxy):
 
 def test_a_server_that_stalls_is_left_and_asked_again(remote, proxy):
     remote.use(f"{proxy.url}/{BUCKET}/{unique('fleet')}")
-    anna = remote.device("anna", TCFS_STORAGE_TIMEOUT="1")
+    anna = remote.device("anna", TCFS_STORAGE_TIMEOUT="2")
     stalled = iter((Stall(),))
     proxy.rule = lambda request: next(stalled, None) if request.method == "PUT" else None
     anna.fill({"a": noise(600_000)})
@@ -227,6 +226,7 @@ def killed_at(server: WeedServer, proxy: FaultProxy, wanted: Callable[[Request],
     return done
 
 
+@pytest.mark.slow
 def test_seaweedfs_killed_in_a_push_and_in_a_pull_loses_nothing(tmp_path, start_weed, monkeypatch):
     monkeypatch.setattr(native, "full_fsync", lambda fd: None)
     monkeypatch.setattr(native, "sync_volume", lambda fd: True)
@@ -236,7 +236,7 @@ def test_seaweedfs_killed_in_a_push_and_in_a_pull_loses_nothing(tmp_path, start_
     try:
         remote.use(f"{proxy.url}/{unique('fleet')}")
         anna, ben = (remote.device(n, TCFS_SYNC_MAX_RETRIES="1") for n in ("anna", "ben"))
-        anna.fill({f"{i}": noise(8 * MIB) for i in range(7)})
+        anna.fill({f"{i}": noise(8 * MIB) for i in range(4)})  # two packs
         proxy.rule = lambda request: None
         packs = [0]
 

@@ -58,7 +58,7 @@ def test_pushing_an_unchanged_stale_tree_again_reverts_nothing(world: World) -> 
     assert anna.contents() == ben.contents() == {"a.txt": b"new", "b.txt": b"stays"}
 
 
-def test_a_stale_tree_whose_state_was_lost_conflicts_instead_of_reverting(world: World) -> None:
+def test_a_stale_tree_whose_state_was_lost_is_known_again_and_reverts_nothing(world: World) -> None:
     anna, ben = world.devices("anna", "ben", TCFS_SYNC_CONFLICT_MODE="defer")
     anna.fill({"a.txt": "old"})
     anna.push()
@@ -69,10 +69,10 @@ def test_a_stale_tree_whose_state_was_lost_conflicts_instead_of_reverting(world:
 
     pushed = ben.push()
 
-    # No base any more: who knows whether the old content is an edit. Both stand.
-    assert [c.path for c in pushed.conflicts] == ["a.txt"]
+    assert (pushed.segment, pushed.conflicts) == ("", ())
     anna.pull()
-    assert anna.read("a.txt") == b"new"
+    ben.pull()
+    assert anna.contents() == ben.contents() == {"a.txt": b"new"}
 
 
 # 2: earlier content

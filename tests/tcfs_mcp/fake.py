@@ -10,6 +10,8 @@ from typing import Any
 from tcfs.config import LoadedConfig, load_config
 from tcfs.errors import CancelledError, NotFoundError
 from tcfs.sync import results as r
+from tcfs.sync.access import AclExplanation, Answer, RuleInfo
+from tcfs.sync.audit import AuditEntry, AuditReport
 from tcfs.sync.facade import Limits, Progress
 from tcfs.sync.gc import results as g
 from tcfs.sync.git.results import GitStatus, RepositoryStatus
@@ -57,6 +59,23 @@ def result(**changes: Any) -> r.SyncResult:
     return replace(found, **changes)
 
 
+class FakeAudit:
+    """One change, and nothing else."""
+
+    def report(self, **asked: Any) -> AuditReport:
+        entry = AuditEntry(1_700_000_000, "accepted", "write", "default", "d", "yoga", path="a")
+        return AuditReport((entry,), 1, asked["verify"], (), {"default/d": (1, "e" * 64)})
+
+
+class FakeAccess:
+    """A rule that says no."""
+
+    def explain(self, path: str, *, device: str = "") -> AclExplanation:
+        rule = RuleInfo("any", "any", "**", ("read",), "admin")
+        answers = (Answer("write", False, "the rules here do not give it write", (rule,)),)
+        return AclExplanation("default", path, device or "yoga", "writer", True, answers)
+
+
 @dataclass
 class FakeFleet:
     """Answers what a test tells it to, and remembers what it was asked."""
@@ -76,6 +95,14 @@ class FakeFleet:
     stopped: threading.Event = field(default_factory=threading.Event)
     hold: threading.Event = field(default_factory=threading.Event)
     entered: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def audit(self) -> FakeAudit:
+        return FakeAudit()
+
+    @property
+    def access(self) -> FakeAccess:
+        return FakeAccess()
 
     def _work(self, name: str, asked: dict[str, Any]) -> r.SyncResult:
         self.calls.append((name, asked))

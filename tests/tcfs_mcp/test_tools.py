@@ -277,7 +277,7 @@ def test_device_status_tells_of_the_device_and_its_fleet(door: Door):
 def test_daemon_status_says_honestly_that_none_runs(door: Door):
     answer = run(door, "daemon_status")
     assert answer["state"] == "not running"
-    assert "push or pull" in answer["message"]
+    assert "push, pull or sync" in answer["message"]
 
 
 def test_credential_status_names_sources_and_shows_no_value(
@@ -498,6 +498,7 @@ def test_an_answer_agrees_with_its_schema(door: Door, fleet: FakeFleet):
         "why": {"path": "a"},
         "restore": {"path": "a", "version": "b:1"},
         "undo": {"actor": "a"},
+        "explain_access": {"path": "a"},
         "gc": {"dry_run": True},
     }
     for spec in TOOLS:

@@ -164,6 +164,26 @@ def takes(action: argparse.Action, what: str) -> None:
     action.completes = what  # type: ignore[attr-defined]
 
 
+def numbers(text: str) -> tuple[int, ...]:
+    """Numbers with commas. Raises UsageError."""
+    if not re.fullmatch(r"\d{1,2}(,\d{1,2})*", text):
+        raise UsageError(f"not numbers with commas: {text!r}", remedy="Such as 0,7.")
+    return tuple(map(int, text.split(",")))
+
+
+def protects(parser: argparse.ArgumentParser) -> None:
+    """Let a command that may make an identity say how its keys are guarded."""
+    parser.add_argument(
+        "--protect",
+        choices=("file", "passphrase", "keyring", "tpm"),
+        default="file",
+        help="what guards this device's keys besides the file's mode (default: nothing)",
+    )
+    parser.add_argument(
+        "--pcrs", default="7", metavar="N,N", help="with tpm: the PCRs to seal to (default 7)"
+    )
+
+
 def converted(parse: Callable[[str], T], text: str | None, option: str) -> T | None:
     """``parse(text)``, with the option's name in the error; None stays None."""
     if text is None:

@@ -12,12 +12,14 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from tcfs.cli import engine as engines
+from tcfs.cli.arguments import numbers
 from tcfs.cli.terminal import Terminal
 from tcfs.errors import UsageError
 
 if TYPE_CHECKING:
     from tcfs.config.load import LoadedConfig
     from tcfs.sync.facade import FleetApi, ProgressFn
+    from tcfs.sync.session import KeyCare
 
 DEFAULT_ACTOR = "cli"
 
@@ -106,11 +108,25 @@ class Context:
                     self.terminal.warn(warning)
         return self._loaded
 
+    def ask_secret(self, question: str) -> str:
+        """What a person types without echo; empty if there is nobody."""
+        return self.terminal.secret(question) if self.person else ""
+
+    def keys(self) -> KeyCare:
+        """How a new identity's keys are to be guarded, from ``--protect`` and ``--pcrs``."""
+        from tcfs.sync.session import KeyCare
+
+        return KeyCare(ask=self.ask_secret, kind=self.args.protect, pcrs=numbers(self.args.pcrs))
+
     @contextmanager
     def fleet(self, *, create: bool = False) -> Iterator[FleetApi]:
         """This device on its repository. With ``create`` a missing embedded store is set up."""
         opened = engines.engine().open_fleet(
-            self.loaded(), actor=self.actor, create=create, notice=self.terminal.note
+            self.loaded(),
+            actor=self.actor,
+            create=create,
+            notice=self.terminal.note,
+            ask=self.ask_secret,
         )
         try:
             yield opened

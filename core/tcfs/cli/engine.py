@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
     from tcfs.config.load import LoadedConfig
+    from tcfs.device.protection import Kind
     from tcfs.sync.facade import FleetApi
     from tcfs.sync.results import InitResult
+    from tcfs.sync.session import KeyCare
 
 
 class Engine(Protocol):
@@ -22,14 +24,30 @@ class Engine(Protocol):
         actor: str,
         create: bool = False,
         notice: Callable[[str], None] | None = None,
+        ask: Callable[[str], str] | None = None,
     ) -> FleetApi: ...
     def init_fleet(
-        self, loaded: LoadedConfig, *, name: str = "", encryption: bool | None = None
+        self,
+        loaded: LoadedConfig,
+        *,
+        name: str = "",
+        encryption: bool | None = None,
+        keys: KeyCare = ...,
     ) -> InitResult: ...
-    def recover_fleet(self, loaded: LoadedConfig, *, phrase: str, name: str = "") -> InitResult: ...
+    def recover_fleet(
+        self, loaded: LoadedConfig, *, phrase: str, name: str = "", keys: KeyCare = ...
+    ) -> InitResult: ...
     def enroll_fleet(
-        self, loaded: LoadedConfig, *, name: str, invite: str, new_identity: bool = False
+        self,
+        loaded: LoadedConfig,
+        *,
+        name: str,
+        invite: str = "",
+        passphrase: str = "",
+        new_identity: bool = False,
+        keys: KeyCare = ...,
     ) -> InitResult: ...
+    def protect_device(self, loaded: LoadedConfig, keys: KeyCare) -> Kind: ...
 
 
 def engine() -> Engine:

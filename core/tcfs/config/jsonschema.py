@@ -19,7 +19,7 @@ from tcfs.config.schema import ENDPOINT_SCHEMES, Config, is_path, sections
 
 _NAME = "[A-Za-z0-9][A-Za-z0-9._-]"
 _PART = r"([a-z0-9_-]|\.[a-z0-9_-]|\.\.[a-z0-9._-])[a-z0-9._-]*"
-_SERVERS = "|".join(scheme.replace("+", "[+]") for scheme in ENDPOINT_SCHEMES if scheme != "file")
+_SERVERS = "|".join(s.replace("+", "[+]") for s in ENDPOINT_SCHEMES if s != "file")
 _DURATION = r"^([0-9]+(\.[0-9]+)?|([0-9]+(\.[0-9]+)?(ms|s|m|h|d|w))+)$"
 
 PATTERNS: Final = {

@@ -72,10 +72,22 @@ class DaemonConfig(Section):
         default="", description="Address (host:port) for remote clients; empty for none."
     )
     metrics_addr: str = Field(
-        default="", description="Address of the metrics page; empty for none."
+        default="",
+        description=(
+            "Address (host:port) of /metrics, /healthz and /readyz; empty for none. They name "
+            "what is synced: keep it on a loopback address."
+        ),
     )
     log_level: LogLevel = Field(default="info", description="Least severe message that is logged.")
     log_format: LogFormat = Field(default="text", description="Form of log lines.")
+    rescan_interval: Seconds = Field(
+        default=600.0,
+        ge=1,
+        description=(
+            "Time between looks at all files, which find what watching them missed (in seconds, "
+            "or text such as 10m)."
+        ),
+    )
 
 
 class StorageConfig(Section):
@@ -163,6 +175,13 @@ class SecretsConfig(Section):
         default=None, description="age identity that opens sealed secrets."
     )
     kdbx_path: Path | None = Field(default=None, description="KeePass database with credentials.")
+    kdbx_key_file: Path | None = Field(
+        default=None, description="Key file that opens the KeePass database."
+    )
+    kdbx_entry: str = Field(
+        default="tcfs/s3",
+        description="Path of the entry whose user name and password are the keys of the store.",
+    )
     sops_dir: Path | None = Field(default=None, description="Directory of SOPS files.")
 
 
@@ -233,11 +252,46 @@ class SyncConfig(Section):
         default=None,
         description="Directory of this device's keys; by default in its data directory.",
     )
-    nats_url: str = Field(default="", description="NATS server for live events; empty for none.")
+    nats_url: str = Field(
+        default="",
+        description=(
+            "NATS server for live events, or several with commas between them; empty for none."
+        ),
+    )
     nats_tls: bool = Field(default=False, description="Require TLS to the NATS server.")
     nats_ca_cert: Path | None = Field(
         default=None, description="Certificate authority (PEM) to trust for the NATS server."
     )
+
+    nats_credentials_file: Path | None = Field(
+        default=None,
+        description=(
+            "File that proves who this device is to the NATS server: a .creds file, an nkey seed, "
+            "or one line, user:password or a token."
+        ),
+    )
+    nats_hub_url: str = Field(
+        default="",
+        description=(
+            "Where nats_url is a leaf node: the hub that events are exchanged with after the two "
+            "were apart; empty for none."
+        ),
+    )
+    nats_tell_paths: bool = Field(
+        default=False,
+        description=(
+            "Name paths, hashes and sizes in the live events of an encrypted repository too. "
+            "Whoever runs the NATS server can read them."
+        ),
+    )
+
+    @field_validator("nats_url", "nats_hub_url")
+    @classmethod
+    def _nats_url(cls, value: str) -> str:
+        for url in filter(None, value.split(",")):
+            if url.strip().partition("://")[0] not in ("nats", "tls"):
+                raise ValueError("should begin with nats:// or tls://")
+        return value
 
     @field_validator("namespace")
     @classmethod

@@ -10,6 +10,7 @@ from tcfs.device.epochs import (
     NO_COMMITMENT,
     NamespaceKeys,
     SealedObject,
+    keys_prefix,
     new_epoch_id,
     next_epoch,
     seal,
@@ -28,7 +29,7 @@ from tcfs.ledger.control import (
 from tcfs.ledger.segment import SealedSegment, Signer
 from tcfs.model.access import DeviceRecord
 from tcfs.model.event import ChainHead
-from tcfs.model.ids import RECOVERY, DeviceId, NamespaceId
+from tcfs.model.ids import RECOVERY, ROOT_DEVICE, DeviceId, NamespaceId
 from tcfs.store.base import BlobStore
 
 
@@ -69,11 +70,13 @@ def prepare(
 ) -> ControlChange:
     """The change that these events make. ``now`` in unix seconds.
 
-    The uses of invites that were seen so far are confirmed along with it.
+    The uses of invites that were seen so far are confirmed along with it, if an admin speaks.
     """
+    author = view.state.devices.get(signer.device_id)
+    admin = signer.device_id == ROOT_DEVICE or (author is not None and author.role == "admin")
     segment = control_segment(
         view,
-        [*confirmations(view.state), *events],
+        [*(confirmations(view.state) if admin else ()), *events],
         repo=fmt.repo,
         signer=signer,
         salt=entropy.token(32),
@@ -131,7 +134,7 @@ def revoke(
         )
     members = [device for device in view.state.active() if device.device_id != device_id]
     namespaces = sorted(view.state.epochs)
-    events, objects = _new_epochs(view, fmt, namespaces, members, keys, entropy)
+    events, objects = _new_epochs(view, fmt, identity, namespaces, members, keys, entropy)
     events.insert(0, revoke_event(device_id, cut, reason))
     return prepare(view, fmt, identity, events, objects, entropy=entropy, now=now)
 
@@ -146,7 +149,7 @@ def renew_epochs(
     entropy: Entropy,
     now: float,
 ) -> ControlChange:
-    """Give namespaces a new epoch, sealed to the active devices alone.
+    """Give namespaces a new epoch, sealed to the active devices that may read them, alone.
 
     What ``ControlState.epochs_to_renew`` names must be renewed before anything more is sealed.
 
@@ -157,31 +160,60 @@ def renew_epochs(
     require_admin(view, identity.device_id)
     if not namespaces:
         raise UsageError("no namespace to renew the keys of")
-    events, objects = _new_epochs(view, fmt, namespaces, view.state.active(), keys, entropy)
+    members = view.state.active()
+    events, objects = _new_epochs(view, fmt, identity, namespaces, members, keys, entropy)
     return prepare(view, fmt, identity, events, objects, entropy=entropy, now=now)
+
+
+def share_epochs(
+    store: BlobStore,
+    view: ControlView,
+    fmt: RepositoryFormat,
+    keys: Mapping[NamespaceId, NamespaceKeys],
+) -> list[SealedObject]:
+    """Seal the current epochs that are at hand to readers who were not given them yet.
+
+    Raises:
+        StoreError: the store failed.
+    """
+    found: list[SealedObject] = []
+    for namespace, own in sorted(keys.items()):
+        if not fmt.encryption or not own.holds_current(view.state):
+            continue
+        secrets = own.secrets(view.state)
+        prefix = keys_prefix(namespace, secrets.epoch)
+        given = {info.key[len(prefix) :].rpartition("-")[0] for info in store.list(prefix)}
+        for device in view.state.active():
+            wanted = device.device_id in view.state.readers(namespace)
+            if wanted and device.device_id not in given:
+                found.append(seal(fmt.repo, secrets, device.device_id, device.recipient))
+    return found
 
 
 def _new_epochs(
     view: ControlView,
     fmt: RepositoryFormat,
+    identity: DeviceIdentity,
     namespaces: Sequence[NamespaceId],
     members: Sequence[DeviceRecord],
     keys: Mapping[NamespaceId, NamespaceKeys],
     entropy: Entropy,
 ) -> tuple[list[dict[str, Any]], list[SealedObject]]:
-    ids = [member.device_id for member in members]
     events: list[dict[str, Any]] = []
     objects: list[SealedObject] = []
     for namespace in namespaces:
+        readers = view.state.readers(namespace)
+        given = [member for member in members if member.device_id in readers]
+        ids = [member.device_id for member in given]
         if not fmt.encryption:
             # No secrets, but still an end to the invites made before.
             events.append(epoch_event(namespace, new_epoch_id(entropy), NO_COMMITMENT, ids))
             continue
         own = keys.get(namespace) or NamespaceKeys(namespace)
+        if not own.holds_current(view.state) and identity.device_id not in readers:
+            continue  # one who may read it has to, and is told so by ``epochs_to_renew``
         secrets = next_epoch(own, view.state, entropy)
-        objects += [
-            seal(fmt.repo, secrets, member.device_id, member.recipient) for member in members
-        ]
+        objects += [seal(fmt.repo, secrets, member.device_id, member.recipient) for member in given]
         objects.append(seal(fmt.repo, secrets, RECOVERY, fmt.recovery_recipient))
         events.append(epoch_event(namespace, secrets.epoch, secrets.commitment, ids))
     return events, objects

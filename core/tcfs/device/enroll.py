@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -10,7 +11,8 @@ from tcfs.device.format import RepositoryFormat, load_format
 from tcfs.device.identity import DeviceIdentity
 from tcfs.device.invite import InviteCode
 from tcfs.device.registry import update_registry
-from tcfs.errors import AccessError, UsageError
+from tcfs.errors import AccessError, IntegrityError, UsageError
+from tcfs.ledger.attestation import Required, verify_quote
 from tcfs.ledger.claim import claim_key, make_claim, parse_claim
 from tcfs.ledger.control import ControlView, load_control
 from tcfs.model.ids import NamespaceId
@@ -54,7 +56,9 @@ def claim(
     if not again:
         _check_open(view, code, now)
     keys: dict[NamespaceId, NamespaceKeys] = {}
-    for namespace in sorted(view.state.invites[code.invite_id].epochs):
+    invite = view.state.invites[code.invite_id]
+    # Where a machine has to prove itself first, an admin seals the keys to it afterwards.
+    for namespace in sorted(invite.epochs) if invite.attest is None else ():
         # An epoch that is newer than our claim was sealed to the device, not to the invite.
         for name, age in ((identity.device_id, identity.age), (code.invite_id, code.age)):
             if again or name == code.invite_id:
@@ -74,6 +78,19 @@ def claim(
             sealed = seal(fmt.repo, own.secrets(view.state), identity.device_id, identity.recipient)
             store.put(sealed.key, sealed.data)
     record = identity.record("reader", description=description)
+    attestation = None
+    if invite.attest is not None:
+        from tcfs.device.attest import quote
+
+        required = Required.from_json(invite.attest)
+        attestation = quote(required, identity.public_key, os.environ)
+        try:
+            verify_quote(required, identity.public_key, attestation)
+        except IntegrityError as error:
+            raise AccessError(
+                f"this machine cannot use the invite: {error.message}",
+                remedy="Give an admin its fingerprint (tcfs device tpm-key) for a new invite.",
+            ) from None
     data = make_claim(
         repo=fmt.repo,
         invite_id=code.invite_id,
@@ -81,6 +98,7 @@ def claim(
         device=record,
         signer=identity,
         now=int(now),
+        attestation=attestation,
     )
     try:
         store.put(claim_key(code.invite_id), data, IF_ABSENT)

@@ -78,6 +78,11 @@ class NamespaceKeys:
                 details={"namespace": self.namespace, "epoch": epoch},
             ) from None
 
+    def holds_current(self, state: ControlState) -> bool:
+        """Whether the current epoch's secrets are here."""
+        current = state.current_epoch(self.namespace)
+        return current is not None and current.epoch in self.keys and self.chunk_key is not None
+
     def secrets(self, state: ControlState) -> EpochSecrets:
         """What a new member is to be given: the current epoch, and every older one that is here.
 

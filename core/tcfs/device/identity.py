@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -120,6 +121,17 @@ class FileProtection:
 
     def save(self, material: bytes) -> None:
         """See ``KeyProtection``. The name appears only once the bytes are durable."""
+        self._put(material, self._files.rename_new)
+
+    def replace(self, material: bytes) -> None:
+        """Put this in the place of what is kept, in one step.
+
+        Raises:
+            LocalFileError: it cannot be written; what was kept is kept still.
+        """
+        self._put(material, self._files.rename)
+
+    def _put(self, material: bytes, rename: Callable[[bytes, bytes], None]) -> None:
         directory, _, _ = self._path.rpartition(b"/")
         token = self._entropy.token(8).hex().encode()
         temporary = directory + b"/" + TEMP_PREFIX + token
@@ -128,7 +140,7 @@ class FileProtection:
             self._files.write_new(temporary, [material], 0o600, self._mtime(directory))
             try:
                 self._files.barrier(directory)
-                self._files.rename_new(temporary, self._path)
+                rename(temporary, self._path)
             except BaseException:
                 self._files.unlink(temporary)
                 raise

@@ -7,7 +7,7 @@ import binascii
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from blake3 import blake3
 from pyrage import x25519
@@ -20,11 +20,12 @@ from tcfs.device.identity import DeviceIdentity
 from tcfs.device.phrase import SigningKey, identity_of
 from tcfs.errors import IntegrityError, UsageError
 from tcfs.host.base import Entropy
+from tcfs.ledger.attestation import Required
 from tcfs.ledger.control import ControlView, invite_event
 from tcfs.ledger.strict import canonical, hex_bytes, integer, parse_object, text
 from tcfs.model.access import Role
 from tcfs.model.clock import MAX_COUNTER
-from tcfs.model.ids import DeviceId, NamespaceId, is_uuid
+from tcfs.model.ids import DeviceId, EpochId, NamespaceId, is_uuid
 
 PREFIX: Final = "tcfs-invite-"
 
@@ -139,6 +140,7 @@ def make_invite(
     endpoint: str,
     entropy: Entropy,
     now: float,
+    attest: Required | None = None,
 ) -> Invitation:
     """Prepare an invite: its code, its event, and the epochs sealed to it.
 
@@ -146,11 +148,41 @@ def make_invite(
         keys: this device's keys of every namespace.
         expires_at: unix seconds.
         endpoint: the store, without credentials.
+        attest: the TPM's quote that whoever uses it must bring. Then no epoch is sealed to the
+            invite, whose key proves nothing of a machine: an admin does that for the device.
 
     Raises:
         AccessError: this device is no admin, or lacks a namespace's keys.
         UsageError: the endpoint cannot be in a code.
     """
+    code, event, objects = draw_invite(
+        view,
+        fmt,
+        identity,
+        keys,
+        role=role,
+        expires_at=expires_at,
+        endpoint=endpoint,
+        entropy=entropy,
+        attest=attest,
+    )
+    change = prepare(view, fmt, identity, [event], objects, entropy=entropy, now=now)
+    return Invitation(code, change)
+
+
+def draw_invite(
+    view: ControlView,
+    fmt: RepositoryFormat,
+    identity: DeviceIdentity,
+    keys: Mapping[NamespaceId, NamespaceKeys],
+    *,
+    role: Role,
+    expires_at: int,
+    endpoint: str,
+    entropy: Entropy,
+    attest: Required | None = None,
+) -> tuple[InviteCode, dict[str, Any], list[SealedObject]]:
+    """A new invite: its code, its event, and the epochs sealed to it; raises as ``make_invite``."""
     require_admin(view, identity.device_id)
     if "}" in endpoint:
         raise UsageError("an endpoint in an invite code has no '}'")
@@ -163,11 +195,15 @@ def make_invite(
     )
     recipient = str(code.age.to_public())
     objects: list[SealedObject] = []
-    for namespace in sorted(view.state.epochs) if fmt.encryption else ():
-        own = keys.get(namespace) or NamespaceKeys(namespace)
-        secrets = own.secrets(view.state)
-        objects.append(seal(fmt.repo, secrets, code.invite_id, recipient))
-    epochs = {space: known[-1].epoch for space, known in view.state.epochs.items()}
-    event = invite_event(code.invite_id, code.signer.public_key, role, expires_at, epochs)
-    change = prepare(view, fmt, identity, [event], objects, entropy=entropy, now=now)
-    return Invitation(code, change)
+    epochs: dict[NamespaceId, EpochId] = {}
+    for namespace, known in sorted(view.state.epochs.items()):
+        # A namespace that rules close is opened to the new device by a rule, once it is known.
+        if not view.state.rules.now(namespace).any_device_may_read():
+            continue
+        epochs[namespace] = known[-1].epoch
+        if fmt.encryption and attest is None:
+            own = keys.get(namespace) or NamespaceKeys(namespace)
+            objects.append(seal(fmt.repo, own.secrets(view.state), code.invite_id, recipient))
+    asked = attest.to_json() if attest is not None else None
+    event = invite_event(code.invite_id, code.signer.public_key, role, expires_at, epochs, asked)
+    return code, event, objects

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pyrage import RecipientError, x25519
 
 from tcfs.errors import IntegrityError
+from tcfs.ledger.attestation import Required, verify_quote
 from tcfs.ledger.segment import Signer
 from tcfs.ledger.strict import canonical, hex_bytes, integer, parse_object
 from tcfs.model.access import Claim, DeviceRecord
@@ -30,7 +32,14 @@ def claim_key(invite_id: str) -> StoreKey:
 
 
 def make_claim(
-    *, repo: UUID, invite_id: str, invite: Signer, device: DeviceRecord, signer: Signer, now: int
+    *,
+    repo: UUID,
+    invite_id: str,
+    invite: Signer,
+    device: DeviceRecord,
+    signer: Signer,
+    now: int,
+    attestation: Mapping[str, str] | None = None,
 ) -> bytes:
     """The claim's bytes. ``now`` in unix seconds; ``device``'s role is the invite's to say."""
     record = device.to_json()
@@ -42,14 +51,22 @@ def make_claim(
         "device": record,
         "claimed_at": now,
     }
+    if attestation is not None:
+        data["attestation"] = dict(attestation)
     message = _DOMAIN + canonical(data)
     data["invite_signature"] = invite.sign(message).hex()
     data["device_signature"] = signer.sign(message).hex()
     return canonical(data)
 
 
-def parse_claim(key: StoreKey, data: bytes, repo: UUID, invite_key: bytes) -> Claim:
-    """Read a claim and verify both of its signatures.
+def parse_claim(
+    key: StoreKey,
+    data: bytes,
+    repo: UUID,
+    invite_key: bytes,
+    attest: Mapping[str, Any] | None = None,
+) -> Claim:
+    """Read a claim and verify both of its signatures, and the quote that ``attest`` asks for.
 
     The role of the device it returns is ``reader``; the fold gives it the invite's.
 
@@ -57,12 +74,18 @@ def parse_claim(key: StoreKey, data: bytes, repo: UUID, invite_key: bytes) -> Cl
         IntegrityError: damaged, forged, moved, or of another repository; names the key.
     """
     try:
-        return _parse(key, data, repo, invite_key)
+        return _parse(key, data, repo, invite_key, attest)
     except IntegrityError as error:
         raise IntegrityError(f"{key}: {error.message}", details={"key": key}) from None
 
 
-def _parse(key: StoreKey, data: bytes, repo: UUID, invite_key: bytes) -> Claim:
+def _parse(
+    key: StoreKey,
+    data: bytes,
+    repo: UUID,
+    invite_key: bytes,
+    attest: Mapping[str, Any] | None,
+) -> Claim:
     if len(data) > MAX_CLAIM:
         raise IntegrityError("it is larger than any claim may be")
     found = parse_object(data, "it")
@@ -85,4 +108,6 @@ def _parse(key: StoreKey, data: bytes, repo: UUID, invite_key: bytes) -> Claim:
             Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
         except (InvalidSignature, ValueError):
             raise IntegrityError("one of its signatures does not hold") from None
+    if attest is not None:
+        verify_quote(Required.from_json(attest), device.sign_key, found.get("attestation"))
     return Claim(invite_id, device, claimed_at)

@@ -37,6 +37,7 @@ from tcfs.model.access import (
 from tcfs.model.event import ChainHead
 from tcfs.model.ids import CONTROL, ROOT_DEVICE, DeviceId, StoreKey
 from tcfs.model.membership import fold_control
+from tcfs.model.paths import to_json_field
 from tcfs.store.base import BlobStore, ETag, ObjectInfo, ObjectMissing
 
 
@@ -51,6 +52,7 @@ class ControlView:
         fresh: verified objects that were read from the store and are not in the cache yet. What
             does not verify is read again each time, since it may have been damaged on its way.
         findings: whatever is not as it should be.
+        segments: the accepted ones, in causal order.
     """
 
     state: ControlState
@@ -59,6 +61,7 @@ class ControlView:
     verified: frozenset[tuple[DeviceId, ChainHead]] = field(repr=False)
     fresh: Mapping[StoreKey, bytes] = field(repr=False)
     findings: tuple[Finding, ...]
+    segments: tuple[Segment, ...] = field(default=(), repr=False)
 
     def knows(self, device: DeviceId, head: ChainHead) -> bool:
         """Whether this control segment is here, for ``fetch(control_known=...)``."""
@@ -118,6 +121,7 @@ def load_control(
                 verified=reader.verified(keys),
                 fresh={key: data for key, data in fresh.items() if key in trusted},
                 findings=(*findings, *doubts, *strangers, *result.findings),
+                segments=result.segments,
             )
         keys, claims = learned, believed
     raise IntegrityError("the control ledger contradicts itself: its members cannot be told")
@@ -178,7 +182,7 @@ class _Reader:
             claim = self._read.get((key, invite.public_key))
             if claim is None:
                 try:
-                    claim = parse_claim(key, data, self._repo, invite.public_key)
+                    claim = parse_claim(key, data, self._repo, invite.public_key, invite.attest)
                 except IntegrityError as error:
                     claim = error
                 self._read[key, invite.public_key] = claim
@@ -316,10 +320,20 @@ def confirmations(state: ControlState) -> list[dict[str, Any]]:
 
 
 def invite_event(
-    invite_id: str, public_key: bytes, role: str, expires_at: int, epochs: Mapping[Any, Any]
+    invite_id: str,
+    public_key: bytes,
+    role: str,
+    expires_at: int,
+    epochs: Mapping[Any, Any],
+    attest: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Whoever holds the invite's key may join once, until ``expires_at`` (unix seconds)."""
+    """Whoever holds the invite's key may join once, until ``expires_at`` (unix seconds).
+
+    ``attest``: only with a TPM's quote; see ``ledger.attestation``.
+    """
+    asked = {} if attest is None else {"attest": dict(attest)}
     return {
+        **asked,
         "op": "invite",
         "invite_id": invite_id,
         "public_key": public_key.hex(),
@@ -357,3 +371,33 @@ def revoke_event(
 def policy_event(namespace: str, strategy: str) -> dict[str, Any]:
     """How mode ``auto`` settles conflicts in a namespace."""
     return {"op": "policy", "namespace": namespace, "strategy": strategy}
+
+
+def acl_event(
+    namespace: str,
+    subject: str,
+    path: bytes,
+    permissions: Iterable[str] | None,
+    since: Mapping[Any, Mapping[Any, int]],
+) -> dict[str, Any]:
+    """A rule, or the end of one (None); ``since`` has the last seq that it does not concern."""
+    return {
+        "op": "acl",
+        "namespace": namespace,
+        "subject": subject,
+        **to_json_field("path", path),
+        "permissions": None if permissions is None else sorted(permissions),
+        "since": {space: dict(chains) for space, chains in since.items()},
+    }
+
+
+def group_event(
+    name: str, members: Iterable[DeviceId], since: Mapping[Any, Mapping[Any, int]]
+) -> dict[str, Any]:
+    """Who belongs to a group from here on."""
+    return {
+        "op": "group",
+        "name": name,
+        "members": sorted(members),
+        "since": {space: dict(chains) for space, chains in since.items()},
+    }

@@ -18,6 +18,7 @@ from tcfs.model.ids import (
     check_device_name,
     is_uuid,
 )
+from tcfs.model.rules import Ruleset
 from tcfs.model.upkeep import UpkeepState
 
 Role = Literal["reader", "writer", "admin"]
@@ -105,6 +106,8 @@ class Invite:
     expires_at: int
     epochs: Mapping[NamespaceId, EpochId]
     issuer: DeviceId
+    attest: Mapping[str, Any] | None = None
+    """The TPM's quote that a claim must carry; see ``tcfs.ledger.attestation``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +121,16 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class EpochRecord:
-    """A namespace's epoch: what its secrets must hash to, and whom they were sealed to."""
+    """A namespace's epoch: what its secrets must hash to, and whom they were sealed to.
+
+    ``rules`` is how many changes of rules stand before it: who may read since may hold it too.
+    """
 
     namespace: NamespaceId
     epoch: EpochId
     commitment: bytes
     members: frozenset[DeviceId]
+    rules: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +146,13 @@ class ControlEntry:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A control event or claim that the fold did not accept, and why."""
+    """A control event or claim (seq 0) that the fold did not accept, and why."""
 
     device: DeviceId
     seq: int
     reason: str
+    index: int = 0
+    """Its place in the segment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +171,7 @@ class ControlState:
     unconfirmed: tuple[str, ...] = ()
     """Used invites that rest on their claims alone; an admin's next words confirm them."""
     refused: tuple[Refusal, ...] = ()
+    rules: Ruleset = field(default_factory=Ruleset)
     upkeep: UpkeepState = field(default_factory=UpkeepState)
 
     def sign_key(self, device: DeviceId) -> bytes | None:
@@ -170,15 +180,42 @@ class ControlState:
         return record.sign_key if record else None
 
     def epochs_to_renew(self) -> tuple[NamespaceId, ...]:
-        """Namespaces whose current epoch a revoked device holds.
+        """Namespaces whose current epoch was given to a device that is not to read any more.
 
         Two admins who revoke at once each make an epoch; the later one may be sealed to the device
-        that the other had revoked.
+        that the other had revoked. And a rule may have closed a namespace to a member.
         """
-        revoked = {d.device_id for d in self.devices.values() if d.revoked and not d.expired}
         return tuple(
-            sorted(space for space, known in self.epochs.items() if known[-1].members & revoked)
+            sorted(
+                space
+                for space, known in self.epochs.items()
+                if self._holders(known[-1]) - self.readers(space)
+            )
         )
+
+    def _holders(self, epoch: EpochRecord) -> frozenset[DeviceId]:
+        """Who was given an epoch's key: its first members, and who might read it at any time since.
+
+        A revoked device that only came to hold it later is left out: its revocation began a newer.
+        """
+        holders = frozenset(
+            member
+            for member in epoch.members
+            if (record := self.devices.get(member)) is not None and not record.expired
+        )
+        changes = self.rules.changes
+        if self.rules.governs(epoch.namespace):
+            for count in range(epoch.rules, len(changes)):
+                holders |= self._readers(epoch.namespace, Ruleset(changes[:count]))
+        return holders
+
+    def readers(self, namespace: NamespaceId) -> frozenset[DeviceId]:
+        """The active devices that are to hold a namespace's key."""
+        return self._readers(namespace, self.rules)
+
+    def _readers(self, namespace: NamespaceId, rules: Ruleset) -> frozenset[DeviceId]:
+        view = rules.now(namespace)
+        return frozenset(d.device_id for d in self.active() if view.may_read_somewhere(d.device_id))
 
     def current_epoch(self, namespace: NamespaceId) -> EpochRecord | None:
         """The epoch that new data of a namespace uses."""

@@ -7,11 +7,11 @@ Pure: signatures and chains were verified before an event gets here. See FORMAT.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Final, get_args
 
-from tcfs.errors import IntegrityError
+from tcfs.errors import IntegrityError, UsageError
 from tcfs.model.access import (
     ROLE_ORDER,
     Claim,
@@ -36,6 +36,20 @@ from tcfs.model.ids import (
     is_namespace,
     is_uuid,
 )
+from tcfs.model.paths import from_json_field
+from tcfs.model.rules import (
+    PERMISSIONS,
+    Author,
+    Change,
+    GroupChange,
+    Permission,
+    RuleChange,
+    Ruleset,
+    Since,
+    check_pattern,
+    check_subject,
+    is_group,
+)
 from tcfs.model.upkeep import Upkeep
 
 UPKEEP_RIGHTS: Final[Mapping[str, Role]] = {
@@ -51,6 +65,7 @@ UPKEEP_RIGHTS: Final[Mapping[str, Role]] = {
 """The role that each of the events of ``tcfs.model.upkeep`` takes; all others take an admin."""
 
 _EPOCH = re.compile(r"[0-9a-f]{32}")
+_NO_DELEGATE = "no rule lets its author set rules"
 _NO_HEAD = ChainHead(0, SegmentHash(""))
 
 
@@ -132,6 +147,7 @@ class _Building:
         self.pending: dict[str, Claim] = {}
         self.confirmed: set[str] = set()
         self.refused: list[Refusal] = []
+        self.changes: list[Change] = []
         self.upkeep = Upkeep()
         self.expired: set[DeviceId] = set()
 
@@ -141,8 +157,10 @@ class _Building:
             op = entry.event.get("op")
             upkeep = UPKEEP_RIGHTS.get(op) if isinstance(op, str) else None
             if not self._may_speak(entry, upkeep or "admin"):
-                raise IntegrityError(f"its author was no {upkeep or 'admin'} at that point")
-            if upkeep is not None:
+                if op != "acl" or not self._may_be_delegate(entry):
+                    raise IntegrityError(f"its author was no {upkeep or 'admin'} at that point")
+                self._acl(entry, Author(entry.device, entry.seq, entry.index))
+            elif upkeep is not None:
                 self.upkeep.apply(str(op), entry.device, entry.seq, entry.event)
             elif op == "admit":
                 device = DeviceRecord.from_json(entry.event.get("device"))
@@ -156,10 +174,14 @@ class _Building:
                 self._revoke(entry)
             elif op == "policy":
                 self._policy(entry)
+            elif op == "acl":
+                self._acl(entry, None)
+            elif op == "group":
+                self._group(entry)
             else:
                 raise IntegrityError("its kind is unknown to this version")
         except IntegrityError as error:
-            self.refused.append(Refusal(entry.device, entry.seq, error.message))
+            self.refused.append(Refusal(entry.device, entry.seq, error.message, entry.index))
 
     def _may_speak(self, entry: ControlEntry, role: Role) -> bool:
         if entry.device == ROOT_DEVICE or (entry.device, entry.seq, entry.index) in self.settled:
@@ -167,6 +189,14 @@ class _Building:
         author = self.devices.get(entry.device)
         if author is None or ROLE_ORDER.index(author.role) < ROLE_ORDER.index(role):
             return False
+        return self._within_cut(entry)
+
+    def _may_be_delegate(self, entry: ControlEntry) -> bool:
+        """Whether rules may have given its author the right to set rules: see ``_delegates``."""
+        author = self.devices.get(entry.device)
+        return author is not None and author.role == "writer" and self._within_cut(entry)
+
+    def _within_cut(self, entry: ControlEntry) -> bool:
         cut = self.cuts.get(entry.device)
         return cut is None or entry.seq <= cut.get(CONTROL, _NO_HEAD).seq
 
@@ -211,10 +241,17 @@ class _Building:
             or not isinstance(epochs, dict)
             or not all(isinstance(epoch, str) for epoch in epochs.values())
             or invite_id in self.invites
+            or not isinstance(event.get("attest", {}), dict)
         ):
             raise IntegrityError("an invite's fields are not as they must be")
         invite = Invite(
-            invite_id, _key(event.get("public_key")), role, expires, dict(epochs), entry.device
+            invite_id,
+            _key(event.get("public_key")),
+            role,
+            expires,
+            dict(epochs),
+            entry.device,
+            event.get("attest"),
         )
         self.invites[invite_id] = invite
         claim = claims.get(invite_id)
@@ -261,7 +298,11 @@ class _Building:
         if any(record.epoch == epoch for record in known):
             raise IntegrityError("that epoch exists already")
         record = EpochRecord(
-            space, EpochId(epoch), _key(event.get("commitment")), frozenset(members)
+            space,
+            EpochId(epoch),
+            _key(event.get("commitment")),
+            frozenset(members),
+            len(self.changes),
         )
         self.epochs[space] = (*known, record)
         # An invite ends with the epoch it was made for. A claim the author of the new epoch had not
@@ -271,7 +312,12 @@ class _Building:
             invite = self.invites[invite_id]
             if invite.epochs.get(space) in {r.epoch for r in known}:
                 del self.pending[invite_id]
-                if claim.device.device_id not in record.members | self.gone:
+                # One that an admin confirmed may only have lost the right to read this namespace.
+                known_to_author = record.members | self.gone
+                if (
+                    invite_id not in self.confirmed
+                    and claim.device.device_id not in known_to_author
+                ):
                     known_as = self.devices.pop(claim.device.device_id, claim.device)
                     self.claimed.pop(invite_id, None)
                     self._make_void(known_as, "its invite was void: the key had changed")
@@ -310,6 +356,72 @@ class _Building:
             raise IntegrityError("a policy's fields are not as they must be")
         self.policies[NamespaceId(namespace)] = known[strategy]
 
+    def _acl(self, entry: ControlEntry, author: Author | None) -> None:
+        event = entry.event
+        namespace, given = event.get("namespace"), event.get("permissions")
+        path = from_json_field("path", dict(event))
+        if (
+            not isinstance(namespace, str)
+            or not is_namespace(namespace)
+            or path is None
+            or not (given is None or isinstance(given, list))
+            or not all(p in PERMISSIONS for p in given or ())
+        ):
+            raise IntegrityError("a rule's fields are not as they must be")
+        try:
+            subject = check_subject(str(event.get("subject")))
+            check_pattern(path)
+        except UsageError as error:
+            raise IntegrityError(error.message) from None
+        permissions: frozenset[Permission] | None = None
+        if given is not None:
+            permissions = frozenset(p for p in PERMISSIONS if p in given)
+        self.changes.append(
+            RuleChange(NamespaceId(namespace), subject, path, permissions, _since(event), author)
+        )
+
+    def _group(self, entry: ControlEntry) -> None:
+        name, members = entry.event.get("name"), entry.event.get("members")
+        if (
+            not isinstance(name, str)
+            or not is_group(name)
+            or not isinstance(members, list)
+            or not all(isinstance(m, str) and is_uuid(m) for m in members)
+        ):
+            raise IntegrityError("a group's fields are not as they must be")
+        self.changes.append(GroupChange(name, frozenset(members), _since(entry.event)))
+
+    def _epochs(self, kept: Sequence[Change]) -> dict[NamespaceId, tuple[EpochRecord, ...]]:
+        """The epochs, each with how many of the changes that count stand before it."""
+        counted = {id(change) for change in kept}
+        before = [0]
+        for change in self.changes:
+            before.append(before[-1] + (id(change) in counted))
+        return {
+            space: tuple(replace(record, rules=before[record.rules]) for record in known)
+            for space, known in self.epochs.items()
+        }
+
+    def _delegates(self) -> Ruleset:
+        """The changes that count: a rule of whom no admin's rule gave that right does not.
+
+        Judged when all changes are known, since an admin's may come later in the order and yet
+        hold for what the delegate said before.
+        """
+        every = Ruleset(tuple(self.changes))
+        kept: list[Change] = []
+        for change in every.changes:
+            author = change.author if isinstance(change, RuleChange) else None
+            if (
+                author is None
+                or not isinstance(change, RuleChange)
+                or every.is_delegate(change.namespace, author)
+            ):
+                kept.append(change)
+            else:
+                self.refused.append(Refusal(author.device, author.seq, _NO_DELEGATE, author.index))
+        return Ruleset(tuple(kept))
+
     def done(self) -> ControlState:
         devices = {
             name: replace(device, cut=self.cuts[name], expired=name in self.expired)
@@ -317,17 +429,34 @@ class _Building:
             else device
             for name, device in self.devices.items()
         }
+        rules = self._delegates()
         return ControlState(
             devices=devices,
             invites=self.invites,
-            epochs=self.epochs,
+            epochs=self._epochs(rules.changes),
             policies=self.policies,
             claimed=self.claimed,
             void=self.void,
             unconfirmed=tuple(sorted(self.claimed.keys() - self.confirmed)),
+            rules=rules,
             refused=tuple(self.refused),
             upkeep=self.upkeep.done(),
         )
+
+
+def _since(event: Mapping[str, object]) -> Since:
+    """Where a change of rules begins to hold, chain by chain."""
+    found = event.get("since")
+    since: dict[NamespaceId, dict[DeviceId, int]] = {}
+    if not isinstance(found, dict):
+        raise IntegrityError("a rule does not say since where it holds")
+    for namespace, chains in found.items():
+        if not isinstance(chains, dict) or not all(
+            type(seq) is int and seq >= 0 for seq in chains.values()
+        ):
+            raise IntegrityError("a rule does not say since where it holds")
+        since[NamespaceId(str(namespace))] = {DeviceId(str(d)): s for d, s in chains.items()}
+    return since
 
 
 def _key(text: object) -> bytes:

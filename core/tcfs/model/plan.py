@@ -132,7 +132,8 @@ def pull_action(
         dirty: whether the disk differs from the base (a new file included).
     """
     known = set(base.ids) if base else set()
-    if not dirty and base is not None and known >= set(head.ids):
+    # A base without any head left holds what access rules came to refuse.
+    if not dirty and base is not None and known >= set(head.ids) and (head.ids or not known):
         return PullAction.NOTHING
     if head.absent:
         if local is None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from tcfs.errors import UsageError
 from tcfs.model.event import ChainHead
@@ -25,8 +26,7 @@ MAX_VERSIONS: Final = 1_000_000
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
-@dataclass(frozen=True, slots=True)
-class RetentionPolicy:
+class RetentionPolicy(Struct, frozen=True):
     """What is kept besides the live versions. With neither rule, everything.
 
     Attributes:
@@ -43,8 +43,7 @@ class RetentionPolicy:
         return self.keep_days is None and self.keep_versions is None
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(Struct, frozen=True):
     """A moment of a namespace that is kept, by name: what was live up to these segments."""
 
     tag: str
@@ -56,8 +55,7 @@ class Hold:
         return head is not None and seq <= head.seq
 
 
-@dataclass(frozen=True, slots=True)
-class Old:
+class Old(Struct, frozen=True):
     """What a policy looks at of one version of a path.
 
     Attributes:
@@ -75,8 +73,7 @@ class Old:
     content: tuple[str, bytes, bytes] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(Struct, frozen=True):
     """A policy with its exceptions, at a moment (unix seconds)."""
 
     policy: RetentionPolicy

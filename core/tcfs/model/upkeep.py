@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from tcfs.errors import IntegrityError, UsageError
 from tcfs.model.clock import MAX_COUNTER
@@ -36,8 +37,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 Heads = Mapping[DeviceId, ChainHead]
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Struct, frozen=True):
     """Packs that are to go.
 
     Attributes:
@@ -52,8 +52,7 @@ class Mark:
     marked_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledgement:
+class Acknowledgement(Struct, frozen=True):
     """What a device had seen when it last said so: of the control ledger and of each namespace."""
 
     seq: int
@@ -61,8 +60,7 @@ class Acknowledgement:
     heads: Mapping[NamespaceId, Heads]
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotRecord:
+class SnapshotRecord(Struct, frozen=True):
     """A snapshot that an admin signed for: its object, and the chain heads it covers."""
 
     author: DeviceId
@@ -73,8 +71,7 @@ class SnapshotRecord:
     taken_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class UpkeepState:
+class UpkeepState(Struct, frozen=True):
     """The fold of all upkeep events.
 
     Attributes:
@@ -168,8 +165,7 @@ class Upkeep:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True):
     """What a device's last accepted segment of a namespace says that it had seen."""
 
     control: Heads = field(default_factory=dict)

@@ -22,7 +22,7 @@ def camel(name: str) -> str:
 def option_of(key: str) -> str:
     """The name in Nix of a setting's dotted key: ``sync.device_name`` is ``deviceName``."""
     section, _, name = key.partition(".")
-    return camel(name) if f"{section}." == _HOISTED else f"{section}.{camel(name)}"
+    return camel(name) if f"{section}." == _HOISTED else f"{camel(section)}.{camel(name)}"
 
 
 @cache

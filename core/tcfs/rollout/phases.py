@@ -108,7 +108,7 @@ def _define(definition: Definition) -> Iterator[Step]:
         commands=("tcfs fleet check",),
         expect="no problem with any host",
         seen=definition.ok and bool(definition.hosts),
-        why="" if definition.ok else f"{wrong or 'all'} hosts have problems",
+        why="" if definition.ok else f"hosts with problems: {wrong or 'all'}",
     )
     pinned = _pinned(definition.folder)
     yield Step(

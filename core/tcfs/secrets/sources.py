@@ -3,55 +3,36 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from tcfs.errors import AccessError, ConfigError, LocalFileError
+from tcfs.errors import ConfigError
 from tcfs.model.paths import show
 from tcfs.secrets.chain import (
-    FILER_KEY,
     S3_ACCESS,
-    S3_SECRET,
-    S3_TOKEN,
     SECRETS,
     CredentialChain,
     CredentialSource,
     SourceState,
 )
+from tcfs.secrets.files import file_state, read_secret, stamp_of, text_of
+from tcfs.secrets.names import AWS, OURS, format_credentials, parse_credentials
 
 if TYPE_CHECKING:
     from tcfs.config.schema import Config
 
-OURS: Final = MappingProxyType(
-    {
-        S3_ACCESS: "TCFS_S3_ACCESS",
-        S3_SECRET: "TCFS_S3_SECRET",
-        S3_TOKEN: "TCFS_S3_TOKEN",
-        FILER_KEY: "TCFS_FILER_KEY",
-    }
-)
-AWS: Final = MappingProxyType(
-    {
-        S3_ACCESS: "AWS_ACCESS_KEY_ID",
-        S3_SECRET: "AWS_SECRET_ACCESS_KEY",
-        S3_TOKEN: "AWS_SESSION_TOKEN",
-    }
-)
-
-_NAMES: Final = {
-    **{name: name for name in SECRETS},
-    **{
-        variable.lower().replace("_", "-"): name for name, variable in (*OURS.items(), *AWS.items())
-    },
-}
-"""What a line of a credentials file may begin with (lower case, dashes), and what it means."""
-
-_LONGEST: Final = 1 << 16
-"""Bytes of a credentials file; a longer one is something else."""
+__all__ = [
+    "AWS",
+    "OURS",
+    "DirectorySource",
+    "EnvironmentSource",
+    "FileSource",
+    "credential_chain",
+    "format_credentials",
+    "parse_credentials",
+]
 
 
 @dataclass(frozen=True)
@@ -100,14 +81,14 @@ class DirectorySource:
         return SourceState(self.name, bool(found), f"{shown}: {', '.join(found) or 'none of ours'}")
 
     def stamp(self) -> Hashable:
-        return tuple(_stamp(self.directory / name) for name in SECRETS)
+        return tuple(stamp_of(self.directory / name) for name in SECRETS)
 
     def read(self) -> Mapping[str, str]:
         found = {}
         for name in SECRETS:
-            data = _read(self.directory / name, private=False)
+            data = read_secret(self.directory / name, private=False)
             if data is not None:
-                found[name] = _text(data, self.directory / name).strip()
+                found[name] = text_of(data, self.directory / name).strip()
         return found
 
 
@@ -123,25 +104,19 @@ class FileSource:
         return self.setting
 
     def state(self) -> SourceState:
-        shown = show(os.fsencode(self.path))
-        try:
-            mode = stat.S_IMODE(self.path.stat().st_mode)
-        except OSError as error:
-            return SourceState(self.name, False, f"{shown}: {error.strerror}")
-        warning = ": others can read it" if mode & 0o077 else ""
-        return SourceState(self.name, True, f"{shown}, mode {mode:04o}{warning}")
+        return file_state(self.name, self.path)
 
     def stamp(self) -> Hashable:
-        return _stamp(self.path)
+        return stamp_of(self.path)
 
     def read(self) -> Mapping[str, str]:
-        data = _read(self.path, private=True)
+        data = read_secret(self.path, private=True)
         if data is None:
             raise ConfigError(
                 f"{self.setting} names a file that is not there: {show(os.fsencode(self.path))}",
                 remedy=f"Write it, mode 0600, or unset {self.setting}.",
             )
-        return parse_credentials(_text(data, self.path), show(os.fsencode(self.path)))
+        return parse_credentials(text_of(data, self.path), show(os.fsencode(self.path)))
 
 
 def credential_chain(
@@ -162,94 +137,19 @@ def credential_chain(
         sources.append(DirectorySource(Path(env["CREDENTIALS_DIRECTORY"])))
     if config.storage.credentials_file is not None:
         sources.append(FileSource(config.storage.credentials_file, "storage.credentials_file"))
-    # Sources that have to be opened with a key of their own stand here.
+    # Sources that have to be opened with a key of their own: read only if none before has any.
+    if config.secrets.sops_dir is not None:
+        from tcfs.secrets.age import AgeIdentities
+        from tcfs.secrets.sealed import SealedSource
+
+        identities = AgeIdentities(env, config.secrets.age_identity)
+        sources.append(SealedSource(config.secrets.sops_dir, identities))
+    if config.secrets.kdbx_path is not None:
+        from tcfs.secrets.kdbx import Database, KdbxSource
+
+        secrets = config.secrets
+        database = Database(config.secrets.kdbx_path, secrets.kdbx_key_file, env)
+        sources.append(KdbxSource(database, secrets.kdbx_entry))
     if aws:
         sources.append(AwsSource(custom_endpoint=not config.storage.endpoint.startswith("s3://")))
     return CredentialChain(sources)
-
-
-def parse_credentials(text: str, where: str) -> dict[str, str]:
-    """The secrets in lines of ``name = value``.
-
-    Names are those of ``SECRETS`` or of the environment, in either case and with dashes or
-    underscores, so that an AWS credentials file with one profile, and a systemd environment file
-    without quoting, can be read as well. Empty lines, comments (``#``, ``;``), one section head and
-    other names are passed over.
-
-    Raises:
-        ConfigError: a line is none of that, a name comes twice, or there is a second section. The
-            message names the line's number, never its text.
-    """
-    found: dict[str, str] = {}
-    heads = 0
-    for number, raw in enumerate(text.splitlines(), 1):
-        line = raw.strip()
-        if not line or line[0] in "#;":
-            continue
-        if line[0] == "[" and line[-1] == "]":
-            heads += 1
-            if heads > 1:
-                raise _unreadable(where, number, "a second section")
-            continue
-        given, equals, value = line.removeprefix("export ").partition("=")
-        if not equals:
-            raise _unreadable(where, number, "not of the form name = value")
-        name = _NAMES.get(given.strip().lower().replace("_", "-"))
-        if name is None:
-            continue
-        if name in found:
-            raise _unreadable(where, number, f"{name} for a second time")
-        value = value.strip()
-        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-            value = value[1:-1]
-        found[name] = value
-    return found
-
-
-def format_credentials(values: Mapping[str, str]) -> str:
-    """The text of a credentials file, as ``parse_credentials`` reads it."""
-    return "".join(f"{name} = {values[name]}\n" for name in SECRETS if name in values)
-
-
-def _unreadable(where: str, line: int, why: str) -> ConfigError:
-    return ConfigError(
-        f"{where}, line {line}: {why}",
-        remedy=f"Write lines such as {S3_ACCESS} = … and {S3_SECRET} = …",
-    )
-
-
-def _stamp(path: Path) -> Hashable:
-    try:
-        found = path.stat()
-    except OSError as error:
-        return error.errno
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode
-
-
-def _read(path: Path, *, private: bool) -> bytes | None:
-    """The file's bytes, or None if it is not there. Raises AccessError, LocalFileError."""
-    shown = show(os.fsencode(path))
-    try:
-        with open(path, "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            data = file.read(_LONGEST + 1)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise LocalFileError(f"cannot read {shown}: {error.strerror}") from error
-    if private and mode & 0o077:
-        raise AccessError(
-            f"{shown} can be read by others", remedy=f"Take that right away: chmod 600 {shown}"
-        )
-    if len(data) > _LONGEST:
-        raise ConfigError(f"{shown} is too long for credentials", remedy="Name another file.")
-    return data
-
-
-def _text(data: bytes, path: Path) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        raise ConfigError(
-            f"{show(os.fsencode(path))} is not text", remedy="Name another file."
-        ) from None

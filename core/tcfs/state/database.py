@@ -7,6 +7,7 @@ device's lock; readers never wait.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,10 +19,12 @@ from typing import Any, Final
 from tcfs.errors import LocalFileError
 from tcfs.model.ids import DeviceId
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 BUSY_TIMEOUT_S: Final = 10.0
 _PARAMETERS: Final = 960
 """Of one statement; SQLite before 3.32 took 999."""
+
+_CREATES = re.compile(r"^CREATE (?:UNIQUE )?(?:TABLE|INDEX) (\w+)", re.MULTILINE)
 
 
 class Database:
@@ -71,6 +74,8 @@ class Database:
                 run(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 version = SCHEMA_VERSION
             run("COMMIT")
+        if version == 2:
+            version = self._migrate()
         if version < SCHEMA_VERSION:
             raise LocalFileError(
                 f"the state file {self.path} is of a build before the first release",
@@ -82,6 +87,22 @@ class Database:
                 f"{SCHEMA_VERSION}",
                 remedy="Use the newer tcfs that wrote it.",
             )
+
+    def _migrate(self) -> int:
+        """Add the tables that the version before lacks; nothing that is there changes."""
+        schema = resources.files("tcfs.state").joinpath("schema.sql").read_text("utf-8")
+        run = self.connection.execute
+        run("BEGIN IMMEDIATE")
+        (version,) = run("PRAGMA user_version").fetchone()
+        if version < SCHEMA_VERSION:
+            known = {name for (name,) in run("SELECT name FROM sqlite_master")}
+            for statement in _statements(schema):
+                made = _CREATES.search(statement)
+                if made and made.group(1) not in known:
+                    run(statement)
+            run(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        run("COMMIT")
+        return SCHEMA_VERSION
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

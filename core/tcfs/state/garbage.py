@@ -59,6 +59,15 @@ class Garbage:
         rows = self._db.connection.execute("SELECT id FROM marked_pack").fetchall()
         return {PackId(pack) for (pack,) in rows}
 
+    def marked_among(self, packs: Iterable[PackId]) -> set[PackId]:
+        """Those of the packs that are marked. For few of them."""
+        run = self._db.connection.execute
+        return {
+            pack
+            for pack in packs
+            if run("SELECT 1 FROM marked_pack WHERE id = ?", (pack,)).fetchone()
+        }
+
     def mark(self, namespace: NamespaceId, packs: Iterable[PackId]) -> None:
         """Count on these packs no longer; again is harmless.
 
@@ -101,8 +110,8 @@ class Garbage:
 
         Their packs must be known.
         """
-        marked = self.marked()
-        if not marked or marked.isdisjoint({address.pack for _, address in chunks}):
+        marked = self.marked_among({address.pack for _, address in chunks})
+        if not marked:
             return chunks
         with self._db.transaction() as run:
             run.executemany(
@@ -178,6 +187,13 @@ class Garbage:
                 write.executemany(
                     "INSERT OR IGNORE INTO temp.needed VALUES (?)",
                     [(chunks[i : i + HASH_SIZE],) for i in range(0, len(chunks), HASH_SIZE)],
+                )
+            # What access rules refuse may be accepted when they change.
+            refused = write.execute("SELECT event FROM refused WHERE ns = ?", (namespace,))
+            for (text,) in refused.fetchall():
+                write.executemany(
+                    "INSERT OR IGNORE INTO temp.needed VALUES (?)",
+                    [(bytes.fromhex(c),) for c in orjson.loads(text)["manifest"]["chunks"]],
                 )
         return gone
 

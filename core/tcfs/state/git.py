@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from tcfs.model.ids import RelPath, VersionId
 from tcfs.state.database import Database
 from tcfs.state.history import dump_ids, parse_ids
 from tcfs.state.roots import Root
+
+SEEN: Final = b""
+"""The name under which a repository's fingerprint stands among its registers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +39,18 @@ class GitBases:
     def of(self, root: Root, repo: RelPath) -> dict[bytes, RegisterBase]:
         """The base of a repository's registers, by name."""
         rows = self._db.connection.execute(
-            "SELECT name, value, ids FROM git_base WHERE root = ? AND repo = ?", (root.id, repo)
+            "SELECT name, value, ids FROM git_base WHERE root = ? AND repo = ? AND name != ?",
+            (root.id, repo, SEEN),
         )
         return {name: RegisterBase(value, parse_ids(ids)) for name, value, ids in rows}
+
+    def seen(self, root: Root, repo: RelPath) -> bytes:
+        """What the git directory's files looked like when its registers were last the base."""
+        row = self._db.connection.execute(
+            "SELECT value FROM git_base WHERE root = ? AND repo = ? AND name = ?",
+            (root.id, repo, SEEN),
+        ).fetchone()
+        return bytes(row[0]) if row else b""
 
     def record(
         self, root: Root, repo: RelPath, entries: Mapping[bytes, RegisterBase | None]

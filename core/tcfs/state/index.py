@@ -84,6 +84,14 @@ class Index:
                 "DELETE FROM chunk WHERE pack = (SELECT no FROM pack WHERE id = ?)", (pack,)
             )
             run.execute("DELETE FROM pack WHERE id = ?", (pack,))
+            # What is in another pack too is found there from now on.
+            run.execute(
+                "INSERT OR IGNORE INTO chunk SELECT ns, id, pack, frame_offset, frame_length,"
+                " offset, length, announced FROM chunk_copy"
+            )
+            run.execute(
+                "DELETE FROM chunk_copy WHERE (ns, id, pack) IN (SELECT ns, id, pack FROM chunk)"
+            )
 
     # Chunks
 

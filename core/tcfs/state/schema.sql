@@ -177,13 +177,35 @@ CREATE TABLE finding (
     PRIMARY KEY (ns, device, seq, kind)
 ) WITHOUT ROWID;
 
+-- Events of accepted segments that access rules refuse: kept whole, since a later change of the
+-- rules may accept them, and for audit.
+CREATE TABLE refused (
+    ns         TEXT NOT NULL,
+    device     INTEGER NOT NULL REFERENCES device,
+    counter    INTEGER NOT NULL,
+    seq        INTEGER NOT NULL,
+    lamport    INTEGER NOT NULL,
+    path       BLOB NOT NULL,
+    reason     TEXT NOT NULL,
+    event      BLOB NOT NULL,  -- JSON of the content event
+    PRIMARY KEY (ns, device, counter)
+) WITHOUT ROWID;
+
+-- The rules by which the versions of a namespace were last judged.
+CREATE TABLE judged (
+    ns    TEXT PRIMARY KEY,
+    rules TEXT NOT NULL  -- hash of the changes
+) WITHOUT ROWID;
+
 -- What this device's git repositories last had in common with the fleet, register by register (see
 -- FORMAT.md, *Git repositories*): the third side of every decision about a ref, as `base` is for
 -- files. `repo` is relative to the root.
 CREATE TABLE git_base (
     root  INTEGER NOT NULL REFERENCES root ON DELETE CASCADE,
     repo  BLOB NOT NULL,
-    name  BLOB NOT NULL,  -- HEAD, index, format or a full ref name
+    -- HEAD, index, format or a full ref name; empty: `value` tells what the git directory looked
+    -- like when all of this was so.
+    name  BLOB NOT NULL,
     value BLOB NOT NULL,
     ids   TEXT NOT NULL,  -- JSON [[device id, counter]]: parents of the next local change
     PRIMARY KEY (root, repo, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from tcfs.model.ids import ChunkId, DeviceId, NamespaceId, PackId, SegmentHash, 
 from tcfs.state.database import Database
 from tcfs.state.history import _COLUMNS as VERSION_COLUMNS
 from tcfs.state.history import History
+from tcfs.state.refused import Refused
 
 
 class StoredSegment(NamedTuple):
@@ -38,9 +40,10 @@ class StoredPack(NamedTuple):
 class SnapshotTables:
     """Reads and writes what a snapshot holds."""
 
-    def __init__(self, database: Database, history: History) -> None:
+    def __init__(self, database: Database, history: History, refused: Refused) -> None:
         self._db = database
         self._history = history
+        self._refused = refused
 
     def is_empty(self, namespace: NamespaceId) -> bool:
         """Whether nothing is known of a namespace yet."""
@@ -60,57 +63,58 @@ class SnapshotTables:
             yield StoredSegment(device, row[1], digest, row[3], row[4], row[5], bool(row[6]))
 
     def versions(self, namespace: NamespaceId) -> Iterator[Version]:
-        """Every accepted version, those of one segment together, in the order of counters."""
-        for row in self._db.connection.execute(
-            f"SELECT {VERSION_COLUMNS} FROM version WHERE ns = ? ORDER BY device, seq, counter",
-            (namespace,),
-        ):
-            yield self._history._version(row)
+        """Every version of accepted segments, those that access rules refuse included.
+
+        Those of one segment come together, in the order of counters.
+        """
+        accepted = (
+            self._history._version(row)
+            for row in self._db.connection.execute(
+                f"SELECT {VERSION_COLUMNS} FROM version WHERE ns = ? ORDER BY device, seq, counter",
+                (namespace,),
+            )
+        )
+        refused = sorted((e.version for e in self._refused.all(namespace)), key=self._place)
+        yield from heapq.merge(accepted, refused, key=self._place)
+
+    def _place(self, version: Version) -> tuple[int, int, int]:
+        return self._db.device_no(version.id.device), version.seq, version.id.counter
 
     def count_versions(self, namespace: NamespaceId, heads: Mapping[DeviceId, ChainHead]) -> int:
-        """How many accepted versions there are up to these heads."""
+        """How many versions there are up to these heads, as ``versions`` counts them."""
         total = 0
         for device, head in heads.items():
-            (count,) = self._db.connection.execute(
-                "SELECT count(*) FROM version WHERE ns = ? AND device = ? AND seq <= ?",
-                (namespace, self._db.device_no(device), head.seq),
-            ).fetchone()
-            total += count
+            for table in ("version", "refused"):
+                (count,) = self._db.connection.execute(
+                    f"SELECT count(*) FROM {table} WHERE ns = ? AND device = ? AND seq <= ?",
+                    (namespace, self._db.device_no(device), head.seq),
+                ).fetchone()
+                total += count
         return total
 
     def packs(self, namespace: NamespaceId, at_once: int) -> Iterator[StoredPack]:
-        """Every named pack that is not marked, with the chunks that were told to be in it.
+        """Every named pack, with the chunks that were told to be in it.
 
-        A pack may come several times, with at most about ``at_once`` chunks each time.
+        A pack may come several times, with at most ``at_once`` chunks each time.
         """
         run = self._db.connection.execute
-        places = "id, frame_offset, frame_length, offset, length"
-        for number, pack, key, offset in run(
-            "SELECT no, id, key, offset FROM pack WHERE ns = ? AND NOT pending"
-            " AND id NOT IN (SELECT id FROM marked_pack) ORDER BY no",
+        for pack, key, offset in run(
+            "SELECT id, key, offset FROM pack WHERE ns = ? AND NOT pending ORDER BY no",
             (namespace,),
-        ).fetchall():
-            rows = run(
-                f"SELECT {places} FROM chunk_copy WHERE pack = ?1 AND announced",
-                (number,),
-            ).fetchall()
-            chunks = [(ChunkId(c), ChunkAddress(PackId(pack), *place)) for c, *place in rows]
-            yield StoredPack(PackId(pack), StoreKey(key), offset, chunks)
+        ):
+            yield StoredPack(PackId(pack), StoreKey(key), offset, [])
         # By pack, in one walk: there is no index of chunks by their packs.
-        walk = run(
-            "SELECT pack.id, pack.key, pack.offset, chunk.id, frame_offset, frame_length,"
-            " chunk.offset, length FROM chunk JOIN pack ON pack.no = chunk.pack"
-            " WHERE chunk.ns = ? AND announced AND NOT pack.pending ORDER BY chunk.pack",
-            (namespace,),
-        )
-        while group := walk.fetchmany(at_once):
-            for (pack, key, offset), members in groupby(group, key=lambda row: row[:3]):
-                yield StoredPack(
-                    PackId(pack),
-                    StoreKey(key),
-                    offset,
-                    [(ChunkId(m[3]), ChunkAddress(PackId(pack), *m[4:])) for m in members],
-                )
+        for table in ("chunk", "chunk_copy", "marked_chunk"):
+            walk = run(
+                "SELECT pack.id, pack.key, pack.offset, c.id, frame_offset, frame_length, c.offset,"
+                f" length FROM {table} c JOIN pack ON pack.no = c.pack"
+                " WHERE c.ns = ? AND announced AND NOT pack.pending ORDER BY c.pack",
+                (namespace,),
+            )
+            while group := walk.fetchmany(at_once):
+                for (pack, key, offset), members in groupby(group, key=lambda row: row[:3]):
+                    places = [(ChunkId(m[3]), ChunkAddress(PackId(pack), *m[4:])) for m in members]
+                    yield StoredPack(PackId(pack), StoreKey(key), offset, places)
 
     def add_segments(self, namespace: NamespaceId, segments: Iterable[StoredSegment]) -> None:
         """Record verified segments, and the last accepted one of each chain as its head."""

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tcfs.state.control import ControlCache, Findings
 from tcfs.state.database import Database
@@ -13,8 +14,11 @@ from tcfs.state.garbage import Garbage
 from tcfs.state.git import GitBases
 from tcfs.state.history import History
 from tcfs.state.index import Index, Outbox
+from tcfs.state.refused import Refused
 from tcfs.state.roots import Roots
-from tcfs.state.snapshot import SnapshotTables
+
+if TYPE_CHECKING:
+    from tcfs.state.snapshot import SnapshotTables
 
 
 class State:
@@ -28,11 +32,18 @@ class State:
         self.index = Index(self.database)
         self.garbage = Garbage(self.database)
         self.roots = Roots(self.database)
-        self.snapshot = SnapshotTables(self.database, self.history)
+        self.refused = Refused(self.database, self.history)
         self.git = GitBases(self.database)
         self.outbox = Outbox(self.database)
         self.control = ControlCache(self.database)
         self.findings = Findings(self.database)
+
+    @property
+    def snapshot(self) -> SnapshotTables:
+        """What a snapshot holds; for who takes one or begins from one."""
+        from tcfs.state.snapshot import SnapshotTables
+
+        return SnapshotTables(self.database, self.history, self.refused)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

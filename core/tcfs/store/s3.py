@@ -84,9 +84,13 @@ class S3Store:
         """
         store = cls(place, keys)
         try:
-            store._check_own()
-        except BucketMissing:
-            store._make_bucket()
+            try:
+                store._check_own()
+            except BucketMissing:
+                store._make_bucket()
+        except BaseException:
+            store.close()
+            raise
         return store
 
     @property

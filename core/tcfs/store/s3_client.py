@@ -64,6 +64,7 @@ def make_client(place: S3Place, keys: Callable[[], S3Keys | None]) -> Any:
 
     session = botocore.session.Session()
     session.register_component("data_loader", _loader())
+    session.set_config_variable("ignore_configured_endpoint_urls", True)  # ``place`` says all
     resolver: Any = session.get_component("credential_provider")
     resolver.providers[:] = [_provider(keys, place)]
     style = place.addressing

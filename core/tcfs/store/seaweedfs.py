@@ -96,13 +96,11 @@ class SeaweedStore:
             StoreRefused: there is something else.
         """
         store = cls(place, client, key)
-        if store._marker() is None:
-            if any(True for _ in store._entries("")):
-                raise StoreRefused(
-                    f"{store.endpoint} is not empty and holds no store",
-                    remedy="Use a directory of its own.",
-                )
-            store._ask("PUT", _MARKER, "making the store", body=_MARKER_TEXT)
+        try:
+            store._make()
+        except BaseException:
+            store.close()
+            raise
         return store
 
     @property
@@ -253,6 +251,15 @@ class SeaweedStore:
             self._check_there()
             raise ObjectMissing(f"the store has no object {key}")
         return answer
+
+    def _make(self) -> None:
+        if self._marker() is None:
+            if any(True for _ in self._entries("")):
+                raise StoreRefused(
+                    f"{self.endpoint} is not empty and holds no store",
+                    remedy="Use a directory of its own.",
+                )
+            self._ask("PUT", _MARKER, "making the store", body=_MARKER_TEXT)
 
     def _check_there(self) -> None:
         """Raise unless the store's marker is there: nothing below it counts as absent otherwise."""

@@ -33,6 +33,7 @@ from tcfs.state.index import OutboxEntry, PackLocation
 from tcfs.state.roots import Root
 from tcfs.sync.context import Context
 from tcfs.sync.durable import make_durable
+from tcfs.sync.judge import Permit, accept
 from tcfs.sync.sealing import sealing
 from tcfs.sync.upload import Settled, Upload, pack_key
 
@@ -78,6 +79,7 @@ class Committer:
         self._root = root
         self._upload = upload
         self._writer = context.require_writer()
+        self._permit = Permit(context, namespace)
         history = context.state.history
         self._counter = history.counter(namespace, context.identity.device_id)
         self._now = int(context.host.clock.now())
@@ -92,6 +94,8 @@ class Committer:
     def add(self, drafts: Sequence[Draft]) -> list[VersionId]:
         """Take changes that belong together: they will stand in one segment."""
         ids = []
+        for draft in drafts:
+            self._permit.require(draft.op, draft.manifest.rel_path)
         for draft in drafts:
             self._counter += 1
             version = VersionId(self._context.identity.device_id, self._counter)
@@ -229,7 +233,7 @@ def take_up(
         state.index.add_pack(namespace, known or PackLocation(pack, pack_key(pack)))
     state.index.add_chunks(namespace, state.garbage.set_aside(namespace, addresses))
     state.garbage.note(header)
-    state.history.add_versions(namespace, header, events)
+    state.history.add_versions(namespace, header, accept(context, header, events))
     state.history.add_head(header, segment_hash)
 
 

@@ -169,9 +169,12 @@ class ConflictDesk:
         """What is on disk becomes a version before anything is settled about it."""
         context = self._context
         scanned = scan(
-            context.host.files, place.root.local, operations.excluded(context), place.prefix
+            context.host.files,
+            place.root.local,
+            operations.excluded(context, place.root),
+            place.prefix,
         )
-        push = Push(context, place.root, place.prefix, scanned, only=frozenset((place.prefix,)))
+        push = Push(context, place.root, [place.prefix], scanned, only=frozenset((place.prefix,)))
         if push.candidates:
             push.run()
 

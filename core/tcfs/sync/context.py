@@ -83,6 +83,13 @@ class Context:
         self._keys.clear()
         self._readers.clear()
 
+    def forget_outdated_keys(self) -> None:
+        """Look again for the key of a current epoch that was not here: it may have been given."""
+        for namespace, known in list(self._keys.items()):
+            if self.format.encryption and not known.holds_current(self.control):
+                del self._keys[namespace]
+                self._readers.pop(namespace, None)
+
     def scope(self, namespace: NamespaceId) -> PackScope:
         """What packs of a namespace must belong to."""
         return PackScope(self.repo, namespace, self.format.encryption)

@@ -7,15 +7,18 @@ only presentation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from tcfs.sync import results as r
 
 if TYPE_CHECKING:
+    from tcfs.sync.access import AccessDesk
+    from tcfs.sync.audit import Auditor
     from tcfs.sync.gc.desk import GcDesk
     from tcfs.sync.git.status import GitApi
+    from tcfs.sync.kept import RootDesk
     from tcfs.sync.settings_desk import SettingsDesk
 
 
@@ -58,6 +61,10 @@ class Limits:
 class FleetApi(Protocol):
     """Everything a front end can ask of this device."""
 
+    @property
+    def access(self) -> AccessDesk: ...
+    @property
+    def audit(self) -> Auditor: ...
     @property
     def settings(self) -> SettingsDesk:
         """Which settings the devices run with."""
@@ -139,7 +146,14 @@ class FleetApi(Protocol):
     def git(self) -> GitApi: ...
 
     def devices(self) -> list[r.DeviceInfo]: ...
-    def invite(self, *, expires_s: int = 3600, role: str = "writer") -> r.InviteResult: ...
+    def invite(
+        self,
+        *,
+        expires_s: int = 3600,
+        role: str = "writer",
+        attest: Sequence[str] = (),
+        pcrs: Sequence[int] = (7,),
+    ) -> r.InviteResult: ...
     def revoke(self, device: str, *, reason: str = "") -> r.DeviceInfo: ...
     def set_strategy(self, strategy: str) -> None: ...
     def phrase_pending(self) -> bool: ...
@@ -148,4 +162,10 @@ class FleetApi(Protocol):
         ...
 
     def confirm_phrase(self, phrase: str) -> None: ...
+
+    @property
+    def roots(self) -> RootDesk:
+        """Directories that the daemon keeps in sync."""
+        ...
+
     def close(self) -> None: ...

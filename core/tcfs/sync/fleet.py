@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
@@ -27,7 +27,10 @@ from tcfs.sync.desks import desk
 from tcfs.sync.download import read_start
 from tcfs.sync.escape import text_of
 from tcfs.sync.facade import Cancel, Limits, ProgressFn
+from tcfs.sync.keeper import Keeper
+from tcfs.sync.kept import RootDesk
 from tcfs.sync.members import device_info
+from tcfs.sync.patience import PATIENCE_S, device_lock
 from tcfs.sync.planning import check_plan
 from tcfs.sync.rebuild import rebuild
 from tcfs.sync.receive import receive, refresh_control
@@ -37,6 +40,8 @@ from tcfs.sync.verify import Verifier
 
 if TYPE_CHECKING:
     from tcfs.config.load import LoadedConfig
+    from tcfs.sync.access import AccessDesk
+    from tcfs.sync.audit import Auditor
     from tcfs.sync.gc.desk import GcDesk
     from tcfs.sync.git.status import GitDoor
     from tcfs.sync.settings_desk import SettingsDesk
@@ -50,6 +55,20 @@ class Fleet:
     def __init__(self, context: Context, loaded: LoadedConfig) -> None:
         self._context = context
         self._loaded = loaded
+
+    @property
+    def access(self) -> AccessDesk:
+        """Access rules, groups and namespaces."""
+        from tcfs.sync.access import AccessDesk
+
+        return AccessDesk(self._context, self._working)
+
+    @property
+    def audit(self) -> Auditor:
+        """The ledger as an audit log."""
+        from tcfs.sync.audit import Auditor
+
+        return Auditor(self._context, self._working)
 
     @property
     def settings(self) -> SettingsDesk:
@@ -440,8 +459,15 @@ class Fleet:
         )
         return [device_info(context, device) for device in records]
 
-    def invite(self, *, expires_s: int = 3600, role: str = "writer") -> r.InviteResult:
-        """Make an invite for one more device."""
+    def invite(
+        self,
+        *,
+        expires_s: int = 3600,
+        role: str = "writer",
+        attest: Sequence[str] = (),
+        pcrs: Sequence[int] = (7,),
+    ) -> r.InviteResult:
+        """Make an invite for one more device, of a certain TPM if ``attest`` names its key."""
         if role not in get_args(Role):
             raise UsageError(
                 f"not a role: {role!r}", remedy=f"Choose one of {', '.join(get_args(Role))}."
@@ -449,7 +475,13 @@ class Fleet:
         with self._working() as context:
             from tcfs.sync import control
 
-            return control.invite(context, expires_s=expires_s, role=role)  # type: ignore[arg-type]
+            return control.invite(
+                context,
+                expires_s=expires_s,
+                role=role,  # type: ignore[arg-type]
+                attest=attest,
+                pcrs=pcrs,
+            )
 
     def revoke(self, device: str, *, reason: str = "") -> r.DeviceInfo:
         """Revoke a device."""
@@ -493,6 +525,16 @@ class Fleet:
         self._context.state.close()
         self._context.store.close()
 
+    @property
+    def roots(self) -> RootDesk:
+        """Directories that the daemon keeps in sync."""
+        return RootDesk(self._context, self._working)
+
+    @property
+    def keeper(self) -> Keeper:
+        """What a daemon does, step by step."""
+        return Keeper(self._context, lambda cancel: self._working(cancel=cancel, patience_s=0))
+
     # Helpers
 
     def _remote(self, text: str) -> tuple[NamespaceId, RelPath]:
@@ -502,7 +544,7 @@ class Fleet:
     def _fresh(self) -> Context:
         """The context, with what others wrote, if the store can be reached and nobody works."""
         try:
-            with self._working() as context:
+            with self._working(patience_s=0) as context:
                 receive(context, context.namespace)
         except TcfsError as error:
             if not error.retryable:
@@ -511,12 +553,16 @@ class Fleet:
 
     @contextmanager
     def _working(
-        self, progress: ProgressFn | None = None, cancel: Cancel | None = None
+        self,
+        progress: ProgressFn | None = None,
+        cancel: Cancel | None = None,
+        *,
+        patience_s: float = PATIENCE_S,
     ) -> Iterator[Context]:
         """The context with the device's lock held: one process at a time changes its chain."""
         context = self._context
         lock = os.fsencode(self._loaded.state_db.parent / "lock")
-        with context.host.lock(lock, False):
+        with device_lock(context.host, lock, patience_s=patience_s):
             context.progress, context.cancel = progress, cancel
             try:
                 yield context

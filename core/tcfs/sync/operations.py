@@ -14,34 +14,34 @@ from blake3 import blake3
 
 from tcfs.errors import AccessError, LocalFileError, NotFoundError, TcfsError, UsageError
 from tcfs.model.ids import NamespaceId, RelPath
-from tcfs.model.paths import ROOT, join, relative_to, show
-from tcfs.model.plan import LocalChange
+from tcfs.model.paths import ROOT, join, parents, relative_to, show
 from tcfs.state.roots import Root
-from tcfs.sync import leftovers, places
+from tcfs.sync import kept, leftovers, places
 from tcfs.sync.context import Context
 from tcfs.sync.describe import conflict_info
 from tcfs.sync.facade import Limits
 from tcfs.sync.gc.marks import acknowledge
 from tcfs.sync.git.hooks import Followed, pull_hook, push_hook
 from tcfs.sync.ignore import Exclusion, exclusion
+from tcfs.sync.judge import Permit, withhold
 from tcfs.sync.places import Place
 from tcfs.sync.planning import check_limits, check_plan
 from tcfs.sync.pull import Pull
 from tcfs.sync.push import Push, Pushed
-from tcfs.sync.receive import receive, stopped_chains
+from tcfs.sync.receive import prepare_to_write, receive, stopped_chains
 from tcfs.sync.resolve import Resolved, Resolver
 from tcfs.sync.results import LIST_LIMIT, ConflictInfo, Plan, Problem, SyncResult, Transfer
-from tcfs.sync.scan import scan
+from tcfs.sync.scan import Scan, scan
 
 if TYPE_CHECKING:
     from tcfs.sync.git.push import GitPush
 
 
-def excluded(context: Context) -> Exclusion:
-    """What the configuration leaves out at the top of a root. Raises ConfigError."""
+def excluded(context: Context, root: Root) -> Exclusion:
+    """What configuration and enrolment leave out at the top of a root. Raises ConfigError."""
     config = context.config.sync
     return exclusion(
-        config.exclude_patterns,
+        (*config.exclude_patterns, *kept.excludes(context, root)),
         hidden_dirs=config.sync_hidden_dirs,
         git_dirs=config.sync_git_dirs and config.git_sync_mode == "raw",
     )
@@ -69,42 +69,50 @@ def push(
     dry_run: bool,
     plan: str,
     limits: Limits,
+    tolerant: bool = False,
+    received: bool = False,
 ) -> SyncResult:
     """Push these places, together as one plan.
+
+    Args:
+        received: that what others wrote was received a moment ago, and need not be again.
+        tolerant: that nothing is at a place, or that it cannot be looked at, is no error.
 
     Raises:
         TcfsError: nothing was sent, or not all; what was committed stays.
     """
     started = context.host.clock.monotonic()
     for namespace in dict.fromkeys(place.root.namespace for place in found):
-        receive(context, namespace)
+        if received:
+            prepare_to_write(context, namespace)
+        else:
+            receive(context, namespace)
     context.require_writer()
     if context.control.epochs_to_renew():
         from tcfs.sync.control import renew
 
         renew(context)
     pushes: list[Push] = []
-    gits: list[tuple[GitPush, Place]] = []
+    gits: list[tuple[GitPush, Push, Root]] = []
     problems: list[Problem] = []
-    for place in found:
-        root = place.root
+    for root, prefixes in _by_root(found):
         if root.id:
             root = places.adopt(context, root)
             problems += leftovers.recover(context, root)
-        since = context.host.clock.now()
-        scanned = scan(context.host.files, root.local, excluded(context), place.prefix)
-        git = push_hook(context, root, place.prefix, scanned, since)
-        if git is not None:
-            gits.append((git, place))
-        made = Push(context, root, place.prefix, scanned)
-        if not scanned.entries and not made.tracked and not scanned.hidden:
-            raise LocalFileError(
-                f"{show(root.local + b'/' + place.prefix if place.prefix else root.local)}"
-                " does not exist, and nothing was pushed from there before",
-                remedy="Check the path.",
-            )
+        scans = _look(context, root, prefixes, tolerant=tolerant)
+        whole_scan = Scan()
+        hooks: list[GitPush] = []
+        for prefix, since, scanned in scans:
+            # It hides some of what it finds from the push of files.
+            git = push_hook(context, root, prefix, scanned, since)
+            if git is not None:
+                hooks.append(git)
+            whole_scan.add(scanned)
+        made = Push(context, root, prefixes, whole_scan)
+        problems += withhold(context, root, made)
         pushes.append(made)
-    git_plans = [one for one in (made.plan() for made, _ in gits) if one is not None]
+        gits += [(git, made, root) for git in hooks]
+    git_plans = [one for one in (git.plan() for git, _, _ in gits) if one is not None]
     whole = join_plans([*(made.plan() for made in pushes), *git_plans])
     check_plan(whole, plan)
     check_limits(context, whole, sum(made.tracked for made in pushes), limits)
@@ -123,7 +131,9 @@ def push(
         made.adopt()
         done.append(made.run())
     git_done = [
-        made.run(places.adopt(context, place.root)) for made, place in gits if made.anything
+        git.run(places.adopt(context, root), [c.path for c in made.candidates])
+        for git, made, root in gits
+        if git.anything
     ]
     for pushed in (*done, *git_done):
         problems += pushed.problems
@@ -142,6 +152,54 @@ def push(
         problems=tuple(problems[:LIST_LIMIT]),
         segment=next((p.last_segment for p in reversed((*done, *git_done)) if p.last_segment), ""),
     )
+
+
+def _by_root(found: Iterable[Place]) -> list[tuple[Root, list[RelPath]]]:
+    """The places of each root, without those inside another: one look, one commit."""
+    grouped: dict[Root, list[RelPath]] = {}
+    for place in found:
+        grouped.setdefault(place.root, []).append(place.prefix)
+    return [(root, outermost(prefixes)) for root, prefixes in grouped.items()]
+
+
+def outermost(paths: Iterable[RelPath]) -> list[RelPath]:
+    """The paths that lie in no other of them, in order."""
+    wanted = set(paths)
+    if ROOT in wanted:
+        return [ROOT]
+    return sorted(path for path in wanted if wanted.isdisjoint(parents(path)))
+
+
+def _look(
+    context: Context, root: Root, prefixes: Sequence[RelPath], *, tolerant: bool
+) -> list[tuple[RelPath, float, Scan]]:
+    """What is at and below each of these paths, and the wall time before it was looked at.
+
+    Raises:
+        LocalFileError: a path is not there and never was, or cannot be looked at.
+    """
+    exclude = excluded(context, root)
+    looks = []
+    for prefix in prefixes:
+        since = context.host.clock.now()
+        local = show(root.local + b"/" + prefix if prefix else root.local)
+        try:
+            found = scan(context.host.files, root.local, exclude, prefix)
+            if not (found.entries or found.hidden or tolerant) and not (
+                root.id and context.state.roots.stored_base(root, prefix)
+            ):
+                raise LocalFileError(
+                    f"{local} does not exist, and nothing was pushed from there before",
+                    remedy="Check the path.",
+                )
+        except LocalFileError as error:
+            if not tolerant:
+                raise
+            # Not seen, so never taken for deleted.
+            problem = Problem(local, error.code, error.message, error.remedy)
+            found = Scan(hidden={prefix}, problems=[problem], exclusions={ROOT: exclude})
+        looks.append((prefix, since, found))
+    return looks
 
 
 def _conflicts(context: Context, found: Iterable[Place]) -> tuple[ConflictInfo, ...]:
@@ -335,7 +393,9 @@ def _send_first(context: Context, root: Root, prefix: RelPath, made: Pull) -> Pu
     dirty = made.dirty_conflicts()
     if not dirty or not _may_write(context):
         return None
-    pushed = Push(context, root, prefix, made.local_scan(dirty), only=dirty).run()
+    push = Push(context, root, [prefix], made.local_scan(dirty), only=dirty)
+    withhold(context, root, push)  # what is left stays, or steps aside; see Pull.run
+    pushed = push.run()
     made.decide()
     made.take_up()
     return pushed
@@ -343,8 +403,9 @@ def _send_first(context: Context, root: Root, prefix: RelPath, made: Pull) -> Pu
 
 def _settle(context: Context, root: Root, made: Pull) -> Resolved | None:
     """Mode ``auto``: every conflict by the namespace's strategy."""
-    standing = made.standing_conflicts()
-    in_the_way = made.files_in_the_way()
+    permit = Permit(context, root.namespace)
+    standing = [head for head in made.standing_conflicts() if permit.may_settle(head)]
+    in_the_way = [head for head in made.files_in_the_way() if permit.may_settle(head)]
     if not standing and not in_the_way:
         return None
     with Resolver(context, root.namespace) as resolver:
@@ -372,13 +433,18 @@ def place_of_path(context: Context, path: RelPath, namespace: NamespaceId) -> Pl
 
 def local_changed(context: Context, place: Place) -> bool:
     """Whether a local path differs from its base, by stat."""
-    made = Push(
-        context,
-        place.root,
-        place.prefix,
-        scan(context.host.files, place.root.local, excluded(context), place.prefix),
-    )
-    return any(c.change is not LocalChange.NONE for c in made.candidates)
+    exclude = excluded(context, place.root)
+    scanned = scan(context.host.files, place.root.local, exclude, place.prefix)
+    return bool(Push(context, place.root, [place.prefix], scanned).candidates)
+
+
+def differs(context: Context, root: Root, prefixes: Iterable[RelPath]) -> bool:
+    """Whether anything at and below these paths differs from its base, by stat."""
+    found = outermost(prefixes)
+    whole = Scan()
+    for _, _, scanned in _look(context, root, found, tolerant=True):
+        whole.add(scanned)
+    return bool(Push(context, root, found, whole).candidates)
 
 
 def remote_changed(context: Context, place: Place) -> bool:

@@ -33,6 +33,7 @@ from tcfs.sync.commit import base_entry
 from tcfs.sync.context import Context
 from tcfs.sync.durable import make_durable
 from tcfs.sync.git.off_disk import stays_off_disk
+from tcfs.sync.judge import require_write
 from tcfs.sync.leftovers import hash_file
 from tcfs.sync.materialise import materialise
 from tcfs.sync.planning import PlanBuilder
@@ -372,7 +373,7 @@ class Pull:
         """Local bytes that could not be sent: they move to a conflict copy beside the file."""
         local = self._local(d.path)
         try:
-            self._context.require_writer()
+            require_write(self._context, self._root.namespace, d.head.path)
         except AccessError as error:
             name = conflict_path(
                 d.path, self._context.identity.name, lambda path: self._exists(path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,7 +22,7 @@ from tcfs.model.ids import NamespaceId, RelPath
 from tcfs.model.manifest import SyncManifest
 from tcfs.model.paths import ROOT, join, show
 from tcfs.model.plan import BaseEntry, LocalChange, LocalEntry, MoveMatcher, local_change
-from tcfs.state.roots import Root, is_unchanged
+from tcfs.state.roots import Root, StoredBase, is_unchanged
 from tcfs.sync.commit import Committer, Draft, base_entry
 from tcfs.sync.context import Context
 from tcfs.sync.durable import make_durable
@@ -35,6 +35,8 @@ from tcfs.sync.upload import Upload
 TICK_NS: Final = 20_000_000
 """Coarsest step of a local file system's clock: two writes within it can leave equal times."""
 CHANGED: Final = "changed while it was read"
+MANY: Final = 500
+"""Paths from which one look at all of them is cheaper than a question for each."""
 
 
 class Candidate(Struct, frozen=True, gc=False):
@@ -60,7 +62,7 @@ class Pushed:
 
 
 class Push:
-    """One push of a root, or of the part of it at and below a prefix.
+    """One push of a root, or of the parts of it at and below some prefixes.
 
     ``only`` restricts it to certain paths; then nothing is deleted.
     """
@@ -69,7 +71,7 @@ class Push:
         self,
         context: Context,
         root: Root,
-        prefix: RelPath,
+        prefixes: Sequence[RelPath],
         scanned: Scan,
         *,
         only: frozenset[RelPath] | None = None,
@@ -78,7 +80,9 @@ class Push:
         self._root = root
         self._scan = scanned
         self._namespace: NamespaceId = root.namespace
-        self._base = context.state.roots.stored_base(root, prefix) if root.id else {}
+        self._base: dict[RelPath, StoredBase] = {}
+        for prefix in prefixes if root.id else ():
+            self._base |= context.state.roots.stored_base(root, prefix)
         self.candidates = self._candidates(only)
 
     def _candidates(self, only: frozenset[RelPath] | None) -> list[Candidate]:
@@ -227,7 +231,11 @@ class _Work:
         self._moves = MoveMatcher(self._gone)
         # Paths that hold something in the fleet: only there can equal content be adopted.
         history = self._context.state.history
-        self._inhabited = history.live_paths(self._namespace, self._root.remote)
+        if len(push.candidates) >= MANY:
+            self._inhabited = history.live_paths(self._namespace, self._root.remote)
+        else:
+            remotes = (self._remote(c.path) for c in push.candidates)
+            self._inhabited = {p for p in remotes if history.head(self._namespace, p).ids}
 
     def attributes_and_links(self) -> None:
         """Directories and symlinks: no content to store."""

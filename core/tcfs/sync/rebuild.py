@@ -36,6 +36,7 @@ def rebuild(context: Context) -> RebuildResult:
         for table in ("version", "segment", "chain", "finding", "control_object"):
             run.execute(f"DELETE FROM {table}")
         run.execute("UPDATE root SET pulled = 0")
+        state.refused.clear()
     context.forget_keys()
     refresh_control(context)
     segments = 0

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from tcfs.errors import AccessError, IntegrityError
-from tcfs.ledger.chain import Finding, KnownSegment, check_own_chain
+from tcfs.ledger.chain import Finding, KnownSegment, SegmentSource, check_own_chain
 from tcfs.ledger.control import load_control
 from tcfs.ledger.fetch import Opener, fetch
 from tcfs.ledger.keys import parse_key
@@ -24,6 +24,7 @@ from tcfs.sync.commit import flush_outbox, take_up_segment
 from tcfs.sync.context import Context
 from tcfs.sync.gc.marks import take_up_marks
 from tcfs.sync.gc.trailers import moved_chunks
+from tcfs.sync.judge import rejudge
 from tcfs.sync.results import Problem as ReportedProblem
 from tcfs.sync.upload import pack_key
 
@@ -44,6 +45,7 @@ def refresh_control(context: Context, *, offline: bool = False) -> None:
         root_key=context.format.root_public_key,
         cached=context.state.control.objects(),
     )
+    take_up_marks(context, view.state)
     context.state.control.add(view.fresh)
     if store is not None:
         context.state.findings.forget(CONTROL, PASSING)
@@ -51,8 +53,9 @@ def refresh_control(context: Context, *, offline: bool = False) -> None:
     if view.state.epochs != context.view.state.epochs:
         context.forget_keys()
     context.view = view
-    take_up_marks(context)
+    context.forget_outdated_keys()
     _retract_revoked(context)
+    rejudge(context)
 
 
 def _retract_revoked(context: Context) -> None:
@@ -72,6 +75,7 @@ def _retract_revoked(context: Context) -> None:
                 continue
             with context.state.transaction():
                 paths = history.retract(namespace, device.device_id, last)
+                context.state.refused.retract(namespace, device.device_id, last)
                 counter = history.counter(namespace, device.device_id)
                 for root in roots.all():
                     if root.namespace == namespace:
@@ -105,19 +109,43 @@ def receive(context: Context, namespace: NamespaceId, *, rebuild: bool = False) 
     """
     refresh_control(context)
     if not rebuild:
-        # First, because a segment sent where another stands by now would fork the chain.
-        _check_own(context, namespace)
-        settle_outbox(context)
-    count = 0
+        prepare_to_write(context, namespace)
     context.state.findings.forget(namespace, PASSING)
     if context.control.upkeep.snapshots.get(namespace):
         from tcfs.sync.gc.snapshots import bootstrap
 
         bootstrap(context, namespace)
+    return take_all(context, namespace, context.store, keep_findings=True)
+
+
+def prepare_to_write(context: Context, namespace: NamespaceId) -> None:
+    """Make sure that this device's chain ends where it thinks, and send what waits in the outbox.
+
+    Raises:
+        IdentityError: this device's own chain went on without it.
+        StoreError: the store failed.
+    """
+    # First, because a segment sent where another stands by now would fork the chain.
+    _check_own(context, namespace)
+    settle_outbox(context)
+
+
+def take_all(
+    context: Context, namespace: NamespaceId, source: SegmentSource, *, keep_findings: bool = False
+) -> int:
+    """Fetch and take up what a source has after the known heads; the number of new segments.
+
+    Args:
+        keep_findings: whether what is wrong is remembered: not where a source shows only a part.
+
+    Raises:
+        StoreError: the store failed; what was taken up before stays.
+    """
+    count = 0
     while True:
         history = context.state.history
         result = fetch(
-            context.store,
+            source,
             namespace,
             history.heads(namespace),
             opener(context, namespace),
@@ -133,7 +161,8 @@ def receive(context: Context, namespace: NamespaceId, *, rebuild: bool = False) 
                 take_up_segment(context, segment)
             context.state.garbage.prefer(namespace, moved)
         count += len(result.segments)
-        _keep(context, result.findings)
+        if keep_findings:
+            _keep(context, result.findings)
         context.report("receive", count, 0, "segments")
         if not result.more:
             return count

@@ -65,7 +65,7 @@ def _recognise_root(context: Context, root: Root) -> int:
 
 
 def _bases(context: Context, root: Root) -> Iterator[tuple[RelPath, BaseEntry]]:
-    scanned = scan(context.host.files, root.local, excluded(context), ROOT)
+    scanned = scan(context.host.files, root.local, excluded(context, root), ROOT)
     for path, entry in scanned.entries.items():
         remote = join(root.remote, path)
         if not remote:

@@ -253,6 +253,19 @@ class RootInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptRootInfo:
+    """A directory that is enrolled: the daemon keeps it in sync."""
+
+    local: str
+    remote: str
+    exclude: tuple[str, ...]
+    is_sync_root: bool
+    """The configured one; it needs no enrolling."""
+    present: bool
+    tracked: int
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """This device at a glance."""
 
@@ -309,6 +322,15 @@ class InviteResult:
 
     code: str
     invite_id: str
+    role: str
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class EnrollmentResult:
+    """Enrollment by passphrase is open, for so many devices, until then (unix seconds)."""
+
+    uses: int
     role: str
     expires_at: int
 

@@ -49,6 +49,14 @@ class Scan:
             end = path.rfind(b"/", 0, end)
         return not self._leaves_out(path, is_dir)
 
+    def add(self, other: Scan) -> None:
+        """What a scan of another part of the same root saw, too."""
+        self.entries |= other.entries
+        self.hidden |= other.hidden
+        self.problems += other.problems
+        self.skipped += other.skipped
+        self.exclusions |= other.exclusions
+
     def _leaves_out(self, path: RelPath, is_dir: bool) -> bool:
         """Whether a pattern would have hidden it: the scan met only what is there."""
         inside = self.exclusions.get(ROOT)

@@ -25,6 +25,7 @@ from tcfs.device.identity import (
     load_identity,
     save_identity,
 )
+from tcfs.device.protection import Ask, Kind, Options, ProtectedFile
 from tcfs.errors import (
     LocalFileError,
     NotFoundError,
@@ -55,6 +56,29 @@ BINDING: Final = "repository.json"
 Notice = Callable[[str], None]
 
 
+def _nobody(question: str) -> str:
+    """Stands for a person where there is none."""
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCare:
+    """How this device's keys are guarded, see ``device.protection``.
+
+    Attributes:
+        ask: for a passphrase that the environment does not have.
+        kind: of a new identity; one that is there says its own.
+        pcrs: what a TPM seals to.
+    """
+
+    ask: Ask = _nobody
+    kind: Kind = "file"
+    pcrs: tuple[int, ...] = (7,)
+
+
+KEEP_IN_FILE: Final = KeyCare()
+
+
 @dataclass(frozen=True, slots=True)
 class Binding:
     """Which repository this device belongs to, and where it was last."""
@@ -70,6 +94,7 @@ def open_fleet(
     actor: str,
     create: bool = False,
     notice: Notice | None = None,
+    ask: Ask | None = None,
     host: Host | None = None,
     store: BlobStore | None = None,
 ) -> Fleet:
@@ -79,6 +104,7 @@ def open_fleet(
         actor: who asks; recorded in every event.
         create: set up the embedded store and an identity if there is nothing at all yet.
         notice: told, in a sentence each, what was created.
+        ask: for the passphrase of this device's keys, if they have one.
         host, store: instead of the machine's and the configured ones.
 
     Raises:
@@ -106,7 +132,7 @@ def open_fleet(
                 notice(message)
         binding = _binding(loaded)
         assert binding is not None
-    identity = load_identity(_protection(loaded, host))
+    identity = load_identity(_protection(loaded, host, KeyCare(ask or _nobody)))
     opened = store or open_configured(loaded, configured_endpoint(loaded, binding.endpoint))
     fmt = load_format(opened, binding.format_hash)
     return Fleet(_context(loaded, host, opened, identity, fmt, actor), loaded)
@@ -161,6 +187,7 @@ def init_fleet(
     host: Host | None = None,
     store: BlobStore | None = None,
     implicit: bool = False,
+    keys: KeyCare = KEEP_IN_FILE,
 ) -> InitResult:
     """Make a repository, this device its first admin.
 
@@ -188,7 +215,7 @@ def init_fleet(
             if entropy is None:
                 entropy = host.entropy.token(32)
                 keep_phrase(loaded, entropy)
-            identity = _identity(loaded, host, name)
+            identity = _identity(loaded, host, name, keys)
             encrypt = loaded.config.crypto.enabled if encryption is None else encryption
             created = create_repository(
                 opened,
@@ -219,6 +246,7 @@ def recover_fleet(
     *,
     phrase: str,
     name: str = "",
+    keys: KeyCare = KEEP_IN_FILE,
     host: Host | None = None,
     store: BlobStore | None = None,
 ) -> InitResult:
@@ -240,7 +268,7 @@ def recover_fleet(
         endpoint = configured_endpoint(loaded)
         with _opened(loaded, endpoint, store) as opened:
             fmt = load_format(opened)
-            identity = _identity(loaded, host, name)
+            identity = _identity(loaded, host, name, keys)
             context = _context(loaded, host, opened, identity, fmt, "recover")
             try:
                 # A segment that an earlier run finished must not be made a second time.
@@ -274,14 +302,18 @@ def enroll_fleet(
     loaded: LoadedConfig,
     *,
     name: str,
-    invite: str,
+    invite: str = "",
+    passphrase: str = "",
     new_identity: bool = False,
+    keys: KeyCare = KEEP_IN_FILE,
     host: Host | None = None,
     store: BlobStore | None = None,
 ) -> InitResult:
-    """Join a repository with an invite. Nobody needs to be online.
+    """Join a repository with an invite or its passphrase. Nobody needs to be online.
 
     Args:
+        invite: the code, which says where the repository is.
+        passphrase: instead of an invite; the repository is the configured one.
         new_identity: lay the identity and state that this machine has aside, and join anew.
 
     Raises:
@@ -291,17 +323,23 @@ def enroll_fleet(
     """
     from tcfs.device.enroll import claim
     from tcfs.device.invite import parse_code
+    from tcfs.device.pool import enroll
 
     host = host or system_host()
-    code = parse_code(invite)
+    if bool(invite) == bool(passphrase):
+        raise UsageError("join with an invite or with the passphrase", remedy="One of the two.")
+    code = parse_code(invite) if invite else None
     with _locked(loaded, host):
         if new_identity:
             _lay_aside(loaded, host)
         _refuse_bound(loaded)
-        endpoint = configured_endpoint(loaded, code.endpoint)
+        endpoint = configured_endpoint(loaded, code.endpoint if code is not None else "")
         with _opened(loaded, endpoint, store) as opened:
-            identity = _identity(loaded, host, name)
-            enrolled = claim(opened, code, identity, host.clock.now())
+            identity = _identity(loaded, host, name, keys)
+            if code is not None:
+                enrolled = claim(opened, code, identity, host.clock.now())
+            else:
+                enrolled = enroll(opened, passphrase, identity, host.clock.now())
         _bind(loaded, enrolled.format, endpoint.url)
     return InitResult(
         device_id=identity.device_id,
@@ -330,13 +368,15 @@ def _opened(
 # What a device keeps
 
 
-def _protection(loaded: LoadedConfig, host: Host) -> FileProtection:
-    return FileProtection(host.files, os.fsencode(loaded.identity_dir / IDENTITY), host.entropy)
+def _protection(loaded: LoadedConfig, host: Host, keys: KeyCare) -> ProtectedFile:
+    file = FileProtection(host.files, os.fsencode(loaded.identity_dir / IDENTITY), host.entropy)
+    options = Options(ask=keys.ask, pcrs=keys.pcrs)
+    return ProtectedFile(file, host.entropy, options, keys.kind)
 
 
-def _identity(loaded: LoadedConfig, host: Host, name: str) -> DeviceIdentity:
+def _identity(loaded: LoadedConfig, host: Host, name: str, keys: KeyCare) -> DeviceIdentity:
     """This device's identity, made now if there is none."""
-    protection = _protection(loaded, host)
+    protection = _protection(loaded, host, keys)
     try:
         known = load_identity(protection)
     except NotFoundError:

@@ -14,7 +14,6 @@ from tcfs.model.plan import LocalChange, LocalEntry, local_change
 from tcfs.state.roots import Root
 from tcfs.sync import leftovers, places
 from tcfs.sync.context import Context
-from tcfs.sync.gc.snapshots import start_of
 from tcfs.sync.leftovers import hash_file
 from tcfs.sync.materialise import materialise
 from tcfs.sync.receive import opener, refresh_control
@@ -58,6 +57,8 @@ class Verifier:
         for finding in context.view.findings:
             if finding.severity != "info":
                 self._problem(f"ledger/_control/{finding.device}/{finding.seq}", finding.reason)
+        from tcfs.sync.gc.snapshots import start_of
+
         heads, known = start_of(context, self._namespace)
         while True:
             result = fetch(

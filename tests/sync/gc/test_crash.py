@@ -119,7 +119,9 @@ SCENARIOS = {
 }
 
 
-@pytest.fixture(params=SCENARIOS)
+@pytest.fixture(
+    params=["mark", "sweep", pytest.param("sweep by the other", marks=pytest.mark.slow)]
+)
 def experiment(request: pytest.FixtureRequest) -> Iterator[Experiment]:
     made = Collecting(SCENARIOS[request.param])
     yield made

@@ -150,7 +150,7 @@ def test_a_process_killed_at_some_steps_leaves_repositories_whole(
     anna, ben = pair
     push(anna)
     pull(ben)
-    assert cycle(anna, ben, range(start, 60, 17), moment)
+    assert cycle(anna, ben, range(start, 50, 20), moment)
 
 
 @pytest.mark.slow

@@ -291,3 +291,24 @@ def test_of_a_long_stash_the_newest_travel_and_none_is_lost(pair, monkeypatch) -
     assert_alike(one, other)
     assert len(other("stash", "list").splitlines()) == 4
     assert "newest 2 travel" in anna.push().plan.warnings[0]
+
+
+def test_a_device_that_may_only_read_follows_and_keeps_its_own_commits(world: World) -> None:
+    (anna,) = world.devices("anna", **BUNDLE)
+    (ben,) = world.devices("ben", role="reader", **BUNDLE)
+    one, other = repo(anna).init(), repo(ben)
+    one.commit("a.txt", "one\n")
+    clean(anna.push())
+    clean(ben.pull())
+    one.commit("a.txt", "two\n")
+    clean(anna.push())
+    clean(ben.pull())
+    assert_alike(one, other)
+    mine = other.commit("b.txt", "ben\n")
+    one.commit("a.txt", "three\n")
+    clean(anna.push())
+    (problem,) = ben.pull().problems
+    assert problem.code == "access"
+    assert "refs/heads/main differs from the fleet's" in problem.message
+    assert other.head == mine
+    assert other.oid("refs/tcfs/anna/heads/main") == one.head

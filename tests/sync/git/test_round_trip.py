@@ -79,3 +79,45 @@ def test_a_root_that_is_itself_a_repository_travels_by_name(world: World) -> Non
     clean(ben.fleet.pull("tcfs/default/test-repo", bytes(target.path)))
     assert target("log", "--format=%H") == source("log", "--format=%H")
     assert_alike(source, target)
+
+
+def test_a_repository_in_which_nothing_happened_costs_no_run_of_git(
+    pair: tuple[Device, Device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tcfs.sync.git.program import Program
+
+    anna, ben = pair
+    source = repo(anna).init()
+    source.commit("a.txt", "one\n")
+    exchange(anna, ben)
+    runs: list[object] = []
+    call = Program.call
+
+    def counted(self: Program, *arguments: object, **options: object) -> object:
+        runs.append(arguments)
+        return call(self, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Program, "call", counted)
+    clean(anna.push())
+    anna.fill({"beside.txt": "not in a repository"})
+    clean(anna.push())
+    assert runs == []
+    # What is uncommitted is told anew when files change, and commits when refs do.
+    source.write("a.txt", "edited\n")
+    clean(anna.push())
+    assert runs
+    ben.pull()
+    (status,) = ben.fleet.git.status().repositories
+    assert [d.uncommitted for d in status.devices if d.device == "anna"] == [1]
+    for step in (
+        ("branch", "b"),
+        ("branch", "-D", "b"),
+        ("stash",),
+        ("stash", "drop"),
+        ("tag", "v"),
+        ("pack-refs", "--all"),
+        ("switch", "-q", "-c", "c"),
+    ):
+        source(*step)
+        exchange(anna, ben)
+        assert_alike(source, repo(ben))

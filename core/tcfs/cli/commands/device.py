@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
-from tcfs.cli.arguments import command, converted, group, takes
+from tcfs.cli.arguments import command, converted, count, group, numbers, protects, takes
 from tcfs.cli.terminal import bold, dim, green, red
 from tcfs.config.units import parse_duration
 from tcfs.errors import EXIT_OK, CancelledError, UsageError
@@ -38,14 +39,50 @@ def add(subparsers: Subparsers) -> None:
     invite.add_argument(
         "--role", choices=ROLES, default="writer", help="what the device may do (default writer)"
     )
+    invite.add_argument(
+        "--attest",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="only for the machine whose TPM has this key ('tcfs device tpm-key'); repeatable",
+    )
+    invite.add_argument(
+        "--pcrs", default="7", metavar="N,N", help="with --attest: the PCRs to prove (default 7)"
+    )
+    command(device, "tpm-key", "print the fingerprint of this machine's TPM key", _tpm_key)
+    command(
+        device,
+        "confirm",
+        "confirm who used invites, and give keys to who proved its machine",
+        _confirm,
+    )
+
+    passphrase = command(
+        device,
+        "passphrase",
+        "let devices join by a passphrase for a while",
+        _passphrase,
+        more="The passphrase is asked for, or TCFS_PASSPHRASE, or standard input. Whoever can read "
+        "the store can try to guess it: take several words, and a short time.",
+    )
+    passphrase.add_argument(
+        "--uses", type=count, default=10, metavar="N", help="for so many devices (default 10)"
+    )
+    passphrase.add_argument(
+        "--expires", default="1d", metavar="TIME", help="how long it works (default 1d)"
+    )
+    passphrase.add_argument(
+        "--role", choices=ROLES, default="writer", help="what they may do (default writer)"
+    )
 
     enroll = command(
         device,
         "enroll",
-        "join the fleet with an invite",
+        "join the fleet with an invite, or by its passphrase",
         _enroll,
         more="A code on the command line can be seen by other users of this machine while the "
-        "command runs; '--invite -' reads it from standard input.",
+        "command runs; '--invite -' reads it from standard input. Without a code the passphrase in "
+        "TCFS_PASSPHRASE is used, at the place that TCFS_REMOTE or storage.endpoint names.",
     )
     enroll.add_argument("--name", default="", metavar="N", help="this device's name")
     enroll.add_argument("--invite", metavar="CODE", help="the code, or - for standard input")
@@ -53,6 +90,24 @@ def add(subparsers: Subparsers) -> None:
         "--new-identity",
         action="store_true",
         help="give up this machine's present identity, such as one that was cloned",
+    )
+
+    protects(enroll)
+
+    protect = command(
+        device,
+        "protect",
+        "guard this device's keys another way",
+        _protect,
+        more="file: mode 0600 alone. passphrase: asked for, or TCFS_DEVICE_PASSPHRASE; "
+        "TCFS_NEW_DEVICE_PASSPHRASE is what a script changes it to. keyring: the system's. "
+        "tpm: this machine's TPM 2.0, as long as the chosen PCRs stay as they are.",
+    )
+    protect.add_argument(
+        "protect", choices=("file", "passphrase", "keyring", "tpm"), metavar="HOW", help="how"
+    )
+    protect.add_argument(
+        "--pcrs", default="7", metavar="N,N", help="with tpm: the PCRs to seal to (default 7)"
     )
 
     command(device, "list", "list the devices of the fleet", _list)
@@ -81,7 +136,9 @@ def _invite(ctx: Context) -> int:
     if expires_s < 1:
         raise UsageError("--expires: an invite must work for a while", remedy="Such as 30m.")
     with ctx.fleet() as fleet:
-        made = fleet.invite(expires_s=expires_s, role=args.role)
+        made = fleet.invite(
+            expires_s=expires_s, role=args.role, attest=args.attest, pcrs=numbers(args.pcrs)
+        )
 
     def show() -> None:
         from tcfs.cli.text import when
@@ -97,25 +154,84 @@ def _invite(ctx: Context) -> int:
     return EXIT_OK
 
 
+def _tpm_key(ctx: Context) -> int:
+    from tcfs.device.attest import attestation_key
+
+    key = attestation_key(os.environ)
+    ctx.result({"key": key}, lambda: ctx.terminal.out(key))
+    return EXIT_OK
+
+
+def _confirm(ctx: Context) -> int:
+    with ctx.fleet() as fleet:
+        confirmed = fleet.access.confirm()
+    ctx.result({"devices": confirmed}, lambda: _show_devices(ctx, confirmed))
+    return EXIT_OK
+
+
+def _passphrase(ctx: Context) -> int:
+    args = ctx.args
+    expires_s = int(converted(parse_duration, args.expires, "--expires") or 0)
+    passphrase = os.environ.get("TCFS_PASSPHRASE", "")
+    if not passphrase:
+        passphrase = ctx.terminal.secret("Passphrase to enroll with (not shown): ")
+        if ctx.person and ctx.terminal.secret("The same again: ") != passphrase:
+            raise UsageError("the two passphrases differ", remedy="Nothing changed; try again.")
+    with ctx.fleet() as fleet:
+        made = fleet.access.open_enrollment(
+            passphrase, uses=args.uses, expires_s=expires_s, role=args.role
+        )
+
+    def show() -> None:
+        from tcfs.cli.text import plural, when
+
+        ctx.terminal.out(
+            f"{plural(made.uses, 'device')} can join as {made.role}, until {when(made.expires_at)}"
+        )
+
+    ctx.result(made, show)
+    return EXIT_OK
+
+
 def _enroll(ctx: Context) -> int:
     from tcfs.cli.commands.init import show_joined
     from tcfs.cli.engine import engine
 
     args = ctx.args
     code = args.invite
-    if code == "-" or (code is None and ctx.person):
-        code = ctx.terminal.secret("Invite (not shown): ")
+    passphrase = "" if code is not None else os.environ.get("TCFS_PASSPHRASE", "")
+    if code == "-" or (code is None and not passphrase and ctx.person):
+        code = ctx.terminal.secret("Invite, or passphrase (not shown): ")
+        if args.invite is None and not code.startswith("tcfs-invite-"):
+            code, passphrase = "", code
     code = "".join((code or "").split())
-    if not code:
+    if not code and not passphrase:
         raise UsageError(
             "no invite was given",
             remedy="Make one with 'tcfs device invite' on a device of the fleet, "
             "then add --invite CODE.",
         )
     result = engine().enroll_fleet(
-        ctx.loaded(), name=args.name, invite=code, new_identity=args.new_identity
+        ctx.loaded(),
+        name=args.name,
+        invite=code,
+        passphrase=passphrase,
+        new_identity=args.new_identity,
+        keys=ctx.keys(),
     )
     ctx.result(result, lambda: show_joined(ctx, result))
+    return EXIT_OK
+
+
+def _protect(ctx: Context) -> int:
+    from tcfs.cli.engine import engine
+
+    keys = ctx.keys()
+    before = engine().protect_device(ctx.loaded(), keys)
+    ctx.result(
+        {"protection": keys.kind, "before": before},
+        lambda: ctx.terminal.out("keys of this device: ", bold(keys.kind), f" (before: {before})"),
+    )
     return EXIT_OK
 
 

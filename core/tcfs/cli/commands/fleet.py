@@ -16,8 +16,14 @@ if TYPE_CHECKING:
 
 def add(subparsers: Subparsers) -> None:
     """Describe the commands."""
-    from tcfs.cli.commands import fleet_compare, fleet_definition, fleet_rollout, fleet_switch
+    from tcfs.cli.commands import (
+        fleet_compare,
+        fleet_definition,
+        fleet_rollout,
+        fleet_switch,
+        fleet_verify,
+    )
 
     fleet = group(subparsers, "fleet", "manage the fleet as a whole")
-    for module in (fleet_definition, fleet_compare, fleet_switch, fleet_rollout):
+    for module in (fleet_definition, fleet_compare, fleet_switch, fleet_rollout, fleet_verify):
         module.add(fleet)

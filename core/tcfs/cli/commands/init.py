@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tcfs.cli.arguments import command
+from tcfs.cli.arguments import command, protects
 from tcfs.errors import EXIT_OK, NotFoundError, RepositoryError, UsageError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def add(subparsers: Subparsers) -> None:
     init.add_argument(
         "--no-encryption", action="store_true", help="leave content readable to the store"
     )
+    protects(init)
     phrase = init.add_mutually_exclusive_group()
     phrase.add_argument(
         "--show-phrase",
@@ -50,7 +51,9 @@ def _init(ctx: Context) -> int:
 
     # Without the option, crypto.enabled decides.
     encryption = False if args.no_encryption else None
-    result = engine().init_fleet(ctx.loaded(), name=args.name, encryption=encryption)
+    result = engine().init_fleet(
+        ctx.loaded(), name=args.name, encryption=encryption, keys=ctx.keys()
+    )
     _show_result(ctx, result)
     if not result.phrase:
         return EXIT_OK
@@ -78,7 +81,9 @@ def _recover(ctx: Context) -> int:
             "no recovery phrase was given",
             remedy="Type it at the prompt, or pipe it: tcfs init --recover < FILE",
         )
-    result = engine().recover_fleet(loaded, phrase=phrase.lower(), name=ctx.args.name)
+    result = engine().recover_fleet(
+        loaded, phrase=phrase.lower(), name=ctx.args.name, keys=ctx.keys()
+    )
     _show_result(ctx, result)
     return EXIT_OK
 

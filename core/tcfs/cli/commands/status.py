@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tcfs.cli.arguments import Subparsers
     from tcfs.cli.context import Context
     from tcfs.cli.terminal import Part
+    from tcfs.service.daemon.report import Report
     from tcfs.sync import results as r
 
 _STYLES = {"up_to_date": "green", "conflict": "yellow", "not_tracked": "dim", "not_present": "dim"}
@@ -27,13 +28,19 @@ def add(subparsers: Subparsers) -> None:
 
 
 def _status(ctx: Context) -> int:
+    from dataclasses import asdict
+
+    from tcfs.service.daemon.report import read
+
     with ctx.fleet() as fleet:
         status = fleet.status()
-    ctx.result(status, lambda: _show_status(ctx, status))
+    daemon = read(ctx.loaded().state_db.parent)
+    value = {**asdict(status), "daemon": asdict(daemon)}
+    ctx.result(value, lambda: _show_status(ctx, status, daemon))
     return EXIT_OK
 
 
-def _show_status(ctx: Context, status: r.Status) -> None:
+def _show_status(ctx: Context, status: r.Status, daemon: Report) -> None:
     from tcfs import __version__
     from tcfs.cli.text import fields, plural
     from tcfs.config.show import redact_url
@@ -45,7 +52,8 @@ def _show_status(ctx: Context, status: r.Status) -> None:
         conflicts = yellow(f"{plural(status.conflicts, 'conflict')}; see them with: tcfs conflicts")
     state = " [revoked]" if status.revoked else ""
     rows: list[tuple[str, Part]] = [
-        ("  daemon", dim("not running; not needed for these commands")),
+        ("  daemon", _daemon_state(daemon)),
+        ("  live events", daemon.live_message),
         (
             "  storage",
             f"{redact_url(status.endpoint)} [{'ok' if status.store_reached else 'unreachable'}]",
@@ -68,6 +76,21 @@ def _show_status(ctx: Context, status: r.Status) -> None:
     fields(terminal, rows)
     for warning in status.warnings:
         terminal.warn(warning)
+    for kept in daemon.roots:
+        if kept.problem:
+            terminal.warn(f"{kept.local}: {kept.problem}. {kept.remedy}".rstrip())
+    if daemon.store_problem:
+        terminal.warn(f"the daemon cannot use the store: {daemon.store_problem}")
+
+
+def _daemon_state(daemon: Report) -> Part:
+    from tcfs.cli.text import when
+
+    if daemon.state == "not running":
+        return dim("not running; not needed for these commands")
+    since = f" since {when(int(daemon.started_at))}" if daemon.started_at else ""
+    text = f"{daemon.state} (process {daemon.pid}{since}): {daemon.message}"
+    return green(text) if daemon.state == "running" else yellow(text)
 
 
 def _sync_status(ctx: Context) -> int:

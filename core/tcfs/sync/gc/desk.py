@@ -97,7 +97,7 @@ class GcDesk:
             UsageError: a number is out of bounds.
             LimitError: it would let go of every old version.
         """
-        from dataclasses import replace
+        from msgspec.structs import replace
 
         from tcfs.device.change import require_admin
         from tcfs.sync.gc.marks import publish_upkeep

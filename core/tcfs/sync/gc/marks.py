@@ -12,7 +12,7 @@ from typing import Any
 
 from tcfs.errors import StoreError
 from tcfs.ledger.control import confirmations, control_segment
-from tcfs.model.access import DeviceRecord
+from tcfs.model.access import ControlState, DeviceRecord
 from tcfs.model.ids import CONTROL, DeviceId, NamespaceId, PackId
 from tcfs.model.upkeep import Progress, ack_event, is_past
 from tcfs.state.control import StoredFinding
@@ -21,9 +21,12 @@ from tcfs.store.base import StoreRefused
 from tcfs.sync.context import Context
 
 
-def take_up_marks(context: Context) -> None:
-    """Count no longer on packs that were marked since the last look."""
-    marks = context.control.upkeep.marks
+def take_up_marks(context: Context, control: ControlState) -> None:
+    """Count no longer on packs that were marked since the last look.
+
+    Before that look is kept or used for anything: what is signed after it says that it was seen.
+    """
+    marks = control.upkeep.marks
     if not marks:
         return
     garbage = context.state.garbage

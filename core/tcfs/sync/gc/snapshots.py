@@ -65,6 +65,7 @@ from tcfs.sync.gc.marks import acknowledge, past, publish_upkeep
 from tcfs.sync.gc.move import move
 from tcfs.sync.gc.results import SnapshotResult
 from tcfs.sync.gc.survey import check_history, rules_of
+from tcfs.sync.judge import judge_anew
 from tcfs.sync.sealing import sealing
 
 
@@ -232,7 +233,6 @@ class _Loader:
         self._segments: dict[tuple[DeviceId, int], SegmentRecord] = {}
         self._events: list[ContentEvent] = []
         self._place: tuple[DeviceId, int] | None = None
-        self._marked = context.state.garbage.marked()
         self.segments = self.versions = self.chunks = 0
 
     def add(self, record: Record) -> None:
@@ -250,11 +250,10 @@ class _Loader:
             state.garbage.note_progress(self._namespace, record.device, progress)
         else:
             self.chunks += len(record.chunks)
-            if record.pack in self._marked:
-                return  # Marked since, and of no use by now or soon.
             location = PackLocation(record.pack, record.key, record.offset)
             state.index.add_pack(self._namespace, location)
-            state.index.add_chunks(self._namespace, record.chunks)
+            usable = state.garbage.set_aside(self._namespace, list(record.chunks))
+            state.index.add_chunks(self._namespace, usable)
 
     def _version(self, record: VersionRecord) -> None:
         place = (record.device, record.seq)
@@ -287,6 +286,8 @@ class _Loader:
             raise IntegrityError("a snapshot's parts do not hold what its head says")
         if self._context.state.history.heads(self._namespace) != dict(head.heads):
             raise IntegrityError("a snapshot's segments do not lead to its heads")
+        # It holds what access rules refuse as well: each device judges for itself.
+        judge_anew(self._context, self._namespace)
 
 
 def _header(
@@ -434,7 +435,9 @@ def _proven(context: Context, record: SnapshotRecord) -> set[tuple[DeviceId, Cha
                 found.add((item.device, place))
         elif isinstance(item, VersionRecord):
             versions += 1
-            mine = history.version(namespace, VersionId(item.device, item.event.counter))
+            wanted = VersionId(item.device, item.event.counter)
+            mine = history.version(namespace, wanted)
+            mine = mine or context.state.refused.version(namespace, wanted)
             if mine is None or mine.manifest != item.event.manifest or mine.op != item.event.op:
                 raise IntegrityError("a snapshot has a version that is another one here")
     expected = context.state.snapshot.count_versions(namespace, record.heads)

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from tcfs.content.address import MAX_PACK, ChunkAddress
 from tcfs.content.pack import FOOTER_SIZE, HEADER_READ, PackHeader, damaged, trailer_length
 from tcfs.content.unpack import PackReader, addresses
-from tcfs.errors import IntegrityError
+from tcfs.errors import AccessError, IntegrityError
 from tcfs.ledger.segment import Segment
 from tcfs.model.ids import ChunkId, NamespaceId, PackId, StoreKey
 from tcfs.store.base import ObjectMissing
@@ -67,11 +67,10 @@ def moved_chunks(
         StoreError: the store failed.
     """
     found: list[tuple[ChunkId, ChunkAddress]] = []
-    marked = None
     for segment in segments:
         if segment.events:
             continue
-        marked = context.state.garbage.marked() if marked is None else marked
+        marked = context.state.garbage.marked_among(segment.packs)
         for pack in segment.packs:
             if pack in marked:
                 continue
@@ -81,6 +80,6 @@ def moved_chunks(
                 continue
             try:
                 found += read_ends(context, namespace, pack, key, info.size).chunks
-            except (IntegrityError, ObjectMissing):
+            except (IntegrityError, AccessError, ObjectMissing):
                 continue
     return found

@@ -7,18 +7,19 @@ uncommitted work, never its new history over old files.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tcfs.errors import AccessError, LocalFileError
 from tcfs.model.ids import RelPath, VersionId
-from tcfs.model.paths import join, show
-from tcfs.state.git import RegisterBase
+from tcfs.model.paths import ROOT, join, parents, show
+from tcfs.state.git import SEEN, RegisterBase
 from tcfs.state.roots import Root
 from tcfs.sync.commit import Committer, Draft
 from tcfs.sync.context import Context
 from tcfs.sync.git import registers, report
 from tcfs.sync.git.arrival import complete
-from tcfs.sync.git.names import REPORTS, oids_of, path_of
+from tcfs.sync.git.names import GIT_DIR, REPORTS, oids_of, path_of
 from tcfs.sync.git.outgoing import bundle_drafts, deletion
 from tcfs.sync.git.registers import Remote, register_draft
 from tcfs.sync.git.repository import (
@@ -36,6 +37,7 @@ from tcfs.sync.git.workshop import (
     bundles_travel,
     directory_of,
     drop_scratch,
+    fingerprint,
     held,
     hide_marker,
     newest_change,
@@ -56,6 +58,7 @@ class Change:
     Attributes:
         new: registers whose value becomes an event, None for a deletion.
         adopted: registers that hold what the fleet has: only their base is recorded.
+        looked: what the git directory looked like; empty if that is not to be relied on.
         repository: None for one that was removed from this disk.
     """
 
@@ -65,6 +68,7 @@ class Change:
     snapshot: Snapshot | None
     new: dict[bytes, bytes | None] = field(default_factory=dict)
     parents: dict[bytes, tuple[VersionId, ...]] = field(default_factory=dict)
+    looked: bytes = b""
     adopted: dict[bytes, RegisterBase | None] = field(default_factory=dict)
 
 
@@ -85,6 +89,7 @@ class GitPush:
         self._since_ns = int(since * 1e9)
         self._told = Told()
         self._changes: list[Change] = []
+        self._quiet: list[RelPath] = []
         if raw_travels(context):
             self._hold_back(scanned)
         if not bundles_travel(context):
@@ -96,7 +101,10 @@ class GitPush:
         scratch = scratch_directory(context)
         try:
             for path in found:
-                self._guarded(path, scratch)
+                if self._is_quiet(path):
+                    self._quiet.append(path)
+                else:
+                    self._guarded(path, scratch)
         finally:
             drop_scratch(scratch)
         for path in gone:
@@ -124,6 +132,21 @@ class GitPush:
 
     # Deciding
 
+    def _is_quiet(self, path: RelPath) -> bool:
+        """Whether nothing happened in a git directory since it was last in step.
+
+        Asking git costs some processes for each repository; this costs a look at its refs.
+        """
+        context, root = self._context, self._root
+        if not root.id or path in context.state.git.begun(root):
+            return False
+        seen = context.state.git.seen(root, path)
+        git_dir = os.path.join(directory_of(root, path), GIT_DIR)
+        if not seen or seen != fingerprint(git_dir):
+            return False
+        remote = registers.read(context, root.namespace, join(root.remote, path))
+        return len(self._base(path, remote)) == len(context.state.git.of(root, path))
+
     def _guarded(self, path: RelPath, scratch: bytes) -> None:
         try:
             self._look(path, scratch)
@@ -138,12 +161,15 @@ class GitPush:
         with held(context, repository):
             if root.id:
                 complete(context, root, repository, scratch)
+            looked = fingerprint(repository.git_dir)
             snapshot = take(repository, scratch)
         self._told.warnings += [
             f"{show(join(root.remote, path))}: not carried: {why}" for why in snapshot.skipped
         ]
         remote = registers.read(context, root.namespace, join(root.remote, path))
         change = Change(path, remote, repository, snapshot)
+        if repository.kind == "normal" and not snapshot.skipped:
+            change.looked = looked
         base = self._base(path, remote)
         mine = snapshot.registers
         if remote.removed and base and all(mine.get(n) == b.value for n, b in base.items()):
@@ -180,11 +206,11 @@ class GitPush:
             ids = head.ids if not head.conflicted else tuple(v.id for v in group)
             change.adopted[name] = RegisterBase(value, ids)
             return
-        parents = base.ids if base is not None else ()
+        ids = base.ids if base is not None else ()
         if revive and head is not None:
-            parents = tuple(dict.fromkeys((*parents, *head.ids)))
+            ids = tuple(dict.fromkeys((*ids, *head.ids)))
         change.new[name] = value
-        change.parents[name] = parents
+        change.parents[name] = ids
 
     def _removed(self, path: RelPath) -> None:
         """Its ``.git`` is gone from this disk."""
@@ -222,11 +248,16 @@ class GitPush:
     @property
     def anything(self) -> bool:
         """Whether there is something to do or to tell."""
-        return bool(self._changes or self._told.problems)
+        return bool(self._changes or self._quiet or self._told.problems)
 
-    def run(self, root: Root) -> Pushed:
-        """Commit what was decided. ``root`` is recorded by now."""
+    def run(self, root: Root, changed: Iterable[RelPath] = ()) -> Pushed:
+        """Commit what was decided. ``root`` is recorded by now.
+
+        Args:
+            changed: files that were pushed just now: what is uncommitted is told anew.
+        """
         self._root = root
+        self._look_again(changed)
         pushed = Pushed(problems=self._told.problems)
         if not self._changes:
             return pushed
@@ -248,6 +279,18 @@ class GitPush:
             drop_scratch(scratch)
         return pushed
 
+    def _look_again(self, changed: Iterable[RelPath]) -> None:
+        """Look at quiet repositories in whose work tree something changed."""
+        inside = {directory for path in changed for directory in (ROOT, *parents(path))}
+        again = [path for path in self._quiet if path in inside]
+        if again:
+            scratch = scratch_directory(self._context)
+            try:
+                for path in again:
+                    self._guarded(path, scratch)
+            finally:
+                drop_scratch(scratch)
+
     def _commit(self, change: Change, committer: Committer, upload: Upload, scratch: bytes) -> None:
         try:
             drafts, names = self._drafts(change, upload, scratch)
@@ -262,6 +305,8 @@ class GitPush:
             for name, version in zip(names, ids, strict=False):
                 value = change.new[name]
                 written[name] = None if value is None else RegisterBase(value, (version,))
+        if change.looked:
+            written[SEEN] = RegisterBase(change.looked, ())
         self._context.state.git.record(self._root, change.path, written)
 
     def _drafts(

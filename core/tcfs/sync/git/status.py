@@ -120,7 +120,7 @@ def _on_disk(
             if root.id:
                 places.adopt(context, root)
             top = inside or RelPath(b"")
-            seen = scan(context.host.files, root.local, operations.excluded(context), top)
+            seen = scan(context.host.files, root.local, operations.excluded(context, root), top)
         except TcfsError:
             continue
         for repo in found_in(seen, top):

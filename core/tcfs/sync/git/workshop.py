@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+from blake3 import blake3
+
 from tcfs.errors import BusyError, TcfsError
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import METADATA_DIR, join, show
@@ -102,17 +104,46 @@ def hide_marker(repository: Repository) -> None:
         file.write(b"*\n")
 
 
+_WATCHED: Final = (
+    *(b"HEAD", b"index", b"packed-refs", b"config", b"logs/HEAD", b"logs/refs/stash"),
+    *(b"shallow", b"info/grafts"),
+)
+
+
+def _watched(git_dir: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
+    for name in _WATCHED:
+        with suppress(OSError):
+            yield name, os.lstat(os.path.join(git_dir, name))
+    for directory, _, names in os.walk(os.path.join(git_dir, b"refs")):
+        for name in (b".", *sorted(names)):
+            path = os.path.join(directory, name)
+            with suppress(OSError):
+                yield path, os.lstat(path)
+
+
 def newest_change(git_dir: bytes) -> int:
     """When a repository's HEAD, index or refs last changed, in nanoseconds by its disk's clock."""
-    newest = 0
-    for name in (b"HEAD", b"index", b"packed-refs", b"logs/HEAD"):
-        with suppress(OSError):
-            newest = max(newest, os.lstat(os.path.join(git_dir, name)).st_mtime_ns)
-    for directory, _, names in os.walk(os.path.join(git_dir, b"refs")):
-        for name in (b".", *names):
-            with suppress(OSError):
-                newest = max(newest, os.lstat(os.path.join(directory, name)).st_mtime_ns)
-    return newest
+    return max(
+        (stat.st_mtime_ns for name, stat in _watched(git_dir) if name != b"config"), default=0
+    )
+
+
+def fingerprint(git_dir: bytes) -> bytes:
+    """What all that makes up a repository's registers looks like on disk.
+
+    git puts each of these files in place with a rename, so that not even a change within the same
+    tick of the clock leaves it as it was.
+    """
+    found = blake3()
+    for name, stat in _watched(git_dir):
+        found.update(
+            repr(
+                (name, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+                if name[-1:] != b"."
+                else (name, stat.st_ino, stat.st_mtime_ns)
+            ).encode()
+        )
+    return found.digest()
 
 
 def directory_of(root: Root, repo: RelPath) -> bytes:

@@ -1,0 +1,266 @@
+"""NATS as it is in a fleet: with keys and certificates, killed, robbed of its data, cut off."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import nkeys
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tcfs.errors import ConfigError, LiveError
+from tcfs.live.base import Message
+from tcfs.live.forward import Forwarder
+from tcfs.live.nats import NatsBus, NatsSettings
+from tcfs.service.servers.nats import NatsServer
+from tcfs.service.servers.process import free_ports
+from tests.live.waiting import Bell, collect, until
+
+Start = Callable[..., NatsServer]
+
+
+class Opened:
+    """Buses that are closed at the end."""
+
+    def __init__(self) -> None:
+        self._buses: list[NatsBus] = []
+        self.bell = Bell()
+
+    def __call__(self, settings: NatsSettings, name: str, **options) -> NatsBus:
+        bus = NatsBus(settings, name, **options)
+        bus.start(self.bell.ring)
+        self._buses.append(bus)
+        return bus
+
+    def close(self) -> None:
+        for bus in self._buses:
+            bus.close()
+
+
+@pytest.fixture
+def open_bus():
+    opened = Opened()
+    yield opened
+    opened.close()
+
+
+def message(n: int) -> Message:
+    return Message("STATE.x.file_synced", b"%d" % n, f"x/{n}")
+
+
+def secret(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("forget", [False, True], ids=["restarted", "without its data"])
+def test_a_server_that_was_killed_is_used_again_by_itself(
+    start_nats: Start, open_bus: Opened, forget: bool
+):
+    server = start_nats(token="")
+    bus = open_bus(NatsSettings((server.url,)), "queue")
+    until(lambda: bus.connected, open_bus.bell)
+    bus.publish([message(1)])
+    collect(bus, "x", 1)[0].ack()
+    before = bus.generation
+    server.kill()
+    until(lambda: not bus.connected, open_bus.bell)
+    assert bus.problem
+    with pytest.raises(LiveError):
+        bus.publish([message(2)])
+    if forget:
+        shutil.rmtree(server.directory / "data")
+    server.start()
+    until(lambda: bus.connected, open_bus.bell)
+    assert bus.generation > before
+    bus.publish([message(3)])
+    assert collect(bus, "x", 1)[0].data == b"3"
+
+
+def test_a_stream_that_somebody_deletes_is_made_anew(start_nats: Start, open_bus: Opened):
+    server = start_nats(token="")
+    bus = open_bus(NatsSettings((server.url,)), "queue")
+    until(lambda: bus.connected, open_bus.bell)
+    before = bus.generation
+    _delete_stream(server)
+    until(lambda: bus.generation > before and bus.connected, open_bus.bell)
+    bus.publish([message(1)])
+    assert collect(bus, "x", 1)[0].data == b"1"
+
+
+def _delete_stream(server: NatsServer) -> None:
+    import asyncio
+
+    from tcfs.live.nats import connect
+
+    async def delete() -> None:
+        client = await connect(NatsSettings((server.url,)), "test")
+        await client.jetstream().delete_stream("STATE_UPDATES")
+        await client.close()
+
+    asyncio.run(delete())
+
+
+def test_the_wrong_token_is_refused_and_not_shown(
+    nats_server: NatsServer, open_bus: Opened, tmp_path: Path
+):
+    wrong = NatsSettings((nats_server.url,), credentials=secret(tmp_path / "t", "wrong-token"))
+    bus = open_bus(wrong, "queue")
+    until(lambda: "not connected yet" not in bus.problem, open_bus.bell)
+    assert "Authorization" in bus.problem
+    assert "wrong-token" not in bus.problem
+    assert not bus.connected
+
+
+def test_an_nkey_seed_and_a_user_with_password_open_the_door(
+    start_nats: Start, open_bus: Opened, tmp_path: Path
+):
+    seed = nkeys.encode_seed(b"\7" * 32, nkeys.PREFIX_BYTE_USER)
+    public = nkeys.from_seed(bytearray(seed)).public_key.decode()
+    users = f'authorization {{ users: [{{nkey: {public}}}, {{user: anna, password: "p:w"}}] }}'
+    server = start_nats(token="", more=users)
+    for text in (seed.decode(), "anna:p:w\n"):
+        settings = NatsSettings((server.url,), credentials=secret(tmp_path / "who", text))
+        bus = open_bus(settings, "queue")
+        until(partial(getattr, bus, "connected"), open_bus.bell)
+        bus.close()
+
+
+@pytest.mark.parametrize("text", ["", "two\nlines"])
+def test_credentials_that_are_none_are_said_to_be(tmp_path: Path, open_bus: Opened, text: str):
+    settings = NatsSettings(("nats://127.0.0.1:9",), credentials=secret(tmp_path / "who", text))
+    bus = open_bus(settings, "queue")
+    until(lambda: "nats_credentials_file" in bus.problem, open_bus.bell)
+
+
+def test_tls_needs_the_right_authority(start_nats: Start, open_bus: Opened, tmp_path: Path):
+    ca, cert, key = _certificates(tmp_path)
+    tls = f"tls {{ cert_file: {json.dumps(str(cert))}, key_file: {json.dumps(str(key))} }}"
+    server = start_nats(token="", more=tls)
+    good = open_bus(NatsSettings((server.url,), tls=True, ca_cert=ca), "queue")
+    until(lambda: good.connected, open_bus.bell)
+    bad = open_bus(NatsSettings((server.url,), tls=True), "queue-2")
+    until(lambda: "CERTIFICATE_VERIFY_FAILED" in bad.problem, open_bus.bell)
+    assert not bad.connected
+
+
+def test_a_server_that_says_it_needs_no_tls_is_refused_where_tls_is_required(
+    nats_server: NatsServer, open_bus: Opened, tmp_path: Path
+):
+    # Someone between us and the server would say so, to read the token.
+    token = secret(tmp_path / "t", nats_server.token)
+    bus = open_bus(NatsSettings((nats_server.url,), tls=True, credentials=token), "queue")
+    until(lambda: "TLS" in bus.problem, open_bus.bell)
+    assert not bus.connected
+
+
+def test_an_authority_that_cannot_be_read_is_an_error_of_the_configuration(tmp_path: Path):
+    import asyncio
+
+    from tcfs.live.nats import connect
+
+    settings = NatsSettings(("nats://127.0.0.1:9",), tls=True, ca_cert=tmp_path / "none.pem")
+    with pytest.raises(ConfigError, match="nats_ca_cert"):
+        asyncio.run(connect(settings, "test"))
+
+
+def test_a_leaf_node_goes_on_without_its_hub_and_both_catch_up(start_nats: Start, open_bus: Opened):
+    (leaf_port,) = free_ports(1)
+    hub = start_nats(
+        token="", more=f'server_name: hub\nleafnodes {{ port: {leaf_port}, host: "127.0.0.1" }}'
+    )
+    remote = f'remotes: [{{ url: "nats-leaf://127.0.0.1:{leaf_port}" }}], reconnect: "1s"'
+    leaf = start_nats(token="", more=f"server_name: leaf\nleafnodes {{ {remote} }}")
+    _set_domains(hub, leaf)
+
+    forwarder = Forwarder(NatsSettings((hub.url,)))
+    near = open_bus(NatsSettings((leaf.url,)), "near", companions=[forwarder])
+    far = open_bus(NatsSettings((hub.url,)), "far")
+    until(lambda: near.connected and far.connected and forwarder.connected, open_bus.bell)
+    near.publish([message(1)])
+    far.publish([message(2)])
+    for bus in (near, far):
+        found = collect(bus, "x", 2)
+        assert sorted(d.data for d in found) == [b"1", b"2"]
+        for delivery in found:
+            delivery.ack()
+
+    hub.kill()
+    until(lambda: not far.connected, open_bus.bell)
+    near.publish([message(3)])
+    beside = open_bus(NatsSettings((leaf.url,)), "beside")
+    until(lambda: beside.connected, open_bus.bell)
+    near.publish([message(4)])
+    assert [d.data for d in collect(beside, "x", 1)] == [b"4"]
+    assert [d.data for d in collect(near, "x", 2)] == [b"3", b"4"]
+
+    hub.start()
+    seen: set[bytes] = set()
+
+    def caught_up() -> bool:
+        # What was acknowledged as the hub went may come again.
+        seen.update(delivery.data for delivery in far.take())
+        return seen >= {b"3", b"4"}
+
+    until(caught_up)
+    far.publish([message(5)])
+    assert [d.data for d in collect(beside, "x", 1)] == [b"5"]
+
+
+def _set_domains(*servers: NatsServer) -> None:
+    """Give each JetStream a domain of its own, as a leaf node needs."""
+    for server in servers:
+        server.stop()
+    for server in servers:
+        name = "hub" if "server_name: hub" in server.more else "leaf"
+        directory = json.dumps(str(server.directory / "data"))
+        plain = f"jetstream {{ store_dir: {directory} }}"
+        text = server.config().replace(plain, plain[:-1] + f", domain: {name} }}")
+        assert f"domain: {name}" in text
+        object.__setattr__(server, "config", lambda text=text: text)
+        server.start()
+
+
+def _certificates(directory: Path) -> tuple[Path, Path, Path]:
+    """An authority, and a certificate of 127.0.0.1 with its key."""
+    now = datetime.datetime.now(datetime.UTC)
+    day = datetime.timedelta(days=1)
+
+    def certificate(subject: str, issuer: str, public, signer, *extensions):
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
+            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - day)
+            .not_valid_after(now + day)
+        )
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=True)
+        return builder.sign(signer, hashes.SHA256())
+
+    import ipaddress
+
+    root, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    authority = certificate(
+        "test ca", "test ca", root.public_key(), root, x509.BasicConstraints(True, None)
+    )
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    leaf = certificate("server", "test ca", own.public_key(), root, names)
+    pem = serialization.Encoding.PEM
+    files = directory / "ca.pem", directory / "cert.pem", directory / "key.pem"
+    files[0].write_bytes(authority.public_bytes(pem))
+    files[1].write_bytes(leaf.public_bytes(pem))
+    files[2].write_bytes(
+        own.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return files

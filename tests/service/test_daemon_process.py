@@ -1,0 +1,227 @@
+"""The daemon as a process: on real servers, killed ones included, beside commands, told to stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tcfs.service.daemon import report as reports
+from tcfs.service.servers import private
+from tcfs.service.servers.nats import NatsServer
+from tcfs.service.servers.process import free_ports
+from tcfs.service.servers.weed import WeedServer
+
+PATIENCE_S = 60.0
+TCFS = str(Path(sys.executable).with_name("tcfs"))
+
+
+class Machine:
+    """A device that runs ``tcfs`` as programs."""
+
+    def __init__(self, top: Path, name: str, environ: dict[str, str]) -> None:
+        self.name = name
+        self.home = top / name / "home"
+        self.tree = top / name / "tree"
+        self.tree.mkdir(parents=True)
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("TCFS_")}
+        self.environ = {**inherited, "TCFS_HOME": str(self.home), **environ}
+        self.log = top / name / "daemon.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def tcfs(self, *arguments: str, expect: int = 0) -> str:
+        done = subprocess.run(
+            [TCFS, *arguments], env=self.environ, capture_output=True, text=True, timeout=PATIENCE_S
+        )
+        assert done.returncode == expect, done.stderr + done.stdout
+        return done.stdout
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [TCFS, "daemon"], env=self.environ, stdin=subprocess.DEVNULL, stderr=log
+            )
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        process, self.process = self.process, None
+        assert process is not None
+        process.send_signal(number)
+        return process.wait(PATIENCE_S)
+
+    @property
+    def report(self) -> reports.Report:
+        return reports.read(self.home / "state")
+
+    def in_sync(self, live: str = "live") -> bool:
+        report = self.report
+        return report.live == live and [root.state for root in report.roots] == ["in sync"]
+
+    def read(self, name: str) -> str:
+        try:
+            return (self.tree / name).read_text()
+        except FileNotFoundError:
+            return ""
+
+    def close(self) -> None:
+        if self.process is not None:
+            self.end(signal.SIGKILL)
+
+
+def until(holds: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline, f"waited for {what}"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Callable[..., list[Machine]]]:
+    with ExitStack() as stack:
+
+        def made(environ: dict[str, str], *names: str) -> list[Machine]:
+            machines = [Machine(tmp_path, name, environ) for name in names]
+            for machine in machines:
+                stack.callback(machine.close)
+            first = machines[0]
+            first.tcfs("init", "--name", first.name, "-q")
+            for machine in machines[1:]:
+                code = first.tcfs("device", "invite", "-q").splitlines()[-1]
+                machine.tcfs("device", "enroll", "--name", machine.name, "--invite", code)
+            for machine in machines:
+                machine.tcfs("root", "add", str(machine.tree), "--as", "proj")
+            return machines
+
+        yield made
+
+
+def on_servers(store: WeedServer, events: NatsServer, tmp_path: Path) -> dict[str, str]:
+    token = tmp_path / "token"
+    token.write_text(events.token)
+    return {
+        **private.store_environment(store),
+        "TCFS_NATS_URL": events.url,
+        "TCFS_SYNC_NATS_CREDENTIALS_FILE": str(token),
+        "TCFS_SYNC_POLL_INTERVAL": "2",
+    }
+
+
+def test_a_daemon_says_how_it_is_works_beside_commands_and_ends_when_told(
+    fleet: Callable[..., list[Machine]], tmp_path: Path
+):
+    (port,) = free_ports(1)
+    environ = {
+        "TCFS_REMOTE": f"file://{tmp_path}/store",
+        "TCFS_SYNC_POLL_INTERVAL": "1",
+        "TCFS_DAEMON_LOG_FORMAT": "json",
+        "TCFS_DAEMON_METRICS_ADDR": f"127.0.0.1:{port}",
+    }
+    (anna,) = fleet(environ, "anna")
+    anna.start()
+    until(lambda: anna.in_sync("polling"), "the daemon")
+    (anna.tree / "a.txt").write_text("one")
+    until(lambda: "a.txt" in anna.tcfs("log", "--json"), "the watched file")
+    # Commands beside it, and a second daemon, which is refused.
+    (anna.tree / "b.txt").write_text("two")
+    anna.tcfs("push", str(anna.tree))
+    anna.tcfs("daemon", expect=17)
+    status = json.loads(anna.tcfs("status", "--json"))["daemon"]
+    assert (status["state"], status["live"]) == ("running", "polling")
+    assert "no NATS server is configured" in status["live_message"]
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz") as answer:
+        assert answer.read() == b"ok\n"
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        assert b"tcfs_pushes_total" in answer.read()
+    assert anna.end() == 0
+    assert json.loads(anna.tcfs("status", "--json"))["daemon"]["state"] == "not running"
+    assert json.loads(anna.tcfs("verify", "--json"))["ok"]
+    lines = [json.loads(line) for line in anna.log.read_text().splitlines()]
+    assert lines[-1]["message"] == "stopped"
+    assert not [line for line in lines if line["level"] == "error"]
+
+
+@pytest.mark.slow
+def test_servers_are_killed_robbed_and_restarted_and_nothing_is_lost(
+    fleet: Callable[..., list[Machine]],
+    start_weed: Callable[..., WeedServer],
+    start_nats: Callable[..., NatsServer],
+    tmp_path: Path,
+):
+    store, events = start_weed(), start_nats()
+    private.make_bucket(store)
+    anna, ben = machines = fleet(on_servers(store, events, tmp_path), "anna", "ben")
+    for machine in machines:
+        machine.start()
+    for machine in machines:
+        until(machine.in_sync, f"{machine.name} to be live")
+    (anna.tree / "one.txt").write_text("one")
+    until(lambda: ben.read("one.txt") == "one", "an event to move a file")
+
+    events.kill()
+    shutil.rmtree(events.directory / "data")
+    (ben.tree / "two.txt").write_text("two")
+    until(lambda: anna.read("two.txt") == "two", "polling to move a file")
+    assert anna.report.live == "polling"
+    assert "NATS cannot be used" in anna.report.live_message
+    events.start()
+    for machine in machines:
+        until(machine.in_sync, f"{machine.name} to be live again")
+
+    store.kill()
+    (anna.tree / "three.txt").write_text("three")
+    (ben.tree / "four.txt").write_text("four")
+    until(lambda: anna.report.store_problem, "the store's failure to be told")
+    assert ben.end(signal.SIGKILL) == -signal.SIGKILL
+    store.start()
+    ben.start()
+    until(lambda: ben.read("three.txt") == "three", "the store's return")
+    until(lambda: anna.read("four.txt") == "four", "what a killed daemon had not sent")
+    assert anna.end() == ben.end() == 0
+    for machine in machines:
+        assert json.loads(machine.tcfs("verify", "--read-data", "--json"))["ok"]
+    for log in (anna.log, ben.log):
+        assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.slow
+def test_the_rfc_is_carried_out_as_written_on_real_servers(
+    weed_server: WeedServer, nats_server: NatsServer, tmp_path: Path
+):
+    operator = Machine(tmp_path, "operator", on_servers(weed_server, nats_server, tmp_path))
+    before = _keys(weed_server)
+    result = json.loads(
+        subprocess.run(
+            [TCFS, "fleet", "verify", "--json"],
+            env=operator.environ,
+            capture_output=True,
+            text=True,
+            timeout=115,
+        ).stdout
+    )
+    failed = [step for step in result["steps"] if not step["ok"]]
+    assert failed == []
+    assert [step["phase"] for step in result["steps"]] == [2] * 3 + [3] * 3 + [4] * 3 + [6] * 5
+    assert result["events"] == "nats"
+    assert result["left_behind"] == []
+    left = {key for key in _keys(weed_server) - before if key.startswith(result["scratch"])}
+    assert left == set()
+
+
+def _keys(server: WeedServer) -> set[str]:
+    from tests.servers import s3_client
+
+    client = s3_client(server)
+    try:
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=private.BUCKET)
+        return {item["Key"] for page in pages for item in page.get("Contents", ())}
+    finally:
+        client.close()
