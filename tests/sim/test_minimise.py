@@ -25,7 +25,7 @@ def test_what_has_no_part_in_a_failure_is_left_out() -> None:
     with planted("tombstone-wins"):
         assert replay(SETTING, moves).failure
         shortest = minimise(SETTING, moves, seconds=300)
-        assert "lost" in replay(SETTING, shortest).failure
+        assert replay(SETTING, shortest).failure
     assert len(shortest) <= len(STORY)
     assert not set(shortest) & set(noise)
 
