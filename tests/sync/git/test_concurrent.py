@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tcfs.errors import TcfsError
+from tests.deep import deep
 from tests.sync.git import test_histories as steps
 from tests.sync.git.repos import BUNDLE, Repo, repo
 from tests.sync.kit import Device, Templates, World
@@ -110,6 +111,7 @@ def test_devices_that_worked_at_once_end_alike(templates: Templates, names, hist
     play(templates, history, names)
 
 
+@deep
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("names", [["anna", "ben"], ["anna", "ben", "cleo"]], ids=["two", "three"])

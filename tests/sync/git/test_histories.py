@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.deep import deep
 from tests.sync.git.repos import BUNDLE, Repo, assert_alike, clean, repo
 from tests.sync.kit import Templates, World
 
@@ -163,6 +164,7 @@ def test_git_says_the_same_everywhere_after_each_step(
     play(templates, history, names)
 
 
+@deep
 @pytest.mark.slow
 @pytest.mark.parametrize("names", [["anna", "ben"], ["anna", "ben", "cleo"]], ids=["two", "three"])
 @settings(max_examples=25, suppress_health_check=list(HealthCheck))

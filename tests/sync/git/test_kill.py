@@ -17,6 +17,7 @@ from tcfs.host.posix import PosixFileSystem
 from tcfs.state.git import GitBases
 from tcfs.store.local import LocalStore
 from tcfs.sync.git.program import Program
+from tests.deep import deep
 from tests.sync.git.repos import BUNDLE, Repo, assert_alike, clean, repo
 from tests.sync.kit import Device, World
 
@@ -153,6 +154,7 @@ def test_a_process_killed_at_some_steps_leaves_repositories_whole(
     assert cycle(anna, ben, range(start, 50, 20), moment)
 
 
+@deep
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("moment", ["before", "after"])
