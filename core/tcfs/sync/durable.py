@@ -7,6 +7,7 @@ would ever look at them again. So the files come first, whoever wrote them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,7 @@ from tcfs.errors import LocalFileError
 from tcfs.model.paths import parents, show
 
 if TYPE_CHECKING:
+    from tcfs.host.base import FileSystem
     from tcfs.model.ids import RelPath
     from tcfs.state.roots import Root
     from tcfs.sync.context import Context
@@ -29,9 +31,7 @@ def make_durable(context: Context, root: Root, paths: Collection[RelPath]) -> No
     Raises:
         LocalFileError: nobody knows what is.
     """
-    # A root that is a single file has no directory of its own.
-    single = not root.marker and not root.inode
-    top = root.local.rpartition(b"/")[0] or b"/" if single else root.local
+    top = top_of(root)
     files = context.host.files
     if len(paths) <= FEW:
         try:
@@ -41,6 +41,21 @@ def make_durable(context: Context, root: Root, paths: Collection[RelPath]) -> No
             return
         except OSError:
             pass  # A symlink, one that is gone or cannot be read: then all is waited for.
+    barrier(files, top)
+
+
+def top_of(root: Root) -> bytes:
+    """The directory that a root is, or that its single file is in."""
+    single = not root.marker and not root.inode
+    return os.path.dirname(root.local) if single else root.local
+
+
+def barrier(files: FileSystem, top: bytes) -> None:
+    """Return when everything written so far to the file system of a directory is durable.
+
+    Raises:
+        LocalFileError: nobody knows what is; what was intended stays so for the next run.
+    """
     try:
         files.barrier(top)
     except OSError as error:

@@ -21,6 +21,7 @@ from tcfs.model.plan import BaseEntry
 from tcfs.model.tree import Head
 from tcfs.state.roots import Intent, Root
 from tcfs.sync.context import Context
+from tcfs.sync.durable import barrier, top_of
 from tcfs.sync.places import make_directory
 from tcfs.sync.results import Problem
 from tcfs.sync.scan import look
@@ -42,11 +43,10 @@ class Workbench:
         self.failed: set[RelPath] = set()
         device = context.identity.device_id.encode()
         self._single = not root.marker and not root.inode
+        self.top = top_of(root)
         if self._single:
-            self.top = os.path.dirname(root.local)
             self.temp = self.top + b"/" + TEMP_PREFIX + device
         else:
-            self.top = root.local
             self.temp = root.local + b"/" + METADATA_DIR + b"/tmp-" + device
         self._serial = 0
         # Temporary names whose content is nobody's only copy. In order, so that a directory comes
@@ -94,13 +94,7 @@ class Workbench:
         Raises:
             LocalFileError: nobody knows what is; what was intended stays so for the next run.
         """
-        try:
-            self.files.barrier(self.top)
-        except OSError as error:
-            raise LocalFileError(
-                f"what was written to {show(self.top)} may not be safe: {error.strerror or error}",
-                remedy="Check the disk, then run the command again: it looks at what is there.",
-            ) from error
+        barrier(self.files, self.top)
 
     def intend(self, wanted: list[Wanted]) -> None:
         """Record, durably, what is about to be put on disk."""
