@@ -27,6 +27,7 @@ from tcfs.model.paths import (
 )
 from tcfs.state.roots import Root
 from tcfs.sync.context import Context
+from tcfs.sync.spelling import true_path
 
 MARKER: Final = METADATA_DIR + b"/root"
 
@@ -111,6 +112,7 @@ def locate(context: Context, path: bytes, as_remote: str = "") -> Place:
         if rest is not None and (best is None or len(root.local) > len(best.root.local)):
             best = Place(root, rest)
     if best is not None:
+        best = Place(best.root, true_path(context, best.root.local, best.prefix))
         if best.prefix:
             user_path(best.prefix)
         return best

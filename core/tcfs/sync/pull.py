@@ -39,6 +39,7 @@ from tcfs.sync.materialise import materialise
 from tcfs.sync.planning import PlanBuilder
 from tcfs.sync.results import Action, Plan, Problem
 from tcfs.sync.scan import Scan, local_entry, look, unreadable
+from tcfs.sync.spelling import claim
 from tcfs.sync.wanted import Wanted
 
 _ACTIONS: dict[PullAction, Action] = {
@@ -122,6 +123,7 @@ class Pull:
             paths.update(self._context.state.roots.todo(root))
         self._touched, self._newest = sorted(paths), newest
         off_disk = stays_off_disk(self._context, root)
+        claim(self._context, root, self._touched)
         wanted = [
             join(root.remote, path)
             for path in paths

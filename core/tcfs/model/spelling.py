@@ -1,0 +1,75 @@
+"""Names on a disk that takes several spellings for one.
+
+Such a disk has one entry for ``a`` and ``A``, or for the two ways in which Unicode writes ``é``.
+What the fleet calls a file is its *true* name. It has that name on disk too, if it can; where
+another has taken it, the file gets a name *of its own*, ``stem.case-<hash>.ext``, which says by
+itself what it stands for: nothing has to be remembered, so nothing can be forgotten.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+from blake3 import blake3
+
+from tcfs.model.paths import MAX_NAME, path_problem, shortened
+
+_HASH_BYTES: Final = 4
+_OWN: Final = re.compile(rb"\A(.+)\.case-([0-9a-f]{8})(\.[^.]*)?\Z", re.DOTALL)
+
+
+def composed(name: bytes) -> bytes:
+    """A name in Unicode's normal form C; what is not UTF-8 as it is.
+
+    What programs write and other systems expect: HFS+ lists names decomposed, APFS as they came.
+    """
+    if name.isascii():
+        return name
+    return _normal("NFC", name)
+
+
+def own_name(name: bytes) -> bytes:
+    """Another name for the same file, which no other true name shares; see ``true_of_own``."""
+    stem, dot, extension = composed(name).rpartition(b".")
+    if not stem:
+        stem, dot, extension = composed(name), b"", b""
+    digest = blake3(name).digest(_HASH_BYTES).hex()
+    tail = b".case-" + digest.encode() + dot + extension
+    if len(tail) >= MAX_NAME:
+        tail = b".case-" + digest.encode()
+    return shortened(stem, MAX_NAME - len(tail)) + tail
+
+
+def true_of_own(name: bytes) -> bytes | None:
+    """The true name that a name of its own stands for; None if it is none, or does not say."""
+    found = _OWN.match(name)
+    if found is None:
+        return None
+    plain = composed(found[1] + (found[3] or b""))
+    for true in (plain, _normal("NFD", plain)):
+        if path_problem(true) is None and own_name(true) == name:
+            return true
+    return None
+
+
+def folded(name: bytes) -> bytes:
+    """What names share if any disk might take them for one.
+
+    Unicode's full case folding of the decomposed name: file systems fold the same or less.
+    """
+    if name.isascii():
+        return name.lower()
+    try:
+        text = unicodedata.normalize("NFD", name.decode()).casefold()
+    except UnicodeDecodeError:
+        return name
+    return unicodedata.normalize("NFD", text).encode()
+
+
+def _normal(form: str, name: bytes) -> bytes:
+    try:
+        return unicodedata.normalize(form, name.decode()).encode()
+    except UnicodeDecodeError:
+        return name
