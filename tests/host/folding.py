@@ -10,6 +10,7 @@ from tcfs.host.base import Reader, Stat
 from tcfs.host.posix import PosixFileSystem
 from tests.sim.disk import Naming
 
+POSIX = PosixFileSystem()
 MAC = Naming(ignores_case=True, normalises_unicode=True)
 
 
@@ -24,7 +25,7 @@ class FoldingFiles:
     top: bytes
     naming: Naming = MAC
     decomposes: bool = False
-    inner: PosixFileSystem = PosixFileSystem()
+    inner: PosixFileSystem = POSIX
 
     @property
     def ignores_case(self) -> bool:

@@ -175,7 +175,7 @@ def _name_call() -> Callable[..., int] | None:
         text = ctypes.c_char_p
         call.argtypes = (text, text, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_ulong)
         call.restype = ctypes.c_int
-    return call  # type: ignore[no-any-return]
+    return call
 
 
 @cache

@@ -203,7 +203,9 @@ class SpeltFiles:
             except OSError:
                 spelt = name
             true = self._true(
-                directory, self.shown(spelt), lambda n: self._shows(here, n) is not None  # noqa: B023
+                directory,
+                self.shown(spelt),
+                lambda n: self._shows(here, n) is not None,  # noqa: B023
             )
             place += b"/" + spelt
             directory += b"/" + true
@@ -352,4 +354,3 @@ class SpeltFiles:
 
     def free_space(self, path: bytes) -> int:
         return self.inner.free_space(self.at(path))
-

@@ -8,15 +8,14 @@ itself what it stands for: nothing has to be remembered, so nothing can be forgo
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
-from typing import Final
-
-from blake3 import blake3
+from typing import Final, Literal
 
 from tcfs.model.paths import MAX_NAME, path_problem, shortened
 
-_HASH_BYTES: Final = 4
+_DIGITS: Final = 8
 _OWN: Final = re.compile(rb"\A(.+)\.case-([0-9a-f]{8})(\.[^.]*)?\Z", re.DOTALL)
 
 
@@ -35,7 +34,7 @@ def own_name(name: bytes) -> bytes:
     stem, dot, extension = composed(name).rpartition(b".")
     if not stem:
         stem, dot, extension = composed(name), b"", b""
-    digest = blake3(name).digest(_HASH_BYTES).hex()
+    digest = hashlib.sha256(name).hexdigest()[:_DIGITS]
     tail = b".case-" + digest.encode() + dot + extension
     if len(tail) >= MAX_NAME:
         tail = b".case-" + digest.encode()
@@ -68,7 +67,7 @@ def folded(name: bytes) -> bytes:
     return unicodedata.normalize("NFD", text).encode()
 
 
-def _normal(form: str, name: bytes) -> bytes:
+def _normal(form: Literal["NFC", "NFD"], name: bytes) -> bytes:
     try:
         return unicodedata.normalize(form, name.decode()).encode()
     except UnicodeDecodeError:

@@ -284,6 +284,7 @@ class Fleet:
     ) -> r.SyncResult:
         """Put on disk what this device just wrote into history, wherever it has the paths."""
         problems: list[r.Problem] = []
+        notices: list[str] = []
         for root in context.state.roots.all():
             if root.namespace != namespace:
                 continue
@@ -302,7 +303,10 @@ class Fleet:
                 )
                 continue
             problems += done.problems
-        return replace(result, problems=(*result.problems, *problems))
+            notices += done.notices
+        return replace(
+            result, problems=(*result.problems, *problems), notices=(*result.notices, *notices)
+        )
 
     def read(self, path: str, *, max_bytes: int) -> r.Side:
         """The content of a remote path."""

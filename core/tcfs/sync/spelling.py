@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace as with_fields
@@ -28,6 +29,8 @@ from tcfs.sync.scan import local_entry
 
 if TYPE_CHECKING:
     from tcfs.sync.context import Context
+    from tcfs.sync.wanted import Wanted
+    from tcfs.sync.workbench import Workbench
 
 EXAMPLES = 5
 
@@ -98,9 +101,10 @@ def claim(context: Context, root: Root, paths: list[RelPath]) -> None:
         if composed(name) == name or files.names.true(_below(root, directory), composed(name)):
             continue
         twin = RelPath(directory + slash + composed(name))
-        if bases.base_of(root, twin) is None and history.head(
-            root.namespace, join(root.remote, twin)
-        ).absent:
+        if (
+            bases.base_of(root, twin) is None
+            and history.head(root.namespace, join(root.remote, twin)).absent
+        ):
             files.names.record(_below(root, path), composed(name))
 
 
@@ -140,6 +144,16 @@ def notices(context: Context, root: Root) -> tuple[str, ...]:
         if (path := relative_to(RelPath(absolute), RelPath(root.local)))
         and not path.startswith(b".tcfs/")
     ]
+    return _told(root, found)
+
+
+def notices_of(context: Context, root: Root, prefix: RelPath) -> tuple[str, ...]:
+    """What has a name of its own at and below a path, for people; the first of many."""
+    found = own_names(context, root)
+    return _told(root, [one for one in found if relative_to(one[0], prefix) is not None])
+
+
+def _told(root: Root, found: list[tuple[RelPath, bytes]]) -> tuple[str, ...]:
     told = [notice(join(root.remote, path), name) for path, name in found[:EXAMPLES]]
     if len(found) > EXAMPLES:
         told.append(f"and {len(found) - EXAMPLES} more names like this")
@@ -152,6 +166,36 @@ def notice(path: RelPath, name: bytes) -> str:
         f"{show(path)} is called {show(name)} on this disk, which takes its name and another's "
         "for one; rename either of the two to end that"
     )
+
+
+def hand_over(bench: Workbench, kept: list[RelPath], creations: list[Wanted]) -> None:
+    """Directories of which the fleet changed nothing but the spelling keep what is not synced.
+
+    They hold nothing else any more: what is synced in them is put there again.
+
+    Args:
+        kept: directories that the fleet has no more, and that were not empty.
+        creations: what is to be on disk.
+    """
+    files, root = bench.files, bench.root
+    if not isinstance(files, SpeltFiles) or not kept:
+        return
+    roots = bench.context.state.roots
+    new = {folded(w.path): w.path for w in creations if w.kind == "dir" and w.found is None}
+    for path in sorted(kept):
+        target = new.get(folded(path))
+        if target is None or not roots.base(root, path).keys() <= set(kept):
+            continue
+        # What is above it was handed over before.
+        source = join(RelPath(target.rpartition(b"/")[0]), RelPath(path.rpartition(b"/")[2]))
+        if source != target:
+            change = partial(files.rename_new, bench.local(source), bench.local(target))
+            try:
+                bench.attempt(target, change)
+            except OSError as error:
+                bench.problem(path, f"cannot be renamed: {error.strerror or error}")
+                continue
+        roots.forget_base(root, [path])
 
 
 def settle(context: Context, root: Root) -> list[Problem]:

@@ -32,7 +32,7 @@ def being_made(
     Raises:
         GitError: it cannot be made there.
     """
-    directory = directory_of(root, path)
+    directory = directory_of(context, root, path)
     kind, _, bare = described.decode().partition(" ")
     if bare and os.path.lexists(directory) and os.listdir(directory):
         raise GitError(f"{show(directory)} is not empty, and a bare repository belongs there")
