@@ -67,8 +67,10 @@ class Drawer:
         self._least = least
         self._away = ""
         self._count = 0
-        # What a folding disk cannot hold at all would be a problem for ever.
-        self._paths = [p for p in PATHS if p.isascii() or not world.setting.naming]
+        self._paths = list(PATHS)
+        if world.setting.naming:
+            # What such a disk cannot hold at all would be a problem for ever.
+            self._paths = [p for p in PATHS if p.isascii()] + list(FOLDED)
         rng.shuffle(self._paths)
         self._paths = self._paths[: rng.randint(3, len(self._paths))]
         self._skew = rng.choice((0.5, 1.0, 2.0))

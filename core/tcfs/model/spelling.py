@@ -16,6 +16,7 @@ from typing import Final, Literal
 from tcfs.model.paths import MAX_NAME, path_problem, shortened
 
 _DIGITS: Final = 8
+_MARK: Final = re.compile(rb"case-[0-9a-f]{8}")
 _OWN: Final = re.compile(rb"\A(.+)\.case-([0-9a-f]{8})(\.[^.]*)?\Z", re.DOTALL)
 
 
@@ -31,9 +32,10 @@ def composed(name: bytes) -> bytes:
 
 def own_name(name: bytes) -> bytes:
     """Another name for the same file, which no other true name shares; see ``true_of_own``."""
-    stem, dot, extension = composed(name).rpartition(b".")
-    if not stem:
-        stem, dot, extension = composed(name), b"", b""
+    plain = composed(name)
+    stem, dot, extension = plain.rpartition(b".")
+    if not stem or _MARK.fullmatch(extension):  # or it would be read as the mark itself
+        stem, dot, extension = plain, b"", b""
     digest = hashlib.sha256(name).hexdigest()[:_DIGITS]
     tail = b".case-" + digest.encode() + dot + extension
     if len(tail) >= MAX_NAME:
