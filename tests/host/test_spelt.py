@@ -47,6 +47,9 @@ class Memory:
     def stamp(self) -> object:
         return self.changes
 
+    def roots(self) -> list[bytes]:
+        return [b"/r"]
+
     def all(self) -> dict[bytes, bytes]:
         return dict(self.rows)
 

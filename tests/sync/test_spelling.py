@@ -243,6 +243,7 @@ def test_the_mapping_survives_a_restart_a_rebuilt_index_and_the_loss_of_the_stat
     run("DELETE FROM spelling WHERE name LIKE '%case-%'")
     mac.close()
     assert mac.push().plan.total == 0
+    mac.close()
     linux.remove("A.txt")
     linux.push()
     mac.pull()
@@ -384,6 +385,23 @@ def test_a_directory_that_holds_what_is_not_synced_follows_a_change_of_case(pair
     assert os.listdir(mac.tree).count("Docs") == 1
     assert sorted(os.listdir(mac.path("Docs"))) == [b".DS_Store", b"a"]
     assert mac.push().plan.total == 0
+
+
+def test_what_a_name_stood_for_in_a_directory_that_is_gone_means_nothing_in_a_new_one(pair) -> None:
+    linux, mac = pair
+    linux.fill({b"d/" + E_APART: "apart", "other": "1"})
+    linux.push()
+    mac.pull()
+    linux.remove(b"d/" + E_APART)
+    os.rmdir(linux.path("d"))
+    linux.push(limits=_confirmed())
+    mac.pull(limits=_confirmed())
+    linux.fill({b"d/" + E_ACUTE: "composed"})
+    linux.push()
+    mac.pull()
+    assert mac.push().plan.total == 0
+    linux.pull()
+    assert linux.contents() == {os.fsdecode(b"d/" + E_ACUTE): b"composed", "other": b"1"}
 
 
 def test_many_names_come_with_their_directory_in_one_pull(pair) -> None:

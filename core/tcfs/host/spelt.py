@@ -17,16 +17,23 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 from tcfs.host.base import FileSystem, Reader, Stat
+from tcfs.model.paths import METADATA_DIR
 from tcfs.model.spelling import composed, own_name, true_of_own
+
+_TEMPORARY: Final = METADATA_DIR + b"/tmp-"
 
 
 class Record(Protocol):
-    """Where names are remembered; durably, when a call returns."""
+    """Where names are remembered; durably, when a call returns.
+
+    ``stamp`` changes with what the others say; ``roots`` are directories to be covered.
+    """
 
     def stamp(self) -> object: ...
+    def roots(self) -> list[bytes]: ...
     def all(self) -> dict[bytes, bytes]: ...
     def record(self, path: bytes, name: bytes) -> None: ...
     def forget(self, path: bytes) -> None: ...
@@ -45,6 +52,7 @@ class Names:
         self._stamp: object = None
         self._names: dict[bytes, bytes] = {}
         self._true: dict[tuple[bytes, bytes], bytes] = {}
+        self.roots: list[bytes] = []
         self.seen: dict[bytes, bytes] = {}
         self.given: dict[bytes, bytes] = {}
 
@@ -53,14 +61,17 @@ class Names:
         return self._names
 
     def __setstate__(self, names: dict[bytes, bytes]) -> None:
-        self._record, self._stamp, self.seen, self.given = None, None, {}, {}
+        self._record, self._stamp, self.roots, self.seen, self.given = None, None, [], {}, {}
         self._take(names)
 
-    def refresh(self) -> None:
-        """Take up what another process recorded."""
-        if self._record is not None and (stamp := self._record.stamp()) != self._stamp:
-            self._take(self._record.all())
-            self._stamp = stamp
+    def refresh(self) -> bool:
+        """Take up what another process recorded; says whether anything may be new."""
+        if self._record is None or (stamp := self._record.stamp()) == self._stamp:
+            return False
+        self._take(self._record.all())
+        self.roots = self._record.roots()
+        self._stamp = stamp
+        return True
 
     def _take(self, names: dict[bytes, bytes]) -> None:
         self._names = names
@@ -68,6 +79,9 @@ class Names:
         for path, name in names.items():
             directory, _, true = path.rpartition(b"/")
             self._true[directory, composed(name)] = true
+
+    def __contains__(self, path: bytes) -> bool:
+        return path in self._names
 
     def all(self) -> dict[bytes, bytes]:
         """Every path that is spelt otherwise on disk, with its last name there."""
@@ -78,18 +92,19 @@ class Names:
         return self._true.get((directory, shown))
 
     def record(self, path: bytes, name: bytes) -> None:
-        """Remember what a path is called.
-
-        Raises:
-            OSError: in a worker process, where only what tells by itself needs no remembering.
-        """
+        """Remember what a path is called. Raises OSError in a worker process."""
         if self._names.get(path) == name:
             return
-        if self._record is not None:
-            self._record.record(path, name)
-            self.refresh()
-        elif true_of_own(name) != os.path.basename(path):
-            raise OSError(errno.EILSEQ, "no worker can give such a name", path)
+        if self._record is None:
+            raise OSError(errno.EROFS, "a worker process gives no names", path)
+        self._record.record(path, name)
+        self.refresh()
+
+    def keep_seen(self) -> None:
+        """Remember what listings showed: what a lost state knew."""
+        seen, self.seen = self.seen, {}
+        for path, name in seen.items():
+            self.record(path, name)
 
     def forget(self, path: bytes) -> None:
         """The path is called as it is, or is not there."""
@@ -126,15 +141,26 @@ class SpeltFiles:
         """How a name that the disk lists is compared: composed, if the disk normalises."""
         return composed(name) if self.composes else name
 
-    def is_plain(self, name: bytes) -> bool:
-        """Whether a true name can stand on disk as it is, and means itself there."""
-        return self.shown(name) == name and true_of_own(name) is None
+    def is_plain(self, path: bytes) -> bool:
+        """Whether the name of a path can stand on disk as it is, and means itself there."""
+        directory, _, name = path.rpartition(b"/")
+        known = self.names.true(directory, name)
+        return self.shown(name) == name and true_of_own(name) is None and known in (None, name)
 
     def _split(self, path: bytes) -> tuple[bytes, list[bytes]]:
-        """The covered directory that a path is below, and the names from there."""
+        """The covered directory that a path is below, and the names from there.
+
+        None for temporary names: whoever gives them takes care that no two are one.
+        """
+        if self.names.refresh():
+            for root in self.names.roots:
+                self.cover(root)
         for directory in self._covered:
             if path.startswith(directory + b"/"):
-                return directory, path[len(directory) + 1 :].split(b"/")
+                start = len(directory) + 1
+                if path.startswith(_TEMPORARY, start):
+                    break
+                return directory, path[start:].split(b"/")
         return path, []
 
     def _true(self, directory: bytes, shown: bytes, has: Callable[[bytes], bool]) -> bytes:
@@ -179,8 +205,6 @@ class SpeltFiles:
             OSError: the disk cannot be looked at.
         """
         place, names = self._split(path)
-        if names:
-            self.names.refresh()
         directory = place
         for name in names:
             spelt = self._find(place, directory, name)
@@ -193,8 +217,6 @@ class SpeltFiles:
     def true(self, path: bytes) -> bytes:
         """The path that stands for something on disk, however it is spelt, there or not."""
         place, names = self._split(path)
-        if names:
-            self.names.refresh()
         directory = place
         for name in names:
             here = place
@@ -210,6 +232,16 @@ class SpeltFiles:
             place += b"/" + spelt
             directory += b"/" + true
         return directory
+
+    def listed(self, path: bytes) -> bytes:
+        """An absolute path as the disk lists it, as far as it is there; whether covered or not."""
+        place = b""
+        for name in path.split(b"/")[1:]:
+            try:
+                place += b"/" + self.shown(self.inner.spelling(place + b"/" + name))
+            except OSError:
+                place += b"/" + name
+        return place
 
     def new(self, path: bytes) -> bytes:
         """Where something new is to be put, so that it is found at ``path``.
@@ -235,9 +267,9 @@ class SpeltFiles:
                 self.names.record(path, plain)
             return place + b"/" + name
         own = own_name(name)
-        if self.names.all().get(path) != own:
-            self.names.record(path, own)
+        if path not in self.names:
             self.names.given[path] = own
+        self.names.record(path, own)
         return place + b"/" + own
 
     def plain_place(self, path: bytes) -> bytes | None:
@@ -276,18 +308,18 @@ class SpeltFiles:
 
     def scan(self, directory: bytes) -> list[tuple[bytes, Stat]]:
         listing = self.inner.scan(self.at(directory))
-        covered = directory in self._covered or self._split(directory)[1]
+        covered = bool(self._split(directory + b"/.")[1])
         if not covered or all(n.isascii() and b".case-" not in n for n, _ in listing):
             return listing
-        self.names.refresh()
         shown = {self.shown(name): stat for name, stat in listing}
         if len(shown) < len(listing):
             raise OSError(errno.EILSEQ, "two names differ in how Unicode writes them alone")
         found = []
         for name, stat in shown.items():
             true = self._true(directory, name, shown.__contains__)
-            if true != name and name == own_name(true):
-                self.names.seen[directory + b"/" + true] = name
+            path = directory + b"/" + true
+            if true != name and name == own_name(true) and path not in self.names:
+                self.names.seen[path] = name
             found.append((true, stat))
         return found
 
@@ -320,7 +352,7 @@ class SpeltFiles:
         """Where what is at a place gets the name ``target`` by a change of its spelling alone."""
         directory, _, name = target.rpartition(b"/")
         there, _, spelt = place.rpartition(b"/")
-        if not self._split(target)[1] or self.at(directory) != there or not self.is_plain(name):
+        if not self._split(target)[1] or self.at(directory) != there or not self.is_plain(target):
             return None
         try:
             same = self.inner.spelling(there + b"/" + name) == spelt

@@ -58,12 +58,15 @@ def true_of_own(name: bytes) -> bytes | None:
 def folded(name: bytes) -> bytes:
     """What names share if any disk might take them for one.
 
-    Unicode's full case folding of the decomposed name: file systems fold the same or less.
+    Unicode's full case folding of the decomposed name, without format characters: file systems fold
+    the same or less. HFS+ passes over some of those (Technical Note TN1150, *Case-insensitive
+    string comparison*).
     """
     if name.isascii():
         return name.lower()
     try:
         text = unicodedata.normalize("NFD", name.decode()).casefold()
+        text = "".join(c for c in text if unicodedata.category(c) != "Cf")
     except UnicodeDecodeError:
         return name
     return unicodedata.normalize("NFD", text).encode()

@@ -17,6 +17,10 @@ class Spellings:
         (others,) = self._db.connection.execute("PRAGMA data_version").fetchone()
         return others, self._changes
 
+    def roots(self) -> list[bytes]:
+        """Where the roots are."""
+        return [local for (local,) in self._db.connection.execute("SELECT local FROM root")]
+
     def all(self) -> dict[bytes, bytes]:
         """Every path that is spelt otherwise on disk, with its last name there."""
         return dict(self._db.connection.execute("SELECT path, name FROM spelling"))

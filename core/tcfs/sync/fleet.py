@@ -419,7 +419,7 @@ class Fleet:
 
     def _is_sync_root(self, local: bytes) -> bool:
         configured = self._context.config.sync.sync_root
-        return configured is not None and os.path.realpath(os.fsencode(configured)) == local
+        return configured is not None and places.sync_root(self._context).local == local
 
     def path_status(self, path: bytes) -> r.PathStatus:
         """How a local path, or else a remote one, stands."""

@@ -138,6 +138,7 @@ def push(
     ]
     for pushed in (*done, *git_done):
         problems += pushed.problems
+    spelling.keep_seen(context)
     acknowledge(context)
     return replace(
         result,
@@ -269,7 +270,7 @@ def pull_place(context: Context, remote: str, local: bytes) -> Place:
 def _explicit(
     context: Context, namespace: NamespaceId, path: RelPath, local: bytes, is_file: bool
 ) -> Place:
-    target = places.absolute(local)
+    target = places.located(context, local)
     if is_file and places.is_directory(context, target):
         target = os.path.join(target, os.path.basename(path))
     for root in context.state.roots.all():
@@ -447,6 +448,7 @@ def local_changed(context: Context, place: Place) -> bool:
 
 def differs(context: Context, root: Root, prefixes: Iterable[RelPath]) -> bool:
     """Whether anything at and below these paths differs from its base, by stat."""
+    spelling.cover(context, root.local)
     found = outermost(prefixes)
     whole = Scan()
     for _, _, scanned in _look(context, root, found, tolerant=True):

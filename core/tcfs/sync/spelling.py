@@ -40,16 +40,19 @@ def spelt(host: Host, state: State) -> Host:
     files = host.files
     if isinstance(files, SpeltFiles) or not (files.ignores_case or files.normalises_unicode):
         return host
-    apart = SpeltFiles(files, Names(state.spellings))
-    for root in state.roots.all():
-        apart.cover(root.local)
-    return replace(host, files=apart)
+    return replace(host, files=SpeltFiles(files, Names(state.spellings)))
 
 
 def cover(context: Context, local: bytes) -> None:
     """This directory is worked in as a root: paths below it are spelt as in the fleet."""
     if isinstance(context.host.files, SpeltFiles):
         context.host.files.cover(local)
+
+
+def listed(context: Context, path: bytes) -> bytes:
+    """An absolute path as its disk lists it, however a user wrote it."""
+    files = context.host.files
+    return files.listed(path) if isinstance(files, SpeltFiles) else path
 
 
 def true_path(context: Context, local: bytes, path: RelPath) -> RelPath:
@@ -126,7 +129,7 @@ def own_names(context: Context, root: Root) -> list[tuple[RelPath, bytes]]:
 
 def _recorded(files: SpeltFiles, root: Root) -> Iterator[tuple[RelPath, bytes]]:
     files.names.refresh()
-    for absolute, name in (files.names.all() | files.names.seen).items():
+    for absolute, name in files.names.all().items():
         path = relative_to(RelPath(absolute), RelPath(root.local))
         if path:
             yield path, name
@@ -142,7 +145,6 @@ def notices(context: Context, root: Root) -> tuple[str, ...]:
         (path, name)
         for absolute, name in sorted(given.items())
         if (path := relative_to(RelPath(absolute), RelPath(root.local)))
-        and not path.startswith(b".tcfs/")
     ]
     return _told(root, found)
 
@@ -198,6 +200,12 @@ def hand_over(bench: Workbench, kept: list[RelPath], creations: list[Wanted]) ->
         roots.forget_base(root, [path])
 
 
+def keep_seen(context: Context) -> None:
+    """Remember what listings showed of names that nobody recorded. With the device's lock held."""
+    if isinstance(context.host.files, SpeltFiles):
+        context.host.files.names.keep_seen()
+
+
 def settle(context: Context, root: Root) -> list[Problem]:
     """Give files their true names back where nothing is in the way any more.
 
@@ -210,6 +218,7 @@ def settle(context: Context, root: Root) -> list[Problem]:
     if not isinstance(files, SpeltFiles):
         return []
     problems = []
+    keep_seen(context)
     # Directories first: their names are part of those below them.
     for path, name in sorted(_recorded(files, root)):
         try:
@@ -241,8 +250,6 @@ def _settle_one(
         if plain == true:
             files.names.forget(absolute)
         return
-    if absolute not in files.names.all():
-        files.names.record(absolute, name)
     target = files.plain_place(absolute)
     if target is None or (plain != true and true_of_own(name) != true):
         return

@@ -181,7 +181,7 @@ class Stager:
             return True
         directory, slash, name = path.rpartition(b"/")
         key = directory + slash + folded(name)
-        if not self._files.is_plain(name) or key in unit.spelt:
+        if not self._files.is_plain(self._bench.local(path)) or key in unit.spelt:
             return False
         unit.spelt.add(key)
         return True
