@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import unicodedata
+from functools import partial
+from pathlib import Path
 
 import pytest
 
+from tcfs.host.posix import PosixFileSystem
+from tcfs.model.ids import RelPath
 from tcfs.model.spelling import own_name
+from tcfs.sync import places
+from tcfs.sync.facade import Limits
+from tests.deep import deep
 from tests.host.folding import MAC, FoldingFiles
 from tests.sim.disk import Naming
+from tests.sync.crashing import Experiment, Point, every
 from tests.sync.kit import Device, World, host_with
+from tests.sync.powerless import LOSSES, Loss
+from tests.sync.scenarios import NAMES_THAT_ARE_ONE
+from tests.sync.test_crash import crash_and_go_on, lose_and_go_on
 
+CONFIRMED = Limits(confirmed=True)
 E_ACUTE = unicodedata.normalize("NFC", "é").encode()
 E_APART = unicodedata.normalize("NFD", "é").encode()
 
@@ -128,17 +141,11 @@ def test_directories_that_collide_are_both_there_with_all_that_is_in_them(pair) 
         linux.remove(name)
     os.rmdir(linux.path("dir/sub"))
     os.rmdir(linux.path("dir"))
-    linux.push(limits=_confirmed())
-    mac.pull(limits=_confirmed())
+    linux.push(limits=CONFIRMED)
+    mac.pull(limits=CONFIRMED)
     mac.pull()
     assert mac.contents() == {"Dir/x": b"3", "Dir/y": b"4", "Dir/new": b"made here"}
     assert mac.push().plan.total == 0
-
-
-def _confirmed():
-    from tcfs.sync.facade import Limits
-
-    return Limits(confirmed=True)
 
 
 def test_a_change_of_case_in_the_fleet_is_one_move(pair) -> None:
@@ -367,8 +374,6 @@ def test_a_name_that_only_differs_from_our_own_directory_in_case_does_not_reach_
 
 def test_a_host_that_keeps_names_apart_is_asked_nothing(world: World) -> None:
     linux = world.device("linux")
-    from tcfs.host.posix import PosixFileSystem
-
     assert isinstance(linux.fleet._context.host.files, PosixFileSystem)
 
 
@@ -394,8 +399,8 @@ def test_what_a_name_stood_for_in_a_directory_that_is_gone_means_nothing_in_a_ne
     mac.pull()
     linux.remove(b"d/" + E_APART)
     os.rmdir(linux.path("d"))
-    linux.push(limits=_confirmed())
-    mac.pull(limits=_confirmed())
+    linux.push(limits=CONFIRMED)
+    mac.pull(limits=CONFIRMED)
     linux.fill({b"d/" + E_ACUTE: "composed"})
     linux.push()
     mac.pull()
@@ -430,3 +435,118 @@ def test_nothing_is_lost_where_a_pull_of_a_part_comes_before_the_rest(pair) -> N
     mac.pull()
     assert mac.contents() == {"Docs/a": b"1", "Docs/b": b"2"}
     assert mac.push().plan.total == 0
+
+
+# Crashes
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    made = Experiment(NAMES_THAT_ARE_ONE)
+    yield made
+    made.close()
+
+
+def test_a_pull_that_is_cut_off_while_names_change_is_completed_by_the_next_run(experiment) -> None:
+    tree = experiment.expected.trees["b"]
+    assert own("stand.txt").encode() in tree
+    assert b"end.txt" in tree
+    assert b"Low/x" in tree
+    # The steps that only this has are at the end, where files get their names back.
+    points = experiment.few_points()
+    every(experiment, points[:-7:9] + points[-7:], lambda p: crash_and_go_on(experiment, p))
+
+
+def test_a_power_loss_while_names_change_loses_nothing(experiment) -> None:
+    points = experiment.losses("names")
+    every(experiment, points[-4:], lambda p: lose_and_go_on(experiment, p, "names"))
+
+
+def _lose(experiment: Experiment, loss: Loss, point: Point) -> None:
+    lose_and_go_on(experiment, point, loss)
+
+
+@deep
+def test_a_pull_cut_off_at_any_step_while_names_change_is_completed(experiment) -> None:
+    every(experiment, experiment.points(), lambda p: crash_and_go_on(experiment, p))
+    for loss in LOSSES:
+        points = experiment.losses(loss)
+        every(experiment, points, partial(_lose, experiment, loss))
+
+
+# What watches, and what looks by itself
+
+
+def test_a_daemon_sends_what_changed_whatever_the_system_calls_it(pair) -> None:
+    linux, mac = pair
+    linux.fill({"a.txt": "1", "A.txt": "2", "c.txt": "3", b"d" + E_APART + b"/x": "4"})
+    linux.push()
+    mac.pull()
+    keeper = mac.fleet.keeper
+    (kept,) = keeper.roots()
+    mac.fill({own("a.txt"): "edited"})
+    changed = [RelPath(os.fsencode(own("a.txt")))]
+    assert keeper.differs(kept, changed)
+    assert [c.path for c in keeper.push(kept, changed).plan.changes] == ["a.txt"]
+    assert not keeper.differs(kept, changed)
+    os.rename(mac.path("c.txt"), mac.path("C.txt"))
+    told = [RelPath(b"c.txt"), RelPath(b"C.txt")]
+    assert keeper.push(kept, told).plan.counts == {"move": 1}
+    mac.remove(own("a.txt"))
+    assert keeper.push(kept, changed).plan.counts == {"delete": 1}
+    mac.fill({b"d" + E_APART + b"/x": "edited"})
+    told = [RelPath(b"d" + E_ACUTE + b"/x")]
+    assert keeper.push(kept, told).plan.counts == {"change": 1}
+    linux.pull()
+    assert linux.contents() == {
+        "A.txt": b"2", "C.txt": b"3", os.fsdecode(b"d" + E_APART + b"/x"): b"edited"
+    }  # fmt: skip
+
+
+def test_repositories_whose_directories_collide_do_not_mix(world: World) -> None:
+    linux = world.device("linux", TCFS_SYNC_SYNC_GIT_DIRS="true")
+    mac = world.device("mac", TCFS_SYNC_SYNC_GIT_DIRS="true")
+    mac.reopen(host=host_with(FoldingFiles(os.fsencode(mac.tree))))
+    for name in ("code", "Code"):
+        linux.fill({f"{name}/file": f"of {name}"})
+        _git(linux, name, "init", "-q", "-b", "main")
+        _git(linux, name, "add", ".")
+        _git(linux, name, "commit", "-q", "-m", f"of {name}")
+    linux.push()
+    assert mac.pull().problems == ()
+    first, other = ("Code", own("code")) if (mac.tree / "Code").exists() else ("code", own("Code"))
+    for name in (first, other):
+        line = _git(mac, name, "log", "--format=%s").strip()
+        assert line.lower() == "of code"
+        assert (mac.tree / name / "file").read_text() == line
+        assert _git(mac, name, "status", "--porcelain") == ""
+    assert mac.push().plan.total == 0
+    mac.fill({f"{other}/file": "changed here"})
+    _git(mac, other, "commit", "-q", "-a", "-m", "changed here")
+    mac.push()
+    linux.pull()
+    renamed = {own("code"): "code", own("Code"): "Code"}[other]
+    assert _git(linux, renamed, "log", "-1", "--format=%s").strip() == "changed here"
+    assert _git(linux, first, "log", "-1", "--format=%s").strip() == f"of {first}"
+
+
+def _git(device: Device, name: str, *arguments: str) -> str:
+    who = ("-c", "user.name=T", "-c", "user.email=t@example.invalid")
+    done = subprocess.run(
+        ["git", "-C", str(device.tree / name), *who, *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout
+
+
+def test_a_root_is_found_however_its_path_is_written(world: World, tmp_path: Path) -> None:
+    mac = world.device("mac")
+    mac.reopen(host=host_with(FoldingFiles(os.fsencode(tmp_path))))
+    mac.fill({"Docs/a": "1"})
+    mac.push()
+    # The system resolves nothing here, as macOS does not.
+    written = os.fsencode(str(mac.tree).replace("tree", "TREE") + "/docs/A")
+    place = places.locate(mac.fleet._context, written)
+    assert (place.root.local, place.prefix) == (os.fsencode(mac.tree), b"Docs/a")

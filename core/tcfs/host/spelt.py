@@ -80,8 +80,9 @@ class Names:
             directory, _, true = path.rpartition(b"/")
             self._true[directory, composed(name)] = true
 
-    def __contains__(self, path: bytes) -> bool:
-        return path in self._names
+    def get(self, path: bytes) -> bytes | None:
+        """The last name that a path has on disk, if it is another."""
+        return self._names.get(path)
 
     def all(self) -> dict[bytes, bytes]:
         """Every path that is spelt otherwise on disk, with its last name there."""
@@ -267,7 +268,7 @@ class SpeltFiles:
                 self.names.record(path, plain)
             return place + b"/" + name
         own = own_name(name)
-        if path not in self.names:
+        if self.names.get(path) != own:
             self.names.given[path] = own
         self.names.record(path, own)
         return place + b"/" + own
@@ -318,7 +319,7 @@ class SpeltFiles:
         for name, stat in shown.items():
             true = self._true(directory, name, shown.__contains__)
             path = directory + b"/" + true
-            if true != name and name == own_name(true) and path not in self.names:
+            if true != name and name == own_name(true) and self.names.get(path) is None:
                 self.names.seen[path] = name
             found.append((true, stat))
         return found

@@ -90,6 +90,11 @@ def on_disk(files: FileSystem, path: bytes) -> bytes:
         return path
 
 
+def as_on_disk(files: FileSystem) -> FileSystem:
+    """The file system for paths from ``on_disk``, as programs see it."""
+    return files.inner if isinstance(files, SpeltFiles) else files
+
+
 def claim(context: Context, root: Root, paths: list[RelPath]) -> None:
     """Of names that Unicode writes in several ways, the fleet's stands for what the disk has.
 

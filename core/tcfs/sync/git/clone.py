@@ -18,6 +18,7 @@ from tcfs.sync.git.names import GIT_DIR
 from tcfs.sync.git.program import GitError, Program
 from tcfs.sync.git.repository import Repository
 from tcfs.sync.git.workshop import directory_of
+from tcfs.sync.spelling import as_on_disk
 
 
 @contextmanager
@@ -38,7 +39,7 @@ def being_made(
         raise GitError(f"{show(directory)} is not empty, and a bare repository belongs there")
     beside = os.path.dirname(directory) if bare else directory
     temp = os.path.join(beside, TEMP_PREFIX + b"git-" + context.identity.device_id[:8].encode())
-    files = context.host.files
+    files = as_on_disk(context.host.files)
     try:
         os.makedirs(beside, exist_ok=True)
         # An earlier run may have been cut off.
