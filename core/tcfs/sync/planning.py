@@ -7,13 +7,13 @@ applies exactly that plan or refuses.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from blake3 import blake3
 
 from tcfs.errors import LimitError, PlanChangedError
-from tcfs.model.ids import NamespaceId, RelPath
+from tcfs.model.ids import DeviceId, NamespaceId, RelPath, VersionId
 from tcfs.sync.context import Context
 from tcfs.sync.facade import Limits
 from tcfs.sync.results import LIST_LIMIT, Action, Plan, PlannedChange
@@ -57,6 +57,11 @@ class PlanBuilder:
             changes=tuple(self._changes),
             warnings=tuple(warnings),
         )
+
+
+def plain(ids: Iterable[VersionId]) -> list[tuple[DeviceId, int]]:
+    """Version ids whose ``repr`` takes a fifth of the time."""
+    return [(device, counter) for device, counter in ids]
 
 
 def check_plan(plan: Plan, wanted: str) -> None:

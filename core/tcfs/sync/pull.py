@@ -36,7 +36,7 @@ from tcfs.sync.git.off_disk import stays_off_disk
 from tcfs.sync.judge import require_write
 from tcfs.sync.leftovers import hash_file
 from tcfs.sync.materialise import materialise
-from tcfs.sync.planning import PlanBuilder
+from tcfs.sync.planning import PlanBuilder, plain
 from tcfs.sync.results import Action, Plan, Problem
 from tcfs.sync.scan import Scan, local_entry, look, unreadable
 from tcfs.sync.wanted import Wanted
@@ -134,6 +134,7 @@ class Pull:
             self._decide_one(head, base)
             for head in history.heads_of(root.namespace, root.remote, wanted)
         ]
+        history.forget_fresh()
         self.decisions = [d for d in decisions if d is not None]
         return self.decisions
 
@@ -236,8 +237,8 @@ class Pull:
                 note="both sides changed" if d.action is PullAction.SEND_FIRST else "",
                 identity=(
                     d.path,
-                    d.head.ids,
-                    d.base and d.base.ids,
+                    plain(d.head.ids),
+                    d.base and plain(d.base.ids),
                     d.entry and (d.entry.size, d.entry.mtime_ns, d.entry.inode),
                 ),
             )

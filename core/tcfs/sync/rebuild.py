@@ -7,6 +7,7 @@ base is made anew: see ``recognise``.
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Final
 
 from tcfs.errors import IntegrityError, LocalFileError
 from tcfs.ledger.keys import parse_key
@@ -21,6 +22,8 @@ from tcfs.sync.receive import receive, refresh_control
 from tcfs.sync.recognise import recognise
 from tcfs.sync.results import RebuildResult
 
+_OF_ROOTS: Final = ("intent_list", "todo", "base")
+
 
 def rebuild(context: Context) -> RebuildResult:
     """Read everything anew.
@@ -31,7 +34,7 @@ def rebuild(context: Context) -> RebuildResult:
     state = context.state
     _finish_pulls(context)
     with state.transaction() as run:
-        for table in (*GARBAGE_TABLES, "intent", "todo", "base", "chunk", "pack", "superseded"):
+        for table in (*GARBAGE_TABLES, *_OF_ROOTS, "chunk", "pack", "superseded"):
             run.execute(f"DELETE FROM {table}")
         for table in ("version", "segment", "chain", "finding", "control_object"):
             run.execute(f"DELETE FROM {table}")
