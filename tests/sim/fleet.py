@@ -234,6 +234,12 @@ class Device:
         """Its tree."""
         return snapshot(self.machine.disk, self.tree)
 
+    def aside(self) -> list[bytes]:
+        """What the files hold that its engine has under names of its own."""
+        metadata = self.machine.disk.get(self.tree + b"/.tcfs")
+        found = self.machine.disk.walk(metadata) if metadata is not None else ()
+        return [inode.data for _, inode in found if inode.kind == "file"]
+
     def open(self) -> Fleet:
         """The engine; opened if it is not."""
         if self._fleet is None:

@@ -53,6 +53,8 @@ class Model:
         self._standing: set[bytes] = set()
         """What users saved and no user, having it before his eyes, replaced or removed."""
         self._touched: dict[bytes, Touch] = {}
+        self._rewrote: dict[bytes, set[str]] = {}
+        """Who put other bytes into each file that all had when all was quiet."""
         self._unclear: set[bytes] = set()
         self._anything_goes = False
 
@@ -69,7 +71,12 @@ class Model:
         new = []
         if shared:
             seen = {entry.data for entry in before.values() if entry.kind == "file"}
-            left = {entry.data for entry in after.values() if entry.kind == "file"}
+            left = {
+                entry.data
+                for path, entry in after.items()
+                if entry.kind == "file"
+                and not self._only_put_back(device, path, before.get(path), entry)
+            }
             self._standing = (self._standing - (seen - left)) | (left - seen)
         for path in before.keys() | after.keys():
             old, entry = before.get(path), after.get(path)
@@ -83,12 +90,43 @@ class Model:
             if entry is not None and entry.kind == "file":
                 self.saved.add(entry.data)
                 new.append(entry.data)
+                if (
+                    shared
+                    and old is not None
+                    and old.data == self._agreed_bytes(path) != entry.data
+                ):
+                    self._rewrote.setdefault(path, set()).add(device)
         return new
 
-    def power_failed(self, before: Tree, after: Tree, unsynced: set[bytes]) -> None:
-        """A disk forgot; ``unsynced`` is what users saved there and nobody had made durable."""
+    def _agreed_bytes(self, path: bytes) -> bytes | None:
+        agreed = self.agreed.get(path)
+        return agreed.data if agreed is not None and agreed.kind == "file" else None
+
+    def _only_put_back(self, device: str, path: bytes, old: Entry | None, entry: Entry) -> bool:
+        """Whether a user undid all that was done to a file, and another went on from what it held.
+
+        Nothing new was saved, and who had before his eyes what the file held replaced it.
+        """
+        return (
+            (old is None or old.data != entry.data)
+            and entry.data == self._agreed_bytes(path)
+            and bool(self._rewrote.get(path, set()) - {device})
+        )
+
+    def power_failed(
+        self, before: Tree, after: Tree, unsynced: set[bytes], aside: Iterable[bytes] = ()
+    ) -> None:
+        """A disk forgot.
+
+        Args:
+            unsynced: what users saved there and nobody had made durable.
+            aside: what files hold now that the engine was about to replace or remove.
+        """
         kept = {entry.data for entry in after.values()}
         self._standing -= unsynced - kept
+        for torn in aside:
+            if any(_torn_from(torn, data) for data in unsynced):
+                self.saved.add(torn)  # as below; it may come back as a conflict copy
         for path in before.keys() | after.keys():
             old, entry = before.get(path), after.get(path)
             if old == entry:
@@ -106,6 +144,7 @@ class Model:
         """All devices have this tree."""
         self.agreed = dict(tree)
         self._touched.clear()
+        self._rewrote.clear()
 
     def owe(self, data: bytes, why: str) -> None:
         """This content is no user's to lose any more."""
@@ -148,6 +187,7 @@ class Model:
         self._standing = {entry.data for entry in expected.values() if entry.kind == "file"}
         self.agreed = dict(expected)
         self._touched.clear()
+        self._rewrote.clear()
         self._unclear.clear()
         self._anything_goes = False
 

@@ -181,7 +181,7 @@ class World:
         device.close()
         device.machine.restart()
         device.inbox.clear()
-        self.model.power_failed(before, device.snapshot(), unsynced)
+        self.model.power_failed(before, device.snapshot(), unsynced, device.aside())
 
     def _arm(self, name: str, operation: str, fault: str) -> None:
         """The next operation of that kind fails, whenever it comes."""

@@ -7,6 +7,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -95,6 +96,20 @@ def test_a_file_that_is_no_state_is_refused_with_a_remedy(path: Path) -> None:
     with pytest.raises(LocalFileError) as refused:
         State(path)
     assert "rebuild-index" in refused.value.remedy
+
+
+class _FullDisk(sqlite3.Connection):
+    def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
+        if sql == "COMMIT":
+            raise sqlite3.OperationalError("database or disk is full")
+        return super().execute(sql, parameters)
+
+
+def test_a_state_that_could_not_be_made_holds_no_lock(path: Path) -> None:
+    with pytest.raises(LocalFileError, match="full") as failed:
+        State(path, _FullDisk)
+    assert "Make room" in failed.value.remedy
+    State(path).close()
 
 
 def _die_in_a_transaction(path: Path) -> None:

@@ -48,12 +48,16 @@ class Database:
                 check_same_thread=False,
                 factory=factory,
             )
-            self._prepare()
         except sqlite3.Error as error:
-            raise LocalFileError(
-                f"the state file {path} cannot be opened: {error}",
-                remedy="Move it away and run: tcfs rebuild-index",
-            ) from error
+            raise _unopened(path, error) from error
+        try:
+            self._prepare()
+        except BaseException as error:
+            # Else a transaction that was begun would lock the file for as long as this process is.
+            self.connection.close()
+            if isinstance(error, sqlite3.Error):
+                raise _unopened(path, error) from error
+            raise
         self._device_numbers: dict[DeviceId, int] = {}
         self._device_ids: dict[int, DeviceId] = {}
 
@@ -161,6 +165,14 @@ class Database:
     def close(self) -> None:
         """Close the file."""
         self.connection.close()
+
+
+def _unopened(path: Path, error: sqlite3.Error) -> LocalFileError:
+    if isinstance(error, sqlite3.OperationalError):
+        remedy = "Make room or mend its disk, then run the command again: nothing is lost."
+    else:
+        remedy = "Move it away and run: tcfs rebuild-index"
+    return LocalFileError(f"the state file {path} cannot be opened: {error}", remedy=remedy)
 
 
 def insert_rows(

@@ -13,12 +13,14 @@ from functools import partial
 from msgspec.structs import replace
 
 from tcfs.errors import LocalFileError
+from tcfs.host.base import Stat
 from tcfs.model.clock import merge
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import parents, show
 from tcfs.model.plan import BaseEntry
 from tcfs.state.roots import Intent, Root
 from tcfs.sync.context import Context
+from tcfs.sync.leftovers import hash_file
 from tcfs.sync.placement import Placer, edit_is_kept
 from tcfs.sync.results import Problem
 from tcfs.sync.wanted import Wanted, same_inode, unchanged
@@ -290,12 +292,29 @@ class _Run:
                     self._bench.problem(w.path, "changed meanwhile; it was left alone")
                     continue
                 self._files.set_attributes(local, mode=mode, mtime_ns=manifest.mtime_ns)
-                stat = self._files.lstat(local)
             except OSError as error:
                 self._bench.problem(
                     w.path, f"its attributes cannot be set: {error.strerror or error}"
                 )
                 continue
-            bases.append((w.path, w.base(stat)))
+            bases.append((w.path, w.base(self._stat_of_content(w, local))))
         self._bench.barrier()
         self._bench.done(bases, wanted)
+
+    def _stat_of_content(self, w: Wanted, local: bytes) -> Stat | None:
+        """The stat under which a path still holds what it is to hold; None if that is not known.
+
+        Its times are ours now, whoever wrote to it since it was looked at: only the bytes can tell.
+        """
+        manifest = w.wanted_version.manifest
+        try:
+            stat = self._files.lstat(local)
+            if stat.kind != manifest.kind:
+                return None
+            if stat.kind == "symlink":
+                same = self._files.readlink(local) == manifest.target
+            else:
+                same = hash_file(self._files, local) == manifest.file_hash
+        except OSError:
+            return None
+        return stat if same else None

@@ -229,6 +229,7 @@ class Placer:
                 manifest.kind == "symlink"
                 or (stat.size == manifest.file_size and stat.mtime_ns == manifest.mtime_ns)
             )
+            and (x.stat is None or stat.inode == x.stat.inode)
         )
         return Written(x.wanted, x.temp, stat if ours else None)
 
