@@ -245,8 +245,11 @@ class Roots:
 
     def take_up(self, root: Root, paths: Iterable[RelPath], pulled: int) -> None:
         """Record that remote changes up to a history row are to be put on disk."""
+        rows = [(root.id, path) for path in paths]
+        if not rows and pulled == root.pulled:
+            return
         with self._db.transaction() as run:
-            insert_rows(run, "INSERT OR IGNORE INTO todo", [(root.id, path) for path in paths])
+            insert_rows(run, "INSERT OR IGNORE INTO todo", rows)
             run.execute("UPDATE root SET pulled = ? WHERE id = ?", (pulled, root.id))
 
     def wait(self, root: Root, paths: Iterable[RelPath]) -> None:

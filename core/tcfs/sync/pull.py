@@ -339,10 +339,11 @@ class Pull:
         if adopted:
             make_durable(context, root, [path for path, _ in adopted])
         roots = context.state.roots
-        with context.state.transaction():
-            roots.set_base(root, adopted)
-            roots.drop_base(root, dropped)
-            roots.done(root, nothing)
+        if self.decisions:
+            with context.state.transaction():
+                roots.set_base(root, adopted)
+                roots.drop_base(root, dropped)
+                roots.done(root, nothing)
         done = materialise(context, root, self._unblocked(wanted))
         pulled.files = done.files
         pulled.bytes_received = done.bytes_received
