@@ -38,7 +38,7 @@ from tcfs.sync.git.off_disk import stays_off_disk
 from tcfs.sync.judge import require_write
 from tcfs.sync.leftovers import hash_file
 from tcfs.sync.materialise import materialise
-from tcfs.sync.planning import PlanBuilder, plain
+from tcfs.sync.planning import PlanBuilder
 from tcfs.sync.results import Action, Plan, Problem
 from tcfs.sync.scan import Scan, local_entry, look, unreadable
 from tcfs.sync.wanted import Wanted
@@ -245,8 +245,8 @@ class Pull:
                 note="both sides changed" if d.action is PullAction.SEND_FIRST else "",
                 identity=(
                     d.path,
-                    plain(d.head.ids),
-                    d.base and plain(d.base.ids),
+                    d.head.ids,
+                    d.base and d.base.ids,
                     d.entry and (d.entry.size, d.entry.mtime_ns, d.entry.inode),
                 ),
             )

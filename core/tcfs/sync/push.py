@@ -27,7 +27,7 @@ from tcfs.sync.commit import Committer, Draft, base_entry
 from tcfs.sync.context import Context
 from tcfs.sync.durable import make_durable
 from tcfs.sync.places import adopt
-from tcfs.sync.planning import PlanBuilder, plain
+from tcfs.sync.planning import PlanBuilder
 from tcfs.sync.results import Action, Plan, Problem
 from tcfs.sync.scan import Scan
 from tcfs.sync.upload import Upload
@@ -155,7 +155,7 @@ class Push:
                 identity=(
                     c.path,
                     c.entry and (c.entry.size, c.entry.mtime_ns, c.entry.ctime_ns, c.entry.inode),
-                    c.base and plain(c.base.ids),
+                    c.base and c.base.ids,
                 ),
             )
         return builder.done(
