@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from tcfs.errors import AccessError, IntegrityError
 from tcfs.ledger.chain import Finding, KnownSegment, next_place
-from tcfs.ledger.claim import CLAIMS_PREFIX, claim_key, parse_claim
+from tcfs.ledger.claim import CLAIMS_PREFIX, invite_of, parse_claim
 from tcfs.ledger.fetch import FetchResult, fetch
 from tcfs.ledger.keys import namespace_prefix, parse_key
 from tcfs.ledger.segment import (
@@ -200,16 +200,22 @@ class _Reader:
         """The claims whose signatures hold, and what is wrong with the others."""
         found: list[Claim] = []
         doubts: list[Finding] = []
-        by_key = {claim_key(invite.invite_id): invite for invite in invites.values()}
         for key, data in self._claims.items():
-            invite = by_key.get(key)
+            invite = invites.get(invite_of(key))
             if invite is None:
                 doubts.append(_doubt(f"{key}: no invite is known for it"))
                 continue
             claim = self._read.get((key, invite.public_key))
             if claim is None:
                 try:
-                    claim = parse_claim(key, data, self._repo, invite.public_key, invite.attest)
+                    claim = parse_claim(
+                        key,
+                        data,
+                        self._repo,
+                        invite.public_key,
+                        invite.attest,
+                        admit=invite.admit,
+                    )
                 except IntegrityError as error:
                     claim = error
                 self._read[key, invite.public_key] = claim
@@ -353,12 +359,17 @@ def invite_event(
     expires_at: int,
     epochs: Mapping[Any, Any],
     attest: Mapping[str, Any] | None = None,
+    *,
+    admit: bool = False,
 ) -> dict[str, Any]:
     """Whoever holds the invite's key may join once, until ``expires_at`` (unix seconds).
 
-    ``attest``: only with a TPM's quote; see ``ledger.attestation``.
+    ``attest``: only with a TPM's quote; see ``ledger.attestation``. ``admit``: only once an admin
+    has admitted the device.
     """
-    asked = {} if attest is None else {"attest": dict(attest)}
+    asked: dict[str, Any] = {} if attest is None else {"attest": dict(attest)}
+    if admit:
+        asked["admit"] = True
     return {
         **asked,
         "op": "invite",
