@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import shutil
 from collections.abc import Callable
@@ -11,17 +10,15 @@ from pathlib import Path
 
 import nkeys
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from tcfs.errors import ConfigError, LiveError
+from tcfs.errors import LiveError
 from tcfs.live.base import Message
 from tcfs.live.forward import Forwarder
 from tcfs.live.nats import NatsBus, NatsSettings
 from tcfs.service.servers.nats import NatsServer
 from tcfs.service.servers.process import free_ports
+from tcfs.tls.contexts import NATS, TlsContexts, TlsFiles
+from tests.certificates import Authority, Pair
 from tests.live.waiting import Bell, collect, until
 
 Start = Callable[..., NatsServer]
@@ -57,8 +54,19 @@ def message(n: int) -> Message:
 
 
 def secret(path: Path, text: str) -> Path:
+    path.touch(0o600)
     path.write_text(text)
     return path
+
+
+def trusting(ca: Path, pair: Pair | None = None) -> TlsContexts:
+    own = (pair.cert, pair.key) if pair else (None, None)
+    return TlsContexts(TlsFiles(NATS, ca, *own))
+
+
+def tls_lines(pair: Pair, *more: str) -> str:
+    files = f"cert_file: {json.dumps(str(pair.cert))}, key_file: {json.dumps(str(pair.key))}"
+    return f"tls {{ {', '.join((files, *more))} }}"
 
 
 @pytest.mark.parametrize("forget", [False, True], ids=["restarted", "without its data"])
@@ -115,7 +123,7 @@ def test_the_wrong_token_is_refused_and_not_shown(
     wrong = NatsSettings((nats_server.url,), credentials=secret(tmp_path / "t", "wrong-token"))
     bus = open_bus(wrong, "queue")
     until(lambda: "not connected yet" not in bus.problem, open_bus.bell)
-    assert "Authorization" in bus.problem
+    assert "does not take our credentials" in bus.problem
     assert "wrong-token" not in bus.problem
     assert not bus.connected
 
@@ -142,13 +150,13 @@ def test_credentials_that_are_none_are_said_to_be(tmp_path: Path, open_bus: Open
 
 
 def test_tls_needs_the_right_authority(start_nats: Start, open_bus: Opened, tmp_path: Path):
-    ca, cert, key = _certificates(tmp_path)
-    tls = f"tls {{ cert_file: {json.dumps(str(cert))}, key_file: {json.dumps(str(key))} }}"
-    server = start_nats(token="", more=tls)
-    good = open_bus(NatsSettings((server.url,), tls=True, ca_cert=ca), "queue")
+    ca = Authority(tmp_path)
+    server = start_nats(token="", more=tls_lines(ca.pair("server")))
+    good = open_bus(NatsSettings((server.url,), tls=True, contexts=trusting(ca.file)), "queue")
     until(lambda: good.connected, open_bus.bell)
     bad = open_bus(NatsSettings((server.url,), tls=True), "queue-2")
-    until(lambda: "CERTIFICATE_VERIFY_FAILED" in bad.problem, open_bus.bell)
+    until(lambda: "no authority that is trusted here" in bad.problem, open_bus.bell)
+    assert "sync.nats_ca_cert" in bad.problem
     assert not bad.connected
 
 
@@ -167,8 +175,9 @@ def test_an_authority_that_cannot_be_read_is_an_error_of_the_configuration(tmp_p
 
     from tcfs.live.nats import connect
 
-    settings = NatsSettings(("nats://127.0.0.1:9",), tls=True, ca_cert=tmp_path / "none.pem")
-    with pytest.raises(ConfigError, match="nats_ca_cert"):
+    contexts = trusting(tmp_path / "none.pem")
+    settings = NatsSettings(("nats://127.0.0.1:9",), tls=True, contexts=contexts)
+    with pytest.raises(LiveError, match="nats_ca_cert"):
         asyncio.run(connect(settings, "test"))
 
 
@@ -227,40 +236,3 @@ def _set_domains(*servers: NatsServer) -> None:
         assert f"domain: {name}" in text
         object.__setattr__(server, "config", lambda text=text: text)
         server.start()
-
-
-def _certificates(directory: Path) -> tuple[Path, Path, Path]:
-    """An authority, and a certificate of 127.0.0.1 with its key."""
-    now = datetime.datetime.now(datetime.UTC)
-    day = datetime.timedelta(days=1)
-
-    def certificate(subject: str, issuer: str, public, signer, *extensions):
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
-            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
-            .public_key(public)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - day)
-            .not_valid_after(now + day)
-        )
-        for extension in extensions:
-            builder = builder.add_extension(extension, critical=True)
-        return builder.sign(signer, hashes.SHA256())
-
-    import ipaddress
-
-    root, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    authority = certificate(
-        "test ca", "test ca", root.public_key(), root, x509.BasicConstraints(True, None)
-    )
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    leaf = certificate("server", "test ca", own.public_key(), root, names)
-    pem = serialization.Encoding.PEM
-    files = directory / "ca.pem", directory / "cert.pem", directory / "key.pem"
-    files[0].write_bytes(authority.public_bytes(pem))
-    files[1].write_bytes(leaf.public_bytes(pem))
-    files[2].write_bytes(
-        own.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return files

@@ -106,6 +106,7 @@ def fleet(tmp_path: Path) -> Iterator[Callable[..., list[Machine]]]:
 
 def on_servers(store: WeedServer, events: NatsServer, tmp_path: Path) -> dict[str, str]:
     token = tmp_path / "token"
+    token.touch(0o600)
     token.write_text(events.token)
     return {
         **private.store_environment(store),

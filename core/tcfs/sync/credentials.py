@@ -233,8 +233,9 @@ def _stored(target: Path) -> dict[str, str]:
 
 
 def _from(loaded: LoadedConfig, source: str, ask: Callable[[str], str] | None) -> dict[str, str]:
+    from tcfs.host.private import read_secret
     from tcfs.secrets.age import AgeIdentities
-    from tcfs.secrets.files import read_secret, text_of
+    from tcfs.secrets.files import text_of
     from tcfs.secrets.kdbx import KdbxSource
     from tcfs.secrets.sealed import SealedSource
     from tcfs.secrets.sops import FORMATS

@@ -307,7 +307,7 @@ class Service:
         elif bus is None:
             message = "no NATS server is configured (sync.nats_url)"
         else:
-            message = f"NATS cannot be used now: {bus.problem}"
+            message = f"NATS cannot be used now: {bus.problem.rstrip('.')}"
         if not live:
             message += (
                 f"; the store is looked at every {self._loaded.config.sync.poll_interval:g} s"
@@ -419,15 +419,15 @@ class _SystemClock:
 
 
 def _nats_bus(loaded: LoadedConfig, device: str) -> EventBus | None:
-    config = loaded.config.sync
-    if not config.nats_url:
+    config = loaded.config
+    if not config.sync.nats_url:
         return None
     from tcfs.live.forward import Forwarder
     from tcfs.live.nats import NatsBus, NatsSettings
 
-    hub = config.nats_hub_url
+    hub = config.sync.nats_hub_url
     companions = [Forwarder(NatsSettings.of(config, hub))] if hub else []
-    settings = NatsSettings.of(config, config.nats_url)
+    settings = NatsSettings.of(config, config.sync.nats_url)
     return NatsBus(settings, queue_name(device), companions=companions)
 
 
