@@ -27,6 +27,10 @@ def files(pair: Pair, **more) -> TlsFiles:
     return TlsFiles(STORE, cert=pair.cert, key=pair.key, **more)
 
 
+def _problem(contexts: TlsContexts) -> str:
+    return contexts.problem.text if contexts.problem else ""
+
+
 def test_a_certificate_tells_whose_it_is_and_when_it_ends(ca: Authority):
     chain = ca.pair("anna", days=10).cert.read_bytes() + ca.file.read_bytes()
     own, authority = read_certificates(chain)
@@ -60,8 +64,7 @@ def test_half_of_a_new_pair_changes_nothing_and_is_warned_of_once(
     with caplog.at_level(logging.WARNING):
         assert contexts.context() is first
         assert contexts.context() is first
-    assert contexts.problem is not None
-    assert "does not belong to the certificate" in contexts.problem.text
+    assert "does not belong to the certificate" in _problem(contexts)
     assert caplog.text.count("does not belong") == 1
     pair.key.write_bytes(b"")
     assert contexts.context() is first
@@ -70,7 +73,7 @@ def test_half_of_a_new_pair_changes_nothing_and_is_warned_of_once(
     pair.key.touch(0o600)
     pair.key.write_bytes(new.key.read_bytes())
     assert contexts.context() is not first
-    assert contexts.problem is None
+    assert _problem(contexts) == ""
     # Without anything that was good before, it is an error.
     pair.key.write_bytes(old_key)
     with pytest.raises(TlsTrouble, match="does not belong") as caught:
@@ -91,7 +94,7 @@ def test_an_expired_certificate_is_refused_before_a_server_can_and_a_new_one_is_
     assert caught.value.kind == "client_expired"
     assert "without a restart" in caught.value.remedy
     pair.write(ca.pair("anna", days=100))
-    assert contexts.context()
+    assert contexts.context().cert_store_stats()["x509"] >= 0
 
 
 def test_a_key_that_others_can_read_is_refused(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from tcfs.store.failures import CredentialsMissing
 from tcfs.tls.contexts import STORE_DEFAULTS, TlsContexts, TlsFiles
+
+if TYPE_CHECKING:
+    import ssl
 
 Addressing = Literal["auto", "path", "virtual"]
 

@@ -89,8 +89,8 @@ def translated(doing: str, where: str, tls: TlsFiles) -> Iterator[None]:
     ) as error:
         inner = ssl_error_in(error)
         if inner is not None:
-            trouble = trouble_of(inner, tls.names, with_cert=tls.cert is not None)
-            raise tls_failure(trouble, where) from None
+            found = trouble_of(inner, tls.names, with_cert=tls.cert is not None)
+            raise tls_failure(found, where) from None
         raise StoreUnreachable(
             f"the connection to {where} broke off while {doing}: {type(error).__name__}"
         ) from None

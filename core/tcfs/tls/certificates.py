@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
@@ -30,6 +27,9 @@ def read_certificates(pem: bytes) -> tuple[Certificate, ...]:
     Raises:
         ValueError: there is none, or one that cannot be read.
     """
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+
     return tuple(
         Certificate(
             subject=found.subject.rfc4514_string(),

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
-import ssl
 import threading
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from tcfs.errors import TcfsError
 from tcfs.host.private import read_secret, stamp_of
 from tcfs.model.paths import show
 from tcfs.tls.certificates import Certificate, read_certificates
 from tcfs.tls.trouble import Names, TlsTrouble
+
+if TYPE_CHECKING:
+    import ssl
 
 log = logging.getLogger("tcfs.tls")
 
@@ -149,6 +151,8 @@ def authorities(files: TlsFiles) -> tuple[Certificate, ...]:
 
 
 def _load(files: TlsFiles) -> _Made:
+    import ssl
+
     context = _trust(files)
     if files.cert is None and files.key is None:
         return _Made(context, None)
@@ -178,6 +182,8 @@ def _load(files: TlsFiles) -> _Made:
 
 
 def _trust(files: TlsFiles) -> ssl.SSLContext:
+    import ssl
+
     if files.ca is None:
         return ssl.create_default_context()
     try:

@@ -7,9 +7,11 @@ this side's handshake has ended, with the first thing that is read.
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    import ssl
 
 Kind = Literal[
     "server_expired",
@@ -61,7 +63,6 @@ _CLIENT: Final = (
     "UNKNOWN_CA",
     "ACCESS_DENIED",
 )
-_ENDED: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 _NO_TLS: Final = frozenset(
     ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
 )
@@ -74,6 +75,8 @@ def trouble_of(error: ssl.SSLError, names: Names, *, with_cert: bool) -> TlsTrou
         names: of the settings that can mend it.
         with_cert: whether a client certificate was shown.
     """
+    import ssl
+
     if isinstance(error, ssl.SSLCertVerificationError):
         return _server(error.verify_code, error.verify_message, names)
     reason = error.reason or ""
@@ -111,13 +114,16 @@ def ssl_error_in(error: BaseException) -> ssl.SSLError | None:
 
     None where the connection merely ended: that may pass.
     """
+    import ssl
+
+    ended = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
     seen: set[int] = set()
     waiting: list[object] = [error]
     while waiting:
         one = waiting.pop()
         if not isinstance(one, BaseException) or id(one) in seen:
             continue
-        if isinstance(one, ssl.SSLError) and not isinstance(one, _ENDED):
+        if isinstance(one, ssl.SSLError) and not isinstance(one, ended):
             return one
         seen.add(id(one))
         inner = getattr(one, "kwargs", None)
