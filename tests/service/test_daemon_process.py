@@ -247,13 +247,14 @@ def test_a_daemon_warns_of_its_certificate_and_works_on_with_the_new_one(
         assert metric("storage.client_cert_path") == metric("sync.nats_client_cert") == "0"
         assert (metric("storage.ca_cert_path"), user()) == ("1", ["CN=old"])
 
+        before = anna.report.counters.get("pushes", 0)
         # Every connection after this is a new one, and shows what stands there now.
         pair.write(ca.pair("new", days=300))
         store.restart()
         events.kill()
         events.start()
         (anna.tree / "later.txt").write_text("with the new pair")
-        until(lambda: anna.report.counters.get("pushes"), "the daemon to push")
+        until(lambda: anna.report.counters.get("pushes", 0) > before, "the daemon to push")
         until(lambda: anna.in_sync() and user() == ["CN=new"], "the daemon to be live again")
         os.kill(anna.report.pid, signal.SIGHUP)
         until(lambda: not anna.report.warnings, "the warning to go")
