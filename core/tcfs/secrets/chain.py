@@ -17,10 +17,11 @@ S3_ACCESS: Final = "s3-access"
 S3_SECRET: Final = "s3-secret"
 S3_TOKEN: Final = "s3-token"
 FILER_KEY: Final = "filer-key"
+CLIENT_KEY_PASSWORD: Final = "client-key-password"
 
-SECRETS: Final = (S3_ACCESS, S3_SECRET, S3_TOKEN, FILER_KEY)
+SECRETS: Final = (S3_ACCESS, S3_SECRET, S3_TOKEN, FILER_KEY, CLIENT_KEY_PASSWORD)
 """Access key id, secret key and session token of S3; the key that signs the tokens of a SeaweedFS
-filer."""
+filer; what opens the encrypted private keys of client certificates."""
 
 
 @dataclass(frozen=True, slots=True)

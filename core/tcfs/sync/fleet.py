@@ -359,6 +359,8 @@ class Fleet:
 
     def status(self) -> r.Status:
         """This device at a glance. An unreachable store is a warning here."""
+        from tcfs.sync.certificates import certificates, expiry_warnings
+
         context = self._context
         warnings = list(self._loaded.warnings)
         reached = True
@@ -378,7 +380,9 @@ class Fleet:
             warnings.append("this device is not a member of the repository")
         elif device is not None and device.revoked:
             warnings.append("this device was revoked")
-        warnings += [*waiting, *condition_warnings(self._loaded, context.store.endpoint)]
+        warnings += waiting
+        warnings += expiry_warnings(certificates(self._loaded))
+        warnings += condition_warnings(self._loaded, context.store.endpoint)
         for finding in context.state.findings.all()[:20]:
             if finding.kind not in ("revoked",):
                 warnings.append(
