@@ -19,7 +19,7 @@ from typing import Any, Final
 from tcfs.errors import LocalFileError
 from tcfs.model.ids import DeviceId
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 BUSY_TIMEOUT_S: Final = 10.0
 _PARAMETERS: Final = 960
 """Of one statement; SQLite before 3.32 took 999."""
@@ -74,7 +74,7 @@ class Database:
                 run(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 version = SCHEMA_VERSION
             run("COMMIT")
-        if version == 2:
+        if version in (2, 3):
             version = self._migrate()
         if version < SCHEMA_VERSION:
             raise LocalFileError(
@@ -89,7 +89,7 @@ class Database:
             )
 
     def _migrate(self) -> int:
-        """Add the tables that the version before lacks; nothing that is there changes."""
+        """Add the tables that earlier versions lack; nothing that is there changes."""
         schema = resources.files("tcfs.state").joinpath("schema.sql").read_text("utf-8")
         run = self.connection.execute
         run("BEGIN IMMEDIATE")
