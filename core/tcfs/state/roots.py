@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Final
 
 import orjson
@@ -24,25 +25,30 @@ _COLUMNS: Final = (
 )
 
 
-StoredBase = tuple[Any, ...]
-"""A row of ``base``, its columns in the order of ``_COLUMNS``."""
+_STAT: Final = "path, kind, size, mode, mtime_ns, ctime_ns, inode"
+
+StoredStat = tuple[Any, ...]
+"""The stat of a base row, its columns in the order of ``_STAT``."""
+_AT_ONCE: Final = 500
+"""Rows that are read, or paths that are asked for, at a time."""
 
 
-def is_unchanged(row: StoredBase, entry: LocalEntry) -> bool:
-    """Whether ``tcfs.model.plan.local_change`` says NONE of a stored row and an entry on disk.
+def is_unchanged(row: StoredStat, entry: LocalEntry) -> bool:
+    """Whether ``tcfs.model.plan.local_change`` says NONE of a stored stat and an entry on disk.
 
     False may also be said of a directory that stands on this disk alone.
     """
-    if row[3] != entry.kind or not row[7]:
+    _, kind, size, mode, mtime_ns, ctime_ns, inode = row
+    if kind != entry.kind or not ctime_ns:
         return False
-    if entry.kind == "dir":
-        return bool(row[5] == entry.mode)
+    if kind == "dir":
+        return bool(mode == entry.mode)
     return bool(
-        row[7] == entry.ctime_ns
-        and row[6] == entry.mtime_ns
-        and row[4] == entry.size
-        and row[8] == _signed(entry.inode)
-        and (row[5] == entry.mode or entry.kind == "symlink")
+        ctime_ns == entry.ctime_ns
+        and mtime_ns == entry.mtime_ns
+        and size == entry.size
+        and inode == _signed(entry.inode)
+        and (mode == entry.mode or kind == "symlink")
     )
 
 
@@ -156,22 +162,41 @@ class Roots:
         )
         return {RelPath(row[0]): self._entry(row) for row in rows}
 
-    def stored_base(self, root: Root, prefix: RelPath = ROOT) -> dict[RelPath, StoredBase]:
-        """The base at and below a path, as it is stored; ``read`` makes an entry of a row.
+    def stats(self, root: Root, prefix: RelPath = ROOT) -> Iterator[StoredStat]:
+        """The stats of the base at and below a path, in the order of paths.
 
-        For a scan that finds hardly anything changed: making an entry costs more than a stat.
+        For a scan that finds hardly anything changed: making an entry costs more than a stat. Read
+        a few at a time; nothing may change the base meanwhile.
         """
         low, high = below(prefix)
-        rows = self._db.connection.execute(
-            f"SELECT {_COLUMNS} FROM base WHERE root = ?"
-            " AND (path = ? OR (path >= ? AND path < ?))",
-            (root.id, prefix, low, high),
+        run = self._db.connection.execute
+        if prefix:
+            yield from run(
+                f"SELECT {_STAT} FROM base WHERE root = ? AND path = ?", (root.id, prefix)
+            ).fetchall()
+        rows = run(
+            f"SELECT {_STAT} FROM base WHERE root = ? AND path >= ? AND path < ? ORDER BY path",
+            (root.id, low, high),
         )
-        return {row[0]: row for row in rows}
+        while some := rows.fetchmany(_AT_ONCE):
+            yield from some
 
-    def read(self, row: StoredBase) -> BaseEntry:
-        """The entry of a stored row."""
-        return self._entry(row)
+    def stats_of(self, root: Root, paths: Sequence[RelPath]) -> list[StoredStat]:
+        """The stats of the base at these paths, in order."""
+        return sorted(self._at(_STAT, root, paths), key=itemgetter(0))
+
+    def base_at(self, root: Root, paths: Sequence[RelPath]) -> dict[RelPath, BaseEntry]:
+        """The base at these paths; those without one are left out."""
+        return {RelPath(row[0]): self._entry(row) for row in self._at(_COLUMNS, root, paths)}
+
+    def _at(self, columns: str, root: Root, paths: Sequence[RelPath]) -> Iterator[tuple[Any, ...]]:
+        for start in range(0, len(paths), _AT_ONCE):
+            asked = paths[start : start + _AT_ONCE]
+            yield from self._db.connection.execute(
+                f"SELECT {columns} FROM base WHERE root = ? AND path IN"
+                f" ({','.join('?' * len(asked))})",
+                (root.id, *asked),
+            ).fetchall()
 
     def base_of(self, root: Root, path: RelPath) -> BaseEntry | None:
         """The base of one path."""

@@ -88,6 +88,8 @@ CREATE TABLE pack (
     -- 1 until a segment names it. An upload that was cut off goes on from here.
     pending INTEGER NOT NULL
 );
+-- Each commit asks for those few; every save that was ever made may have left a pack.
+CREATE INDEX pack_pending ON pack (ns) WHERE pending;
 
 -- Where each chunk is.
 CREATE TABLE chunk (
