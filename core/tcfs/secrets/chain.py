@@ -18,9 +18,11 @@ S3_SECRET: Final = "s3-secret"
 S3_TOKEN: Final = "s3-token"
 FILER_KEY: Final = "filer-key"
 
-SECRETS: Final = (S3_ACCESS, S3_SECRET, S3_TOKEN, FILER_KEY)
+OIDC_SECRET: Final = "oidc-secret"
+
+SECRETS: Final = (S3_ACCESS, S3_SECRET, S3_TOKEN, FILER_KEY, OIDC_SECRET)
 """Access key id, secret key and session token of S3; the key that signs the tokens of a SeaweedFS
-filer."""
+filer; the secret of the application that signs in at an OpenID provider."""
 
 
 @dataclass(frozen=True, slots=True)
