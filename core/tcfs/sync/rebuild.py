@@ -86,8 +86,8 @@ def _require_all(
             found = now.get(device)
             if (found is None or found.seq < head.seq) and (namespace, device) not in told:
                 raise StoreError(
-                    f"the store did not show segment {head.seq} of {device} in {namespace!r}, which "
-                    "was known before",
+                    f"the store did not show segment {head.seq} of {device} in {namespace!r}, "
+                    "which was known before",
                     remedy="Run the command again: it takes the store as it is then.",
                 )
 
