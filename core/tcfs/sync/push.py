@@ -30,10 +30,9 @@ from tcfs.sync.places import adopt
 from tcfs.sync.planning import PlanBuilder
 from tcfs.sync.results import Action, Plan, Problem
 from tcfs.sync.scan import Scan
+from tcfs.sync.ticking import let_the_clock_tick
 from tcfs.sync.upload import Upload
 
-TICK_NS: Final = 20_000_000
-"""Coarsest step of a local file system's clock: two writes within it can leave equal times."""
 CHANGED: Final = "changed while it was read"
 MANY: Final = 500
 """Paths from which one look at all of them is cheaper than a question for each."""
@@ -460,15 +459,7 @@ class _Work:
         return found
 
     def _let_the_clock_tick(self, candidates: Iterable[Candidate]) -> None:
-        """Wait until the file system's clock has left the newest file's time behind.
-
-        Otherwise a write that comes after ours but within one tick would leave the same times, and
-        would never be noticed.
-        """
-        newest = max((c.entry.ctime_ns for c in candidates if c.entry), default=0)
-        ahead = newest + TICK_NS - int(self._context.host.clock.now() * 1e9)
-        if 0 < ahead <= TICK_NS:
-            self._context.host.clock.sleep(ahead / 1e9)
+        let_the_clock_tick(self._context.host.clock, (c.entry for c in candidates))
 
     def _problem(self, path: RelPath, error: OSError) -> None:
         self._pushed.problems.append(
