@@ -190,3 +190,27 @@ def test_an_edit_within_the_tick_in_which_a_file_was_looked_at_is_not_taken_away
             ("user", "bob", True, "write", b"a", b"mine!\n"),
             tick_ns={"bob": 10_000_000},
         )
+
+
+@pytest.mark.parametrize("action", [("link", b"p", b"x"), ("write", b"p", b"instead\n")])
+def test_a_directory_that_gave_way_to_a_file_is_seen_so_by_who_sees_a_part_of_the_push(
+    action: tuple[bytes, ...],
+) -> None:
+    """Else the file stands above what was in the directory, and both are kept as a conflict."""
+    hold(
+        ("user", "ann", True, "write", b"p/x", b"1\n"),
+        ("user", "ann", True, "write", b"p/y/z", b"2\n"),
+        ("settle",),
+        ("user", "bob", True, *action),
+        ("operation", "bob", "push"),
+        *[
+            move
+            for _ in range(6)
+            for move in (
+                ("run", "bob", WHOLE, "", "safe"),
+                ("operation", "ann", "sync"),
+                ("run", "ann", WHOLE),
+            )
+        ],
+        sizes={"tcfs.sync.commit.PART_BYTES": 300},
+    )

@@ -20,7 +20,7 @@ from tcfs.host.base import Stat
 from tcfs.model.clock import VectorClock
 from tcfs.model.ids import NamespaceId, RelPath
 from tcfs.model.manifest import SyncManifest
-from tcfs.model.paths import ROOT, join, show
+from tcfs.model.paths import ROOT, join, parents, show
 from tcfs.model.plan import BaseEntry, LocalChange, LocalEntry, MoveMatcher, local_change
 from tcfs.state.roots import Root, StoredBase, is_unchanged
 from tcfs.sync.commit import Committer, Draft, base_entry
@@ -194,6 +194,7 @@ class Push:
                 work.attributes_and_links()
                 work.files()
                 work.deletions()
+                work.replacements()
                 committer.flush()
                 work.refresh()
             finally:
@@ -228,6 +229,14 @@ class _Work:
             if c.change is LocalChange.DELETED and c.base is not None
         }
         self._moves = MoveMatcher(self._gone)
+        # A file or link in place of a directory comes after what was in that: the fleet may see a
+        # part of a push, and would take them for a conflict.
+        emptied = {directory for path in self._gone for directory in parents(path)}
+        self._last = [
+            c for c in push.candidates if c.path in emptied and c.entry and c.entry.kind != "dir"
+        ]
+        last = {c.path for c in self._last}
+        self._first = [c for c in push.candidates if c.path not in last]
         # Paths that hold something in the fleet: only there can equal content be adopted.
         history = self._context.state.history
         if len(push.candidates) >= MANY:
@@ -238,7 +247,19 @@ class _Work:
 
     def attributes_and_links(self) -> None:
         """Directories and symlinks: no content to store."""
-        for c in self._push.candidates:
+        self._without_content(self._first)
+
+    def files(self) -> None:
+        """Files: stored first, then drafted as their content comes back."""
+        self._with_content(self._first)
+
+    def replacements(self) -> None:
+        """Links and files where directories were."""
+        self._without_content(self._last)
+        self._with_content(self._last)
+
+    def _without_content(self, candidates: Iterable[Candidate]) -> None:
+        for c in candidates:
             if c.entry is None or c.entry.kind == "file":
                 continue
             if c.entry.kind == "dir":
@@ -282,9 +303,8 @@ class _Work:
             entry,
         )
 
-    def files(self) -> None:
-        """Files: stored first, then drafted as their content comes back."""
-        waiting = [c for c in self._push.candidates if c.entry and c.entry.kind == "file"]
+    def _with_content(self, candidates: Iterable[Candidate]) -> None:
+        waiting = [c for c in candidates if c.entry and c.entry.kind == "file"]
         self._let_the_clock_tick(waiting)
         again = self._store(waiting)
         if again:
