@@ -53,8 +53,8 @@ class Model:
         self._standing: set[tuple[bytes, bytes]] = set()
         """What users saved where, and no user, having it before his eyes, replaced or removed."""
         self._touched: dict[bytes, Touch] = {}
-        self._rewrites: dict[bytes, list[tuple[str, bytes, bytes]]] = {}
-        """Of each path since the last quiet moment: who put which bytes in place of which."""
+        self._rewrites: dict[bytes, list[tuple[str, bytes, Entry | None]]] = {}
+        """Of each path since the last quiet moment: who put what in place of which bytes."""
         self._unclear: set[bytes] = set()
         self._anything_goes = False
 
@@ -80,12 +80,11 @@ class Model:
                 touch.devices.add(device)
                 touch.last = entry
                 touch.wrote |= entry is not None
+                if old is not None and old.kind == "file" and _bytes_at(after, path) != old.data:
+                    self._rewrites.setdefault(path, []).append((device, old.data, entry))
             if entry is not None and entry.kind == "file":
                 self.saved.add(entry.data)
                 new.append(entry.data)
-                if shared and old is not None and old.kind == "file" and old.data != entry.data:
-                    change = (device, old.data, entry.data)
-                    self._rewrites.setdefault(path, []).append(change)
         return new
 
     def _edited(self, device: str, before: Tree, after: Tree) -> None:
@@ -110,15 +109,17 @@ class Model:
     def _only_put_back(self, device: str, path: bytes, old: Entry | None, entry: Entry) -> bool:
         """Whether a user saved what another, whose work is not on this disk, went on from.
 
-        Equal bytes at one path are one file, whoever saved them first: that it was edited since, by
-        one who had it before his eyes, is then no loss.
+        Equal bytes at one path are one file, whoever saved them first: that one who had it before
+        his eyes edited or removed it is then no loss.
         """
         rewrites = self._rewrites.get(path, [])
         answered = {before for user, before, _ in rewrites if user == device}
         if old is not None:
             answered.add(old.data)
         return any(
-            user != device and before == entry.data and after not in answered
+            user != device
+            and before == entry.data
+            and (after is None or after.data not in answered)
             for user, before, after in rewrites
         )
 
@@ -132,8 +133,12 @@ class Model:
             aside: what files hold now that the engine was about to replace or remove.
         """
         kept = {entry.data for entry in after.values()}
-        lost = unsynced - kept
-        self._standing = {(path, data) for path, data in self._standing if data not in lost}
+        self._standing = {
+            (path, data)
+            for path, data in self._standing
+            if data not in unsynced
+            or (data in kept and not _bytes_at(before, path) == data != _bytes_at(after, path))
+        }
         for torn in aside:
             if any(_torn_from(torn, data) for data in unsynced):
                 self.saved.add(torn)  # as below; it may come back as a conflict copy

@@ -151,3 +151,66 @@ def test_an_edit_that_a_power_loss_tore_under_a_temporary_name_is_kept_as_it_is(
             ("run", "bob", 1),
             ("crash", "bob", "all", salt),
         )
+
+
+def test_what_an_earlier_identity_left_under_temporary_names_is_looked_at() -> None:
+    """Its state is laid aside with it; an edit in the last moment may lie there."""
+    for salt in range(6):
+        hold(
+            ("user", "ann", True, "write", b"a", b"before, and longer\n"),
+            ("settle",),
+            ("user", "ann", True, "delete", b"a"),
+            ("operation", "ann", "push"),
+            ("run", "ann", WHOLE),
+            ("operation", "bob", "pull", "auto"),
+            ("run", "bob", WHOLE, "", "tree"),
+            ("user", "bob", True, "write", b"a", b"mine\n"),
+            ("run", "bob", 1),
+            ("crash", "bob", "all", salt),
+            ("banish", "bob", "revoke"),
+            ("run", "ann", WHOLE),
+        )
+
+
+def test_an_edit_within_the_tick_in_which_a_file_was_looked_at_is_not_taken_away() -> None:
+    """Its user touched it, and its bytes are as they were: a write may leave the same stat."""
+    for earlier in (0, 100):  # so that one of them falls within a tick
+        hold(
+            *[("user", "ann", True, "mkdir", b"b")] * earlier,
+            ("user", "ann", True, "write", b"a", b"first\n"),
+            ("settle",),
+            ("user", "ann", True, "delete", b"a"),
+            ("operation", "ann", "push"),
+            ("run", "ann", WHOLE),
+            ("operation", "bob", "pull", "auto"),
+            ("run", "bob", 1),
+            ("user", "bob", True, "touch", b"a"),
+            ("run", "bob", WHOLE, "", "read"),
+            ("run", "bob", WHOLE, "", "tree"),
+            ("user", "bob", True, "write", b"a", b"mine!\n"),
+            tick_ns={"bob": 10_000_000},
+        )
+
+
+@pytest.mark.parametrize("action", [("link", b"p", b"x"), ("write", b"p", b"instead\n")])
+def test_a_directory_that_gave_way_to_a_file_is_seen_so_by_who_sees_a_part_of_the_push(
+    action: tuple[bytes, ...],
+) -> None:
+    """Else the file stands above what was in the directory, and both are kept as a conflict."""
+    hold(
+        ("user", "ann", True, "write", b"p/x", b"1\n"),
+        ("user", "ann", True, "write", b"p/y/z", b"2\n"),
+        ("settle",),
+        ("user", "bob", True, *action),
+        ("operation", "bob", "push"),
+        *[
+            move
+            for _ in range(6)
+            for move in (
+                ("run", "bob", WHOLE, "", "safe"),
+                ("operation", "ann", "sync"),
+                ("run", "ann", WHOLE),
+            )
+        ],
+        sizes={"tcfs.sync.commit.PART_BYTES": 300},
+    )

@@ -41,6 +41,7 @@ from tcfs.sync.materialise import materialise
 from tcfs.sync.planning import PlanBuilder
 from tcfs.sync.results import Action, Plan, Problem
 from tcfs.sync.scan import Scan, local_entry, look, unreadable
+from tcfs.sync.ticking import let_the_clock_tick
 from tcfs.sync.wanted import Wanted
 
 _ACTIONS: dict[PullAction, Action] = {
@@ -220,6 +221,8 @@ class Pull:
             sizes.add(base.size)
         if entry.size not in sizes:
             return ("file", _UNREAD, entry.mode, b"")
+        # What is decided on this stat must not happen to a write that leaves it as it is.
+        let_the_clock_tick(self._context.host.clock, [entry])
         return ("file", hash_file(self._files, self._local(path)), entry.mode, b"")
 
     # Planning

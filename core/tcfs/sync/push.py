@@ -20,7 +20,7 @@ from tcfs.host.base import Stat
 from tcfs.model.clock import VectorClock
 from tcfs.model.ids import NamespaceId, RelPath
 from tcfs.model.manifest import SyncManifest
-from tcfs.model.paths import ROOT, join, show
+from tcfs.model.paths import ROOT, join, parents, show
 from tcfs.model.plan import BaseEntry, LocalChange, LocalEntry, MoveMatcher, local_change
 from tcfs.state.roots import Root
 from tcfs.sync.commit import Committer, Draft, base_entry
@@ -30,10 +30,9 @@ from tcfs.sync.durable import make_durable
 from tcfs.sync.places import adopt
 from tcfs.sync.planning import PlanBuilder
 from tcfs.sync.results import Action, Plan, Problem
+from tcfs.sync.ticking import let_the_clock_tick
 from tcfs.sync.upload import Upload
 
-TICK_NS: Final = 20_000_000
-"""Coarsest step of a local file system's clock: two writes within it can leave equal times."""
 CHANGED: Final = "changed while it was read"
 MANY: Final = 500
 """Paths from which one look at all of them is cheaper than a question for each."""
@@ -185,6 +184,7 @@ class Push:
                 work.attributes_and_links()
                 work.files()
                 work.deletions()
+                work.replacements()
                 committer.flush()
                 work.refresh()
             finally:
@@ -219,6 +219,14 @@ class _Work:
             if c.change is LocalChange.DELETED and c.base is not None
         }
         self._moves = MoveMatcher(self._gone)
+        # A file or link in place of a directory comes after what was in that: the fleet may see a
+        # part of a push, and would take them for a conflict.
+        emptied = {directory for path in self._gone for directory in parents(path)}
+        self._last = [
+            c for c in push.candidates if c.path in emptied and c.entry and c.entry.kind != "dir"
+        ]
+        last = {c.path for c in self._last}
+        self._first = [c for c in push.candidates if c.path not in last]
         # Paths that hold something in the fleet: only there can equal content be adopted.
         history = self._context.state.history
         if len(push.candidates) >= MANY:
@@ -229,7 +237,19 @@ class _Work:
 
     def attributes_and_links(self) -> None:
         """Directories and symlinks: no content to store."""
-        for c in self._push.candidates:
+        self._without_content(self._first)
+
+    def files(self) -> None:
+        """Files: stored first, then drafted as their content comes back."""
+        self._with_content(self._first)
+
+    def replacements(self) -> None:
+        """Links and files where directories were."""
+        self._without_content(self._last)
+        self._with_content(self._last)
+
+    def _without_content(self, candidates: Iterable[Candidate]) -> None:
+        for c in candidates:
             if c.entry is None or c.entry.kind == "file":
                 continue
             if c.entry.kind == "dir":
@@ -273,9 +293,8 @@ class _Work:
             entry,
         )
 
-    def files(self) -> None:
-        """Files: stored first, then drafted as their content comes back."""
-        waiting = [c for c in self._push.candidates if c.entry and c.entry.kind == "file"]
+    def _with_content(self, candidates: Iterable[Candidate]) -> None:
+        waiting = [c for c in candidates if c.entry and c.entry.kind == "file"]
         self._let_the_clock_tick(waiting)
         again = self._store(waiting)
         if again:
@@ -450,15 +469,7 @@ class _Work:
         return found
 
     def _let_the_clock_tick(self, candidates: Iterable[Candidate]) -> None:
-        """Wait until the file system's clock has left the newest file's time behind.
-
-        Otherwise a write that comes after ours but within one tick would leave the same times, and
-        would never be noticed.
-        """
-        newest = max((c.entry.ctime_ns for c in candidates if c.entry), default=0)
-        ahead = newest + TICK_NS - int(self._context.host.clock.now() * 1e9)
-        if 0 < ahead <= TICK_NS:
-            self._context.host.clock.sleep(ahead / 1e9)
+        let_the_clock_tick(self._context.host.clock, (c.entry for c in candidates))
 
     def _problem(self, path: RelPath, error: OSError) -> None:
         self._pushed.problems.append(

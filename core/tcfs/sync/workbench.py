@@ -15,7 +15,7 @@ from tcfs.errors import LocalFileError, TcfsError
 from tcfs.host.base import Stat
 from tcfs.model.clock import VectorClock
 from tcfs.model.conflict import conflict_path
-from tcfs.model.ids import RelPath
+from tcfs.model.ids import DeviceId, RelPath
 from tcfs.model.paths import METADATA_DIR, TEMP_PREFIX, join, show
 from tcfs.model.plan import BaseEntry
 from tcfs.model.tree import Head
@@ -41,19 +41,21 @@ class Workbench:
         self.files = context.host.files
         self.problems: list[Problem] = []
         self.failed: set[RelPath] = set()
-        device = context.identity.device_id.encode()
-        self._single = not root.marker and not root.inode
+        self.single = not root.marker and not root.inode
         self.top = top_of(root)
-        if self._single:
-            self.temp = self.top + b"/" + TEMP_PREFIX + device
-        else:
-            self.temp = root.local + b"/" + METADATA_DIR + b"/tmp-" + device
+        self.temp = self.temp_of(context.identity.device_id)
         self._serial = 0
         # Temporary names whose content is nobody's only copy. In order, so that a directory comes
         # before what is in it.
         self._disposable: dict[bytes, None] = {}
         self._unlocked: dict[RelPath, int] = {}
         self._unlockings: list[int] = []
+
+    def temp_of(self, device: DeviceId) -> bytes:
+        """The directory of a device's temporary names."""
+        if self.single:
+            return self.top + b"/" + TEMP_PREFIX + device.encode()
+        return self.root.local + b"/" + METADATA_DIR + b"/tmp-" + device.encode()
 
     def local(self, path: RelPath) -> bytes:
         """The absolute path of a path in the root."""
@@ -196,7 +198,7 @@ class Workbench:
 
     def _next(self) -> int:
         if self._serial == 0:
-            if not self._single:
+            if not self.single:
                 make_directory(self.context, os.path.dirname(self.temp))
             make_directory(self.context, self.temp)
         self._serial += 1
