@@ -20,7 +20,7 @@ COMPOSED = unicodedata.normalize("NFC", "É").encode()
 APART = unicodedata.normalize("NFD", "É").encode()
 MIXED = unicodedata.normalize("NFD", "é").encode() + unicodedata.normalize("NFC", "é").encode()
 NAMES = [
-    *(b"a", b"A", b"b", COMPOSED, APART, COMPOSED.lower(), MIXED),
+    *(b"a", b"A", b"b", b".Git", b".git", COMPOSED, APART, COMPOSED.lower(), MIXED),
     *(own_name(b"a"), own_name(b"A"), own_name(own_name(b"a")), own_name(APART)),
     *(b"n" * 250 + b".txt", b"N" * 250 + b".txt"),
 ]
@@ -90,7 +90,7 @@ def tree(files: SpeltFiles | SimulatedFiles, top: bytes = b"/r") -> dict[bytes, 
 
 PATHS = st.builds(
     lambda names: b"/r/" + b"/".join(names),
-    st.lists(st.sampled_from(NAMES[:7]), max_size=1).flatmap(
+    st.lists(st.sampled_from(NAMES[:9]), max_size=1).flatmap(
         lambda above: st.sampled_from(NAMES).map(lambda name: [*above, name])
     ),
 )

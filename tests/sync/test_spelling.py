@@ -372,6 +372,17 @@ def test_a_name_that_only_differs_from_our_own_directory_in_case_does_not_reach_
     assert mac.push().plan.total == 0
 
 
+@pytest.mark.parametrize("name", [".GIT", ".Git", ".g\u200cit"])
+def test_what_git_takes_for_its_directory_on_such_a_disk_is_never_put_there(pair, name) -> None:
+    linux, mac = pair
+    linux.fill({f"code/{name}/hooks/post-checkout": "#!/bin/sh", "code/a": "1"})
+    linux.push()
+    mac.pull()
+    assert mac.contents() == {f"code/{own(name)}/hooks/post-checkout": b"#!/bin/sh", "code/a": b"1"}
+    assert mac.pull().plan.total == 0
+    assert mac.push().plan.total == 0
+
+
 def test_a_host_that_keeps_names_apart_is_asked_nothing(world: World) -> None:
     linux = world.device("linux")
     assert isinstance(linux.fleet._context.host.files, PosixFileSystem)

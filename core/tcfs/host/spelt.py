@@ -5,7 +5,8 @@ on disk, and says by its true name what a listing shows. Two rules do it:
 
 * What the disk shows is the true name, composed where the disk normalises. So a change of case is
   a rename as everywhere, and another normalisation of a name is no change at all.
-* Where that name is taken by another, or would mean another, a file has a name of its own
+* Where that name is taken by another, or would mean another, or is ``.git`` to a program though it
+  is spelt otherwise, a file has a name of its own
   (``tcfs.model.spelling``), which tells its true name. If both are there, the plain one has it.
 
 A true name that is not composed has to be remembered (``Names``), as has one too long to be told by
@@ -21,9 +22,16 @@ from typing import Final, Protocol
 
 from tcfs.host.base import FileSystem, Reader, Stat
 from tcfs.model.paths import METADATA_DIR
-from tcfs.model.spelling import composed, own_name, true_of_own
+from tcfs.model.spelling import composed, folded, own_name, true_of_own
 
 _TEMPORARY: Final = METADATA_DIR + b"/tmp-"
+_GUARDED: Final = frozenset((METADATA_DIR, b".git"))
+"""Names that programs look for: what such a disk takes for one of them is never put there."""
+
+
+def _may_stand(name: bytes) -> bool:
+    """Whether a name, put on disk as it is, means itself and is nothing to any program."""
+    return true_of_own(name) is None and (name in _GUARDED or folded(name) not in _GUARDED)
 
 
 class Record(Protocol):
@@ -146,7 +154,7 @@ class SpeltFiles:
         """Whether the name of a path can stand on disk as it is, and means itself there."""
         directory, _, name = path.rpartition(b"/")
         known = self.names.true(directory, name)
-        return self.shown(name) == name and true_of_own(name) is None and known in (None, name)
+        return self.shown(name) == name and _may_stand(name) and known in (None, name)
 
     def _split(self, path: bytes) -> tuple[bytes, list[bytes]]:
         """The covered directory that a path is below, and the names from there.
@@ -258,7 +266,7 @@ class SpeltFiles:
         if self._find(place, directory, name) is not None:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
         plain = self.shown(name)
-        if true_of_own(plain) is None and self._is_free(place + b"/" + plain):
+        if _may_stand(plain) and self._is_free(place + b"/" + plain):
             known = self.names.true(directory, plain)
             if known is not None and known != name:
                 # It stood for one that is gone. That is to be so after a power loss, too.
@@ -279,7 +287,7 @@ class SpeltFiles:
         plain = self.shown(name)
         place = self.at(directory)
         known = self.names.true(directory, plain)
-        if true_of_own(plain) is not None or known not in (None, name):
+        if not _may_stand(plain) or known not in (None, name):
             return None
         return place + b"/" + name if self._is_free(place + b"/" + plain) else None
 
