@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import pickle
 import unicodedata
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pytest
@@ -38,14 +39,13 @@ class Hfs(SimulatedFiles):
 
 
 class Memory:
-    """A ``Record`` that counts."""
+    """A ``Record``."""
 
     def __init__(self) -> None:
         self.rows: dict[bytes, bytes] = {}
-        self.changes = 0
 
     def stamp(self) -> object:
-        return self.changes
+        return 1
 
     def roots(self) -> list[bytes]:
         return [b"/r"]
@@ -53,13 +53,12 @@ class Memory:
     def all(self) -> dict[bytes, bytes]:
         return dict(self.rows)
 
-    def record(self, path: bytes, name: bytes) -> None:
-        self.changes += 1
-        self.rows[path] = name
+    def record(self, names: Mapping[bytes, bytes]) -> None:
+        self.rows |= names
 
-    def forget(self, path: bytes) -> None:
-        self.changes += 1
-        self.rows.pop(path, None)
+    def forget(self, paths: Collection[bytes]) -> None:
+        for path in paths:
+            del self.rows[path]
 
 
 def disk_of(naming: Naming, kind: type[SimulatedFiles] = SimulatedFiles) -> SimulatedFiles:
@@ -199,7 +198,12 @@ def test_nothing_is_recorded_for_names_that_are_as_they_are() -> None:
         files.write_new(b"/r/" + name, [b"1"], 0o644, 5)
     assert record.rows == {}
     files.write_new(b"/r/A", [b"2"], 0o644, 5)
+    assert record.rows == {}, "its name tells it"
+    files.names.keep_seen()
     assert record.rows == {b"/r/A": own_name(b"A")}
+    files.write_new(b"/r/" + b"a" * 250, [b"3"], 0o644, 5)
+    files.write_new(b"/r/" + b"A" * 250, [b"4"], 0o644, 5)
+    assert len(record.rows) == 2, "a name that is too long to be told is recorded before it is used"
 
 
 def test_what_is_outside_of_covered_directories_is_passed_on() -> None:

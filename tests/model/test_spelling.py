@@ -16,6 +16,7 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=
 
 def test_a_name_of_its_own_is_read_by_people() -> None:
     assert own_name(b"Report.final.txt") == b"Report.final.case-64df5e00.txt"
+    assert own_name(b"notes.txt") == b"notes.case-e39538e7.txt", "as docs/shell.md says"
     assert own_name(b".bashrc") == b".bashrc.case-b7cf3e96"
     assert own_name(b"Makefile") == b"Makefile.case-76ed074a"
 

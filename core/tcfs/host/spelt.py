@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, Protocol
 
 from tcfs.host.base import FileSystem, Reader, Stat
@@ -37,21 +37,21 @@ def _may_stand(name: bytes) -> bool:
 class Record(Protocol):
     """Where names are remembered; durably, when a call returns.
 
-    ``stamp`` changes with what the others say; ``roots`` are directories to be covered.
+    ``stamp`` changes with what other processes record; ``roots`` are directories to be covered.
     """
 
     def stamp(self) -> object: ...
     def roots(self) -> list[bytes]: ...
     def all(self) -> dict[bytes, bytes]: ...
-    def record(self, path: bytes, name: bytes) -> None: ...
-    def forget(self, path: bytes) -> None: ...
+    def record(self, names: Mapping[bytes, bytes]) -> None: ...
+    def forget(self, paths: Collection[bytes]) -> None: ...
 
 
 class Names:
     """True paths, absolute, with the last name each has on disk where that is another.
 
     Attributes:
-        seen: names of their own that a listing showed and nobody recorded.
+        seen: names that tell by themselves, and are not recorded yet.
         given: what got a name of its own since this was last emptied.
     """
 
@@ -82,11 +82,23 @@ class Names:
         return True
 
     def _take(self, names: dict[bytes, bytes]) -> None:
-        self._names = names
-        self._true = {}
+        self._names, self._true = {}, {}
         for path, name in names.items():
+            self._put(path, name)
+
+    def _put(self, path: bytes, name: bytes) -> None:
+        self._drop(path)
+        directory, _, true = path.rpartition(b"/")
+        self._names[path] = name
+        self._true[directory, composed(name)] = true
+
+    def _drop(self, path: bytes) -> None:
+        name = self._names.pop(path, None)
+        if name is not None:
             directory, _, true = path.rpartition(b"/")
-            self._true[directory, composed(name)] = true
+            key = directory, composed(name)
+            if self._true.get(key) == true:
+                del self._true[key]
 
     def get(self, path: bytes) -> bytes | None:
         """The last name that a path has on disk, if it is another."""
@@ -100,27 +112,29 @@ class Names:
         """The true name that was recorded for a name on disk."""
         return self._true.get((directory, shown))
 
-    def record(self, path: bytes, name: bytes) -> None:
-        """Remember what a path is called. Raises OSError in a worker process."""
-        if self._names.get(path) == name:
+    def record(self, names: Mapping[bytes, bytes]) -> None:
+        """Remember what paths are called. Raises OSError in a worker process."""
+        new = {path: name for path, name in names.items() if self._names.get(path) != name}
+        if not new:
             return
         if self._record is None:
-            raise OSError(errno.EROFS, "a worker process gives no names", path)
-        self._record.record(path, name)
-        self.refresh()
+            raise OSError(errno.EROFS, "a worker process gives no names")
+        self._record.record(new)
+        for path, name in new.items():
+            self._put(path, name)
 
     def keep_seen(self) -> None:
-        """Remember what listings showed: what a lost state knew."""
+        """Remember names that tell by themselves, to be looked at when a pull is done."""
         seen, self.seen = self.seen, {}
-        for path, name in seen.items():
-            self.record(path, name)
+        self.record(seen)
 
-    def forget(self, path: bytes) -> None:
-        """The path is called as it is, or is not there."""
-        self.seen.pop(path, None)
-        if self._record is not None and path in self._names:
-            self._record.forget(path)
-            self.refresh()
+    def forget(self, paths: Collection[bytes]) -> None:
+        """These paths are called as they are, or are not there."""
+        known = [path for path in paths if path in self._names]
+        if known and self._record is not None:
+            self._record.forget(known)
+            for path in known:
+                self._drop(path)
 
 
 class SpeltFiles:
@@ -271,14 +285,14 @@ class SpeltFiles:
             if known is not None and known != name:
                 # It stood for one that is gone. That is to be so after a power loss, too.
                 self.inner.barrier(place)
-                self.names.forget(directory + b"/" + known)
+                self.names.forget([directory + b"/" + known])
             if plain != name:
-                self.names.record(path, plain)
+                self.names.record({path: plain})
             return place + b"/" + name
         own = own_name(name)
-        if self.names.get(path) != own:
-            self.names.given[path] = own
-        self.names.record(path, own)
+        if self.names.get(path) not in (None, own) or true_of_own(own) != name:
+            self.names.record({path: own})
+        self.names.seen[path] = self.names.given[path] = own
         return place + b"/" + own
 
     def plain_place(self, path: bytes) -> bytes | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tcfs.state.database import Database
+from collections.abc import Collection, Mapping
+
+from tcfs.state.database import Database, insert_rows
 
 
 class Spellings:
@@ -10,12 +12,11 @@ class Spellings:
 
     def __init__(self, database: Database) -> None:
         self._db = database
-        self._changes = 0
 
     def stamp(self) -> object:
-        """Changes when anyone changed the state: cheap to ask."""
-        (others,) = self._db.connection.execute("PRAGMA data_version").fetchone()
-        return others, self._changes
+        """Changes when another process changed the state: cheap to ask."""
+        (version,) = self._db.connection.execute("PRAGMA data_version").fetchone()
+        return version
 
     def roots(self) -> list[bytes]:
         """Where the roots are."""
@@ -25,14 +26,12 @@ class Spellings:
         """Every path that is spelt otherwise on disk, with its last name there."""
         return dict(self._db.connection.execute("SELECT path, name FROM spelling"))
 
-    def record(self, path: bytes, name: bytes) -> None:
-        """Remember, durably, what a path is called on disk."""
-        self._changes += 1
+    def record(self, names: Mapping[bytes, bytes]) -> None:
+        """Remember, durably, what paths are called on disk."""
         with self._db.transaction() as run:
-            run.execute("INSERT OR REPLACE INTO spelling VALUES (?, ?)", (path, name))
+            insert_rows(run, "INSERT OR REPLACE INTO spelling", list(names.items()))
 
-    def forget(self, path: bytes) -> None:
-        """The path is spelt on disk as it is in the fleet, or is not there."""
-        self._changes += 1
+    def forget(self, paths: Collection[bytes]) -> None:
+        """The paths are spelt on disk as they are in the fleet, or are not there."""
         with self._db.transaction() as run:
-            run.execute("DELETE FROM spelling WHERE path = ?", (path,))
+            run.executemany("DELETE FROM spelling WHERE path = ?", [(path,) for path in paths])

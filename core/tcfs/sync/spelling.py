@@ -113,7 +113,7 @@ def claim(context: Context, root: Root, paths: list[RelPath]) -> None:
             bases.base_of(root, twin) is None
             and history.head(root.namespace, join(root.remote, twin)).absent
         ):
-            files.names.record(_below(root, path), composed(name))
+            files.names.record({_below(root, path): composed(name)})
 
 
 def _below(root: Root, path: bytes) -> bytes:
@@ -222,45 +222,51 @@ def settle(context: Context, root: Root) -> list[Problem]:
     files = context.host.files
     if not isinstance(files, SpeltFiles):
         return []
-    problems = []
     keep_seen(context)
-    # Directories first: their names are part of those below them.
-    for path, name in sorted(_recorded(files, root)):
+    problems, stale, own = list[Problem](), list[bytes](), list[RelPath]()
+    # In order: the names of directories are part of those below them.
+    for path, _ in sorted(_recorded(files, root)):
+        absolute = _below(root, path)
+        plain = files.shown(absolute.rpartition(b"/")[2])
         try:
-            _settle_one(context, files, root, path, name)
+            shown = files.shown(files.at(absolute).rpartition(b"/")[2])
+        except (FileNotFoundError, NotADirectoryError):
+            stale.append(absolute)
+        except OSError:
+            continue  # Nobody knows what is there: it is looked at when the next pull is done.
+        else:
+            if shown != plain:
+                own.append(path)
+            elif absolute.endswith(b"/" + plain):
+                stale.append(absolute)
+    files.names.forget(stale)
+    for path in own:
+        try:
+            _rename_back(context, files, root, path)
         except OSError as error:
             problems.append(
                 Problem(
                     show(join(root.remote, path)),
                     LocalFileError.code,
-                    f"{show(name)} cannot get its name back: {error.strerror or error}",
+                    f"cannot get its name back: {error.strerror or error}",
                     "Run the command again; everything else was handled.",
                 )
             )
     return problems
 
 
-def _settle_one(
-    context: Context, files: SpeltFiles, root: Root, path: RelPath, name: bytes
-) -> None:
-    absolute = root.local + b"/" + path
+def _rename_back(context: Context, files: SpeltFiles, root: Root, path: RelPath) -> None:
+    """Rename one that has a name of its own, if its true name is free. Raises OSError."""
+    absolute = _below(root, path)
+    target, place = files.plain_place(absolute), files.at(absolute)
     true = absolute.rpartition(b"/")[2]
     plain = files.shown(true)
-    try:
-        place = files.at(absolute)
-    except (FileNotFoundError, NotADirectoryError):
-        files.names.forget(absolute)
-        return
-    if files.shown(place.rpartition(b"/")[2]) == plain:
-        if plain == true:
-            files.names.forget(absolute)
-        return
-    target = files.plain_place(absolute)
-    if target is None or (plain != true and true_of_own(name) != true):
+    if target is None or (plain != true and true_of_own(place.rpartition(b"/")[2]) != true):
         return
     before = files.inner.lstat(place)
     if plain != true:
-        files.names.record(absolute, plain)
+        # From here on both names tell it.
+        files.names.record({absolute: plain})
     files.inner.rename_new(place, target)
     barrier(context.host.files, top_of(root))
     entry, known = local_entry(before), context.state.roots.base_of(root, path)
@@ -270,4 +276,4 @@ def _settle_one(
             known = with_fields(known, ctime_ns=stat.ctime_ns)
             context.state.roots.refresh_base(root, [(path, known)])
     if plain == true:
-        files.names.forget(absolute)
+        files.names.forget([absolute])
