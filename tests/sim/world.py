@@ -378,7 +378,7 @@ class World:
         trees = {name: device.snapshot() for name, device in self.devices.items()}
         equal = {name: tree for name, tree in trees.items() if not self.devices[name].alone}
         # The fleet's way of writing é wins over that of who wrote it on such a disk.
-        normalising = any(names.normalises_unicode for names in self.setting.naming.values())
+        normalising = {n for n, it in self.setting.naming.items() if it.normalises_unicode}
         self.model.check_quiet(equal, folding=normalising)
         hashes: dict[bytes, bytes] = {blake3(data).digest(): data for data in self.model.owed}
         for name in equal:
