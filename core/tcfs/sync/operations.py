@@ -33,6 +33,7 @@ from tcfs.sync.receive import prepare_to_write, receive, stopped_chains
 from tcfs.sync.resolve import Resolved, Resolver
 from tcfs.sync.results import LIST_LIMIT, ConflictInfo, Plan, Problem, SyncResult, Transfer
 from tcfs.sync.scan import Scan, scan
+from tcfs.sync.staging import POOL_FILES
 
 if TYPE_CHECKING:
     from tcfs.sync.git.push import GitPush
@@ -312,7 +313,9 @@ def pull(
         root = places.adopt(context, root)
         problems += leftovers.recover(context, root)
     made = Pull(context, root, place.prefix)
-    made.decide()
+    decided = made.decide()
+    if len(decided) >= POOL_FILES and not dry_run:
+        context.executor.start()
     git = pull_hook(context, root, place.prefix, made.touched)
     git_plan = git.plan() if git is not None else None
     whole = join_plans([made.plan(), git_plan] if git_plan is not None else [made.plan()])
