@@ -258,6 +258,7 @@ class Device:
     Attributes:
         alone: why its tree need not agree with the others', or nothing.
         inbox: hints that the live bus has for it.
+        touched: what its user touched since the operation began that runs now.
     """
 
     def __init__(self, machine: Machine, identity: DeviceIdentity, format_hash: str) -> None:
@@ -268,6 +269,7 @@ class Device:
         self.user = User(machine.disk, self.tree)
         self.alone = ""
         self.inbox: list[str] = []
+        self.touched: set[bytes] = set()
         self.last_segment = ""
         self.rebuilding = False
         """Whether its index is to be rebuilt, and was not to the end."""

@@ -129,7 +129,9 @@ class World:
             name, "user", action, b" ".join(v for v in values if type(v) is bytes)
         )
         device.user.act(action, *values)
-        new = self.model.user_changed(name, before, device.snapshot(), shared=not device.reader)
+        after = device.snapshot()
+        device.touched |= {p for p in before.keys() | after if before.get(p) != after.get(p)}
+        new = self.model.user_changed(name, before, after, shared=not device.reader)
         if synced:
             disk.sync_names()
             for _, inode in disk.walk(disk.find(device.tree)):
@@ -137,7 +139,7 @@ class World:
                     disk.fsync(inode)
         else:
             disk.unsynced_saves.update(new)
-        if device.reader and before != device.snapshot():
+        if device.reader and before != after:
             device.alone = device.alone or "a reader that was edited"
 
     def _operation(self, name: str, operation: str, *values: Any) -> None:
@@ -152,6 +154,7 @@ class World:
             names = values[0].split(b"/")
             self.model.unclear(b"/".join(names[: i + 1]) for i in range(len(names)))
         before = device.snapshot()
+        device.touched.clear()
 
         def work() -> Any:
             result = device.operate(operation, *values)
@@ -274,7 +277,9 @@ class World:
         results = result if isinstance(result, tuple) else (result,)
         failed = {problem.path for one in results for problem in one.problems}
         after = device.snapshot()
-        for path, entry in before.items():
+        # What its user touched meanwhile, were it to put it away and back, may have been missed.
+        for path in before.keys() - device.touched:
+            entry = before[path]
             named = {
                 show(device.tree),
                 show(path),
