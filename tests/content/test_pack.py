@@ -454,6 +454,20 @@ def test_the_cache_of_headers_is_bounded() -> None:
     assert asked == ["a", "b", "c", "b"]
 
 
+def test_a_header_that_was_damaged_on_its_way_is_fetched_again() -> None:
+    pack = small_pack()
+    entry = PackReader(pack.id, pack.data, SEALED, KEYS).read_trailer(pack.data)[0]
+    frame = pack.data[entry.offset : entry.offset + entry.length]
+    heads = [bytearray(pack.data[:HEADER_READ]), pack.data[:HEADER_READ]]
+    salt = PackHeader.parse(pack.data, pack.id, SEALED).salt
+    heads[0][heads[0].index(salt)] ^= 1
+    readers = PackReaders(SEALED, KEYS, lambda _pack: bytes(heads.pop(0)))
+    with pytest.raises(IntegrityError):
+        readers.reader(pack.id).unseal(entry.offset, frame)
+    readers.reader(pack.id).unseal(entry.offset, frame)
+    assert readers.reader(pack.id) is readers.reader(pack.id)
+
+
 def test_secrets_do_not_show_in_what_errors_say() -> None:
     pack = small_pack()
     pack.data[-50] ^= 1

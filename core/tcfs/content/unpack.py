@@ -81,6 +81,10 @@ class PackReader:
         scope: where it must belong.
         keys: the secrets of that namespace.
 
+    Attributes:
+        suspect: whether a frame did not open. It may have been damaged on its way, or the header
+            was, which nothing else verifies; another reading of it will tell.
+
     Raises:
         IntegrityError: the header is damaged or belongs elsewhere.
         AccessError: this device has no key of the pack's epoch.
@@ -88,6 +92,7 @@ class PackReader:
 
     def __init__(self, pack: PackId, head: Bytes, scope: PackScope, keys: KeyRing) -> None:
         self.pack = pack
+        self.suspect = False
         self.header = PackHeader.parse(head, pack, scope)
         sealed = self.header.cipher is not Cipher.NONE
         key = keys.epoch_key(self.header.epoch) if sealed else b""
@@ -111,6 +116,7 @@ class PackReader:
         try:
             payload = self._sealer.open(offset, frame_aad(offset, codec, trailer=trailer), view[1:])
         except IntegrityError as error:
+            self.suspect = True
             what = "trailer" if trailer else "frame"
             raise damaged(self.pack, f"the {what} at {offset}: {error.message}") from None
         return Unsealed(self.pack, offset, codec, payload)
@@ -273,7 +279,7 @@ class PackReaders:
         """
         with self._lock:
             known = self._readers.get(pack)
-            if known is not None:
+            if known is not None and not known.suspect:
                 self._readers.move_to_end(pack)
                 return known
         if head is None:
