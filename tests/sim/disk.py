@@ -127,8 +127,8 @@ class Disk:
         self._numbers = 100
         self.root = self._inode("dir", 0o755)
         self._journal: list[Record] = []
-        self.unsynced_saves: set[bytes] = set()
-        """What users saved and nobody has synced."""
+        self.unsynced_saves: set[tuple[int, bytes]] = set()
+        """What users saved in which inode, and nobody has synced."""
 
     # Looking
 
@@ -305,7 +305,7 @@ class Disk:
             for record in self._journal
             if isinstance(record, Content) and record.inode is not inode
         ]
-        self.unsynced_saves.discard(inode.data)
+        self.unsynced_saves = {save for save in self.unsynced_saves if save[0] != inode.number}
 
     def sync_names(self) -> None:
         """Every name and attribute so far is durable, as after the fsync of a directory."""

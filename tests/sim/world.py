@@ -130,7 +130,8 @@ class World:
         )
         device.user.act(action, *values)
         after = device.snapshot()
-        device.touched |= {p for p in before.keys() | after if before.get(p) != after.get(p)}
+        changed = {p for p in before.keys() | after if before.get(p) != after.get(p)}
+        device.touched |= changed
         new = self.model.user_changed(name, before, after, shared=not device.reader)
         if synced:
             disk.sync_names()
@@ -138,7 +139,10 @@ class World:
                 if inode.kind == "file" and inode.data in new:
                     disk.fsync(inode)
         else:
-            disk.unsynced_saves.update(new)
+            inodes = (disk.get(device.tree + b"/" + path) for path in changed)
+            disk.unsynced_saves.update(
+                (inode.number, inode.data) for inode in inodes if inode and inode.kind == "file"
+            )
         if device.reader and before != after:
             device.alone = device.alone or "a reader that was edited"
 
@@ -180,7 +184,7 @@ class World:
         device = self.devices[name]
         self.faulty = True
         before = device.snapshot()
-        unsynced = set(device.machine.disk.unsynced_saves)
+        unsynced = {data for _, data in device.machine.disk.unsynced_saves}
         device.machine.crash(loss, random.Random(salt))
         device.close()
         device.machine.restart()
