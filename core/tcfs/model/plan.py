@@ -141,7 +141,7 @@ def pull_action(
         # A local edit that the deleter had not seen outlives the deletion.
         return PullAction.NOTHING if dirty else PullAction.REMOVE
     # A tombstone beside what is live says nothing of it: only who had not seen it wrote one.
-    nothing_new = known >= {version.id for group in head.groups for version in group}
+    nothing_new = bool(known) and known >= {v.id for group in head.groups for v in group}
     if local is not None and dirty and head.group_of(local) is None:
         return PullAction.NOTHING if nothing_new else PullAction.SEND_FIRST
     if head.conflicted:

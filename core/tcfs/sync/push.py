@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,14 +22,14 @@ from tcfs.model.ids import NamespaceId, RelPath
 from tcfs.model.manifest import SyncManifest
 from tcfs.model.paths import ROOT, join, parents, show
 from tcfs.model.plan import BaseEntry, LocalChange, LocalEntry, MoveMatcher, local_change
-from tcfs.state.roots import Root, StoredBase, is_unchanged
+from tcfs.state.roots import Root
 from tcfs.sync.commit import Committer, Draft, base_entry
+from tcfs.sync.compare import Look
 from tcfs.sync.context import Context
 from tcfs.sync.durable import make_durable
 from tcfs.sync.places import adopt
 from tcfs.sync.planning import PlanBuilder
 from tcfs.sync.results import Action, Plan, Problem
-from tcfs.sync.scan import Scan
 from tcfs.sync.ticking import let_the_clock_tick
 from tcfs.sync.upload import Upload
 
@@ -67,43 +67,33 @@ class Push:
     """
 
     def __init__(
-        self,
-        context: Context,
-        root: Root,
-        prefixes: Sequence[RelPath],
-        scanned: Scan,
-        *,
-        only: frozenset[RelPath] | None = None,
+        self, context: Context, root: Root, looked: Look, *, only: frozenset[RelPath] | None = None
     ) -> None:
         self._context = context
         self._root = root
-        self._scan = scanned
+        self._look = looked
+        self._scan = looked.scan
         self._namespace: NamespaceId = root.namespace
-        self._base: dict[RelPath, StoredBase] = {}
-        for prefix in prefixes if root.id else ():
-            self._base |= context.state.roots.stored_base(root, prefix)
         self.candidates = self._candidates(only)
 
     def _candidates(self, only: frozenset[RelPath] | None) -> list[Candidate]:
         found = []
-        base, entries, read = self._base, self._scan.entries, self._context.state.roots.read
+        looked, roots = self._look, self._context.state.roots
+        base = roots.base_at(self._root, looked.based)
         whole_namespace = not self._root.remote
-        for path, entry in entries.items():
+        for path, entry in self._scan.entries.items():
             if path == ROOT and whole_namespace:
                 continue
-            row = base.get(path)
-            if row is not None and is_unchanged(row, entry):
-                continue
-            known = read(row) if row is not None else None
+            known = base.get(path)
             change = local_change(known, entry)
             if known is not None and known.on_this_disk_alone and self._revives(path, entry, known):
                 change = LocalChange.NEW
             if change is not LocalChange.NONE and (only is None or path in only):
                 found.append(Candidate(path, change, entry, known))
         if only is None:
-            for path in base.keys() - entries.keys():
-                known = read(base[path])
-                if self._scan.sees(path, known.kind == "dir"):
+            sees = self._scan.sees
+            for path, known in roots.base_at(self._root, looked.gone).items():
+                if sees(path, known.kind == "dir"):
                     found.append(Candidate(path, LocalChange.DELETED, None, known))
         found.sort(key=lambda candidate: candidate.path)
         return found
@@ -119,15 +109,15 @@ class Push:
         head = history.head(self._namespace, remote)
         if entry.kind != "dir" or not head.absent or not set(head.ids) <= set(base.ids):
             return False
-        start = path + b"/"
-        if any(other.startswith(start) for other in self._scan.entries):
+        if path in self._look.in_use:
             return True
+        start = path + b"/"
         return not any(other.startswith(start) for other in self._scan.hidden)
 
     @property
     def tracked(self) -> int:
         """How many paths the base has here."""
-        return len(self._base)
+        return self._look.tracked
 
     def plan(self) -> Plan:
         """What this push would do, by stat alone: content is read when it is done."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Final
 
 from tcfs.errors import IntegrityError, LocalFileError, StoreError
 from tcfs.ledger.keys import parse_key
@@ -23,6 +24,8 @@ from tcfs.sync.receive import receive, refresh_control
 from tcfs.sync.recognise import recognise
 from tcfs.sync.results import RebuildResult
 
+_OF_ROOTS: Final = ("intent_list", "todo", "base")
+
 
 def rebuild(context: Context) -> RebuildResult:
     """Read everything anew.
@@ -34,7 +37,7 @@ def rebuild(context: Context) -> RebuildResult:
     _finish_pulls(context)
     before = {name: state.history.heads(name) for name in context.control.epochs}
     with state.transaction() as run:
-        for table in (*GARBAGE_TABLES, "intent", "todo", "base", "chunk", "pack", "superseded"):
+        for table in (*GARBAGE_TABLES, *_OF_ROOTS, "chunk", "pack", "superseded"):
             run.execute(f"DELETE FROM {table}")
         for table in ("version", "segment", "chain", "finding", "control_object"):
             run.execute(f"DELETE FROM {table}")

@@ -49,6 +49,7 @@ class Workbench:
         # before what is in it.
         self._disposable: dict[bytes, None] = {}
         self._unlocked: dict[RelPath, int] = {}
+        self._unlockings: list[int] = []
 
     def temp_of(self, device: DeviceId) -> bytes:
         """The directory of a device's temporary names."""
@@ -98,22 +99,29 @@ class Workbench:
         """
         barrier(self.files, self.top)
 
-    def intend(self, wanted: list[Wanted]) -> None:
-        """Record, durably, what is about to be put on disk."""
-        self.context.state.roots.intend(
-            self.root,
-            [w.intent() for w in wanted],
-        )
+    def intend(self, wanted: list[Wanted]) -> int | None:
+        """Record, durably, what is about to be put on disk. Returns what ``done`` asks for."""
+        if not wanted:
+            return None
+        return self.context.state.roots.intend(self.root, [w.intent() for w in wanted])
 
-    def done(self, bases: list[tuple[RelPath, BaseEntry]], wanted: Iterable[Wanted]) -> None:
-        """Record, durably, what is on disk now. Of all that was wanted nothing is intended any
-        more, and where a conflict stands there is still something to do.
+    def done(
+        self,
+        intended: int | None,
+        bases: list[tuple[RelPath, BaseEntry]],
+        wanted: Iterable[Wanted],
+        *,
+        left: Iterable[Wanted] = (),
+    ) -> None:
+        """Record, durably, what is on disk now.
+
+        Nothing is intended any more but what is ``left``, and where a conflict stands there is
+        still something to do.
         """
-        wanted, roots = list(wanted), self.context.state.roots
+        roots = self.context.state.roots
         with self.context.state.transaction():
             roots.set_base(self.root, bases)
-            based = {path for path, _ in bases}
-            roots.drop_intents(self.root, [w.path for w in wanted if w.path not in based])
+            roots.settle_intents(intended, [w.intent() for w in left])
             roots.wait(self.root, [w.path for w in wanted if w.standing])
 
     # Directories that may not be written
@@ -140,8 +148,9 @@ class Workbench:
         base = roots.base_of(self.root, directory)
         if base is not None and base.kind == "dir" and base.ids and not base.on_this_disk_alone:
             # After a crash, its rights are what they were.
-            intent = Intent(directory, "dir", base.ids[0], base.ids, base.clock, stat.mode)
-            roots.intend(self.root, [intent])
+            clock = dict(base.clock.clocks)
+            intent = Intent(directory, "dir", base.ids[0], base.ids, clock, stat.mode)
+            self._unlockings.append(roots.intend(self.root, [intent]))
         self._unlocked.setdefault(directory, stat.mode)
         self.files.set_attributes(local, mode=stat.mode | _WRITABLE, mtime_ns=None)
         return True
@@ -153,9 +162,12 @@ class Workbench:
                 self.files.set_attributes(self.local(directory), mode=mode, mtime_ns=None)
             except (FileNotFoundError, NotADirectoryError):
                 continue
-        if self._unlocked:
-            self.context.state.roots.drop_intents(self.root, self._unlocked)
+        if self._unlockings:
+            with self.context.state.transaction():
+                for number in self._unlockings:
+                    self.context.state.roots.settle_intents(number)
         self._unlocked.clear()
+        self._unlockings.clear()
 
     # Temporary names
 
