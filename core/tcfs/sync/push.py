@@ -290,7 +290,9 @@ class _Work:
         again = self._store(waiting)
         if again:
             # A file that was being written is given one more chance.
-            again = self._store(self._look_again(again))
+            written = self._look_again(again)
+            self._let_the_clock_tick(written)
+            again = self._store(written)
         for c in again:
             self._pushed.problems.append(
                 Problem(
