@@ -204,7 +204,7 @@ def _barrier_after_renames() -> Undo:
     batch, barrier = placement.Placer._batch, Workbench.barrier
 
     def once(self: Any, units: Any) -> None:
-        done = []
+        done: list[Any] = []
 
         def first_only(bench: Any) -> None:
             if not done:
@@ -221,14 +221,14 @@ def _barrier_after_renames() -> Undo:
 
 
 def _swept_by_clock() -> Undo:
-    waited_for = survey.waited_for
+    real = marks.waited_for
 
     def patient(context: Any, author: Any, seq: int, namespace: Any) -> Any:
-        marks = context.control.upkeep.marks
-        marked_at = max(m.marked_at for m in marks if (m.author, m.seq) == (author, seq))
+        found = context.control.upkeep.marks
+        marked_at = max(m.marked_at for m in found if (m.author, m.seq) == (author, seq))
         if context.host.clock.now() > marked_at + 3600:
             return []
-        return waited_for(context, author, seq, namespace)
+        return real(context, author, seq, namespace)
 
     return _replace(survey, "waited_for", patient)
 

@@ -50,7 +50,7 @@ def draw_setting(seed: int) -> Setting:
     if rng.random() < 0.15:
         folding = rng.choice((Naming(ignores_case=True), Naming(True, True), Naming(False, True)))
         naming[names[-1]] = folding
-    retention = rng.choice((1, 2)) if rng.random() < 0.15 else 0
+    retention = rng.choice((1, 2, 2, 2, 3)) if rng.random() < 0.2 else 0
     if rng.random() < (0.9 if retention else 0.1):
         # Packs of their own, which can be collected.
         sizes["tcfs.sync.upload.MAX_INLINE_PACK"] = 40
@@ -114,13 +114,17 @@ class Drawer:
             if rng.random() < 0.75 or name == "sync"
         ]  # fmt: skip
         self._scenes = self._choose_scenes()
-        self._scene_share = rng.choice((0.0, 0.05, 0.15))
+        self._scene_share = rng.choice((0.02, 0.05, 0.15))
+        if world.setting.retention:
+            self._scene_share = 0.15
 
     def _choose_scenes(self) -> list[tuple[float, str]]:
         setting = self._world.setting
         weights = {
-            "collected": 4 if setting.retention else 0,
+            "collected": 8 if setting.retention else 0,
             "damaged": 0.5 if setting.encrypted else 2,
+            "both": 2,
+            "power": 2,
             "cloned": 0.3,
             "away": 0.7,
         }
