@@ -287,6 +287,13 @@ class Disk:
         if directory.mode & 0o300 != 0o300:
             raise _error(errno.EACCES, path)
 
+    def copy_of(self, other: Disk) -> None:
+        """Hold what another disk holds, all of it durable."""
+        self._numbers = other._numbers
+        self.root = _copy(other.root)
+        self.used = other.used
+        self.barrier()
+
     # Durability
 
     def barrier(self) -> None:
@@ -393,6 +400,13 @@ def _torn(record: Content, rng: random.Random) -> bytes:
     return rng.choice(
         [new, new, record.inode.data, b"", bytes(len(new)), new[:half] + bytes(len(new) - half)]
     )
+
+
+def _copy(inode: Inode) -> Inode:
+    made = Inode(inode.number, inode.kind, inode.mode, inode.mtime_ns)
+    made.ctime_ns, made.data = inode.ctime_ns, inode.data
+    made.entries = {key: (name, _copy(child)) for key, (name, child) in inode.entries.items()}
+    return made
 
 
 def _apply(directory: Inode, key: bytes, entry: tuple[bytes, Inode] | None) -> None:
@@ -567,7 +581,13 @@ class SimulatedReader:
 
     def read(self, size: int) -> bytes:
         self._files._pass("read", self._path)
-        data = self._inode.data[self._offset : self._offset + size]
+        end = self._offset + size
+        data = self._inode.data[self._offset : end]
+        if len(data) > 1 and b"/.tcfs/" not in self._path:
+            # Somebody may write while it is read: the first half is of before then.
+            self._files._pass("read", self._path)
+            middle = self._offset + len(data) // 2
+            data = data[: len(data) // 2] + self._inode.data[middle:end]
         self._offset += len(data)
         return data
 
