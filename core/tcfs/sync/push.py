@@ -299,7 +299,9 @@ class _Work:
         again = self._store(waiting)
         if again:
             # A file that was being written is given one more chance.
-            again = self._store(self._look_again(again))
+            waiting = self._look_again(again)
+            self._let_the_clock_tick(waiting)
+            again = self._store(waiting)
         for c in again:
             self._pushed.problems.append(
                 Problem(
