@@ -13,6 +13,7 @@ from pydantic import Field
 from tcfs.model.paths import show, unshow
 from tcfs.service.daemon.report import Report, read
 from tcfs.sync import results as r
+from tcfs.sync.certificates import CertificateInfo, certificates, expiry_warnings
 from tcfs_mcp.context import ToolContext
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class CredentialAnswer:
     sources: tuple[CredentialSource, ...]
     in_use: str = ""
     """Name of the source that the store's credentials come from."""
+    certificates: tuple[CertificateInfo, ...] = ()
+    """What is shown to servers beside, and until when it is good."""
     warnings: tuple[str, ...] = ()
 
 
@@ -145,11 +148,13 @@ def credential_status(ctx: ToolContext) -> CredentialAnswer:
         in_use = source_in_use(loaded, chain)
     except TcfsError as error:
         warnings.append(f"{error.message}. {error.remedy}")
+    shown_to_servers = certificates(loaded)
     return CredentialAnswer(
         endpoint=str(shown.get("endpoint", "")),
         sources=tuple(sources),
         in_use=in_use,
-        warnings=tuple(warnings),
+        certificates=shown_to_servers,
+        warnings=(*warnings, *expiry_warnings(shown_to_servers)),
     )
 
 

@@ -32,6 +32,7 @@ def test_every_command_of_the_issue_is_there():
         "device passphrase",
         "device tpm-key",
         "device confirm",
+        "device admit",
         "device expire",
         "gc",
         "snapshot",

@@ -124,6 +124,17 @@ class StorageConfig(Section):
     ca_cert_path: Path | None = Field(
         default=None, description="Certificate authority (PEM) to trust for the endpoint."
     )
+    client_cert_path: Path | None = Field(
+        default=None,
+        description="Certificate (PEM) that says who this device is to an endpoint that asks.",
+    )
+    client_key_path: Path | None = Field(
+        default=None,
+        description=(
+            "Private key (PEM, mode 0600) of storage.client_cert_path. A new pair is taken up "
+            "without a restart."
+        ),
+    )
     timeout: Seconds = Field(
         default=60.0,
         ge=1,
@@ -187,6 +198,14 @@ class SecretsConfig(Section):
         description="Path of the entry whose user name and password are the keys of the store.",
     )
     sops_dir: Path | None = Field(default=None, description="Directory of SOPS files.")
+    expiry_warning: Seconds = Field(
+        default=30 * 86400.0,
+        ge=0,
+        description=(
+            "Time before certificates and NATS credentials expire from which status warns (in "
+            "seconds, or text such as 30d)."
+        ),
+    )
 
 
 class AuthConfig(Section):
@@ -340,7 +359,17 @@ class SyncConfig(Section):
     nats_ca_cert: Path | None = Field(
         default=None, description="Certificate authority (PEM) to trust for the NATS server."
     )
-
+    nats_client_cert: Path | None = Field(
+        default=None,
+        description="Certificate (PEM) that says who this device is to the NATS server.",
+    )
+    nats_client_key: Path | None = Field(
+        default=None,
+        description=(
+            "Private key (PEM, mode 0600) of sync.nats_client_cert. A new pair is taken up "
+            "without a restart."
+        ),
+    )
     nats_credentials_file: Path | None = Field(
         default=None,
         description=(

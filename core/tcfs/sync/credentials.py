@@ -15,6 +15,7 @@ from tcfs.secrets.chain import FILER_KEY, S3_ACCESS, S3_SECRET, S3_TOKEN, SECRET
 from tcfs.secrets.names import format_credentials, named, parse_credentials
 from tcfs.secrets.sources import credential_chain
 from tcfs.store.open import Credentials, StoreOptions, open_store
+from tcfs.sync.certificates import CertificateInfo, certificates
 from tcfs.sync.private_files import read_private, write_private
 from tcfs.sync.signin import sign_in_state
 from tcfs.sync.stores import configured_endpoint, source_in_use, store_options
@@ -34,12 +35,14 @@ class CredentialList:
     Attributes:
         entries: of the KeePass database, ``path: field, field``, if it could be opened.
         problem: why it could not.
+        certificates: what is shown to servers beside, and until when it is good.
     """
 
     sources: tuple[SourceState, ...]
     in_use: str
     problem: str = ""
     entries: tuple[str, ...] = ()
+    certificates: tuple[CertificateInfo, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ def list_credentials(
         in_use=in_use,
         problem=problem,
         entries=tuple(_printable(f"{e.path}: {', '.join(e.fields)}") for e in entries),
+        certificates=certificates(loaded),
     )
 
 
@@ -236,8 +240,9 @@ def _stored(target: Path) -> dict[str, str]:
 
 
 def _from(loaded: LoadedConfig, source: str, ask: Callable[[str], str] | None) -> dict[str, str]:
+    from tcfs.host.private import read_secret
     from tcfs.secrets.age import AgeIdentities
-    from tcfs.secrets.files import read_secret, text_of
+    from tcfs.secrets.files import text_of
     from tcfs.secrets.kdbx import KdbxSource
     from tcfs.secrets.sealed import SealedSource
     from tcfs.secrets.sops import FORMATS
