@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 import logging
-import ssl
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx2
 
 from tcfs.errors import ConfigError, ProviderError
+from tcfs.tls.contexts import TlsContexts, TlsFiles
+from tcfs.tls.trouble import Names, TlsTrouble, ssl_error_in, trouble_of
+
+if TYPE_CHECKING:
+    import ssl
 
 logger = logging.getLogger(__name__)
 
 LONGEST: Final = 1 << 20
 """Bytes of the longest answer that is read."""
 TIMEOUT_S: Final = 15.0
+PROVIDER: Final = Names(ca="auth.ca_cert_path", cert="", key="")
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
@@ -37,12 +42,9 @@ def is_safe(url: str) -> bool:
 def trust(ca: Path | None) -> ssl.SSLContext:
     """The authorities to believe: the system's, or those of a file. Raises ConfigError."""
     try:
-        return ssl.create_default_context(cafile=ca)
-    except (OSError, ssl.SSLError):
-        raise ConfigError(
-            f"the certificate authority {ca} cannot be read",
-            remedy="auth.ca_cert_path must be a file of certificates in PEM form.",
-        ) from None
+        return TlsContexts(TlsFiles(PROVIDER, ca=ca)).context()
+    except TlsTrouble as trouble:
+        raise ConfigError(trouble.text, remedy=trouble.remedy) from None
 
 
 class Bounded(httpx2.HTTPTransport):
@@ -73,7 +75,13 @@ class _Limited(httpx2.SyncByteStream):
 
 
 def unreachable(error: Exception) -> ProviderError:
-    """The error for a provider that did not answer. What it or the system said is left out."""
+    """The error for a provider that did not answer. What it said is left out."""
+    tls = ssl_error_in(error)
+    if tls is not None:
+        trouble = trouble_of(tls, PROVIDER, with_cert=False)
+        return ProviderError(
+            f"the identity provider is not trusted: {trouble.text}", remedy=trouble.remedy
+        )
     logger.warning("the identity provider does not answer: %s", type(error).__name__)
     return ProviderError(f"the identity provider cannot be reached ({type(error).__name__})")
 
