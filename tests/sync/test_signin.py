@@ -48,6 +48,9 @@ def test_tokens_lie_in_a_private_file_where_there_are_no_keys_yet(
     assert stat.S_IMODE(anna.sign_in.path.stat().st_mode) == 0o600
     again = SignIn(loaded(oidc, tmp_path))
     assert again.status().subject == "42"
+    session.init_fleet(loaded(oidc, tmp_path), name="anna")
+    assert again.status().protection == "file", "until something is written anew"
+    assert anna.by_device().protection == "device"
     os.chmod(again.path, 0o644)
     with pytest.raises(AccessError, match="others"):
         again.status()

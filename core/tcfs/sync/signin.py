@@ -32,6 +32,8 @@ FILE: Final = "sign-in.json"
 LOCK: Final = "sign-in.lock"
 LONGEST: Final = 1 << 20
 """Characters of the longest token: an answer of a provider is no longer."""
+MOST_SHOWN: Final = 100
+"""Groups and scopes that are told of."""
 SOON_S: Final = 30
 """A token that ends within this many seconds is renewed before it is used."""
 
@@ -323,6 +325,9 @@ class SignIn:
         messages = []
         if (auth.issuer, auth.client_id) != (kept.issuer, kept.client_id):
             messages.append("the settings name another provider or application by now")
+        groups, scopes = groups_of(grant.claims), tuple(grant.scope.split())
+        if len(groups) > MOST_SHOWN:
+            messages.append(f"and {len(groups) - MOST_SHOWN} more groups")
         ends = _ends(self._shown(kept, ""), kept)
         if not grant.refresh and ends <= time.time():
             messages.append("the token has ended and cannot be renewed: sign in again")
@@ -332,8 +337,8 @@ class SignIn:
             client_id=kept.client_id,
             subject=str(grant.claims.get("sub", "")),
             username=username_of(grant.claims),
-            groups=groups_of(grant.claims),
-            scopes=tuple(grant.scope.split()),
+            groups=groups[:MOST_SHOWN],
+            scopes=scopes[:MOST_SHOWN],
             signed_in_at=kept.signed_in_at,
             expires_at=ends,
             renewable=bool(grant.refresh),
