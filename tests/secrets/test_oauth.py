@@ -20,7 +20,7 @@ from tcfs.errors import (
     ProviderError,
     SignInError,
 )
-from tcfs.secrets import web
+from tcfs.secrets import bounded
 from tcfs.secrets.redirect import Redirect
 from tcfs.sync.signin import SignIn
 from tests.certificates import Authority
@@ -237,7 +237,7 @@ def test_a_provider_that_does_not_name_its_device_door_is_told_it(
 def test_an_answer_without_end_is_cut_off(
     oidc: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web, "LONGEST", 50)
+    monkeypatch.setattr(bounded, "LONGEST", 50)
     with pytest.raises(ProviderError):
         Person(oidc, tmp_path).by_device()
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import urllib.parse
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-
-import httpx2
 
 from tcfs.errors import ConfigError, ProviderError
 from tcfs.tls.contexts import TlsContexts, TlsFiles
@@ -20,8 +17,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LONGEST: Final = 1 << 20
-"""Bytes of the longest answer that is read."""
 TIMEOUT_S: Final = 15.0
 PROVIDER: Final = Names(ca="auth.ca_cert_path", cert="", key="")
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
@@ -47,33 +42,6 @@ def trust(ca: Path | None) -> ssl.SSLContext:
         raise ConfigError(trouble.text, remedy=trouble.remedy) from None
 
 
-class Bounded(httpx2.HTTPTransport):
-    """A transport whose answers end with an error after ``LONGEST`` bytes."""
-
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send one request."""
-        response = super().handle_request(request)
-        assert isinstance(response.stream, httpx2.SyncByteStream)
-        response.stream = _Limited(response.stream)
-        return response
-
-
-class _Limited(httpx2.SyncByteStream):
-    def __init__(self, stream: httpx2.SyncByteStream) -> None:
-        self._stream = stream
-
-    def __iter__(self) -> Iterator[bytes]:
-        left = LONGEST
-        for chunk in self._stream:
-            left -= len(chunk)
-            if left < 0:
-                raise httpx2.ReadError("the answer is too long")
-            yield chunk
-
-    def close(self) -> None:
-        self._stream.close()
-
-
 def unreachable(error: Exception) -> ProviderError:
     """The error for a provider that did not answer. What it said is left out."""
     tls = ssl_error_in(error)
@@ -92,6 +60,10 @@ def get_json(url: str, ca: Path | None = None) -> dict[str, Any] | None:
     Raises:
         ProviderError: the address is not safe, or what is there cannot be had or understood.
     """
+    import httpx2
+
+    from tcfs.secrets.bounded import Bounded
+
     if not is_safe(url):
         raise ProviderError(
             "the identity provider names an address that is not https",
