@@ -101,6 +101,11 @@ def _gate(options: argparse.Namespace, door: Door) -> Gate | None:
         raise UsageError("--oidc is for --http: over stdio there is one caller, who started it")
     if options.token_file is not None:
         raise UsageError("--token-file and --oidc exclude each other")
+    if not _is_loopback(options.host) and not options.public_url:
+        raise UsageError(
+            f"--host {clean(options.host)} lets other machines in, and their tokens need TLS",
+            remedy="Put a proxy with TLS in front, and say --public-url https://NAME/mcp.",
+        )
     from tcfs_mcp.oidc import gate
 
     return gate(

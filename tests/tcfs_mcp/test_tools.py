@@ -317,6 +317,21 @@ def test_credential_status_says_which_source_the_store_uses_and_what_is_wrong_wi
     assert "hunter2" not in json.dumps(answer)
 
 
+def test_credential_status_names_a_sign_in_and_shows_no_token(door: Door, tmp_path: Path):
+    from tcfs.config import load_config
+
+    file = tmp_path / "identity" / "sign-in.json"
+    file.parent.mkdir()
+    file.write_text('{"format": 1, "issuer": "https://gitlab.example", "access": "hunter2"}')
+    file.chmod(0o600)
+    door.load = lambda: load_config(environ={"HOME": "/nowhere", "TCFS_HOME": str(tmp_path)})
+    answer = run(door, "credential_status")
+    (found,) = [source for source in answer["sources"] if source["name"] == "sign-in"]
+    assert found["present"]
+    assert "https://gitlab.example" in found["detail"]
+    assert "hunter2" not in json.dumps(answer)
+
+
 def test_credential_status_warns_of_an_identity_that_others_can_read(
     fleet: FakeFleet, tmp_path: Path
 ):
