@@ -110,6 +110,7 @@ def credential_status(ctx: ToolContext) -> CredentialAnswer:
     """Tell which sources of credentials exist, and which is in use. Values are never shown."""
     from tcfs.errors import TcfsError
     from tcfs.secrets.sources import credential_chain
+    from tcfs.sync.signin import sign_in_state
     from tcfs.sync.stores import source_in_use
 
     loaded = ctx.load()
@@ -136,6 +137,13 @@ def credential_status(ctx: ToolContext) -> CredentialAnswer:
         CredentialSource(name=state.name, kind="chain", present=state.present, detail=state.detail)
         for state in chain.states()
     ]
+    sign_in = sign_in_state(loaded)
+    if sign_in is not None:
+        sources.append(
+            CredentialSource(
+                name=sign_in.name, kind="file", present=sign_in.present, detail=sign_in.detail
+            )
+        )
     try:
         in_use = source_in_use(loaded, chain)
     except TcfsError as error:

@@ -237,6 +237,9 @@ REPOSITORIES = GitStatus(
         ),
     ),
 )
+PENDING = r.PendingDevice(
+    OTHER, "bates", "writer", "0011 2233 4455 6677 8899 aabb ccdd eeff", "i1", 1_700_000_000, 1
+)
 
 PLAIN: dict[str, Any] = {
     "push": done(),
@@ -274,6 +277,9 @@ PLAIN: dict[str, Any] = {
     "access.create_namespace": a.NamespaceInfo("private", 1, ("yoga",), True),
     "access.namespaces": [a.NamespaceInfo("default", 2, ("yoga", "bates"), True)],
     "access.confirm": [DEVICES[0]],
+    "access.pending": [PENDING],
+    "access.request": PENDING,
+    "access.admit": DEVICES[1],
     "access.open_enrollment": r.EnrollmentResult(10, "writer", 1_700_003_600),
     "audit.report": AUDIT,
     "audit.export": AUDIT,

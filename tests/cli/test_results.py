@@ -25,6 +25,7 @@ EVERY = [
     ("device", "revoke", "bates"),
     ("device", "passphrase", "--uses", "3"),
     ("device", "confirm"),
+    ("device", "admit", "bates"),
     ("device", "protect", "tpm", "--pcrs", "0,7"),
     ("push",),
     ("push", "--dry-run"),

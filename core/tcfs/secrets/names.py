@@ -10,6 +10,7 @@ from tcfs.errors import ConfigError
 from tcfs.secrets.chain import (
     CLIENT_KEY_PASSWORD,
     FILER_KEY,
+    OIDC_SECRET,
     S3_ACCESS,
     S3_SECRET,
     S3_TOKEN,
@@ -23,6 +24,7 @@ OURS: Final = MappingProxyType(
         S3_TOKEN: "TCFS_S3_TOKEN",
         FILER_KEY: "TCFS_FILER_KEY",
         CLIENT_KEY_PASSWORD: "TCFS_CLIENT_KEY_PASSWORD",
+        OIDC_SECRET: "TCFS_OIDC_SECRET",
     }
 )
 AWS: Final = MappingProxyType(

@@ -117,17 +117,28 @@ class Context:
             raise IntegrityError(f"pack {pack} is in no segment that is known here")
         return self.store.get_range(location.key, location.offset + offset, length)
 
+    def require_admitted(self) -> None:
+        """Raise AccessError if this device asked to join, and no admin has answered yet."""
+        own = self.identity
+        if self.control.request_of(own.device_id, own.public_key) is not None:
+            raise AccessError(
+                f"this device ({own.name}) waits until an admin admits it",
+                remedy=f"On an admin's device, after comparing its fingerprint with what 'tcfs "
+                f"status' shows here: tcfs device admit {own.name}",
+            )
+
     def require_member(self) -> DeviceRecord:
         """This device's record.
 
         Raises:
             AccessError: it was revoked, or never admitted.
         """
+        self.require_admitted()
         device = self.device
         if device is None:
             raise AccessError(
                 "this device is not a member of the repository",
-                remedy="Join with: tcfs device enroll --name NAME --invite CODE",
+                remedy="Join with: tcfs device enroll --new-identity --invite CODE",
             )
         if device.expired:
             raise AccessError(

@@ -17,6 +17,7 @@ from tcfs.secrets.sources import credential_chain
 from tcfs.store.open import Credentials, StoreOptions, open_store
 from tcfs.sync.certificates import CertificateInfo, certificates
 from tcfs.sync.private_files import read_private, write_private
+from tcfs.sync.signin import sign_in_state
 from tcfs.sync.stores import configured_endpoint, source_in_use, store_options
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def list_credentials(
     states = list(chain.states())
     if secrets.sops_dir is not None:
         states += AgeIdentities(os.environ, secrets.age_identity).states()
+    sign_in = sign_in_state(loaded)
+    states += [sign_in] if sign_in is not None else []
     in_use = problem = ""
     try:
         in_use = source_in_use(loaded, chain)

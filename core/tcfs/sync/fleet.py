@@ -29,7 +29,7 @@ from tcfs.sync.escape import text_of
 from tcfs.sync.facade import Cancel, Limits, ProgressFn
 from tcfs.sync.keeper import Keeper
 from tcfs.sync.kept import RootDesk
-from tcfs.sync.members import device_info
+from tcfs.sync.members import admission_warnings, device_info
 from tcfs.sync.patience import PATIENCE_S, device_lock
 from tcfs.sync.planning import check_plan
 from tcfs.sync.rebuild import rebuild
@@ -375,12 +375,14 @@ class Fleet:
                 "everything. A person at a terminal should run: tcfs init --show-phrase"
             )
         device = context.device
-        if device is None:
+        waiting = admission_warnings(context)
+        if device is None and not waiting:
             warnings.append("this device is not a member of the repository")
-        elif device.revoked:
+        elif device is not None and device.revoked:
             warnings.append("this device was revoked")
+        warnings += waiting
         warnings += expiry_warnings(certificates(self._loaded))
-        warnings += condition_warnings(self._loaded, context.store.endpoint, context.control)
+        warnings += condition_warnings(self._loaded, context.store.endpoint)
         for finding in context.state.findings.all()[:20]:
             if finding.kind not in ("revoked",):
                 warnings.append(
