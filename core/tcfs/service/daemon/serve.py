@@ -43,7 +43,7 @@ HUNG_S: Final = 600.0
 BEAT_S: Final = 5.0
 REPORT_S: Final = 1.0
 """Reports are not written more often than this."""
-CERTIFICATES_S: Final = 10.0
+CERTIFICATES_S: Final = 5.0
 """Certificates are looked at this often."""
 SEGMENT_CACHE: Final = 16 << 20
 OPEN_RETRY_S: Final = (1.0, 30.0)
