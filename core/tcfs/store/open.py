@@ -121,6 +121,12 @@ def _remote_store(place: Endpoint, create: bool, options: StoreOptions) -> BlobS
             f"{place.url} has no TLS, which storage.enforce_tls asks for",
             remedy="Write https:// in the endpoint, or unset storage.enforce_tls.",
         )
+    names = options.tls.names
+    if (options.tls.cert or options.tls.key) and not place.encrypted:
+        raise ConfigError(
+            f"{place.url} has no TLS, so nobody there sees the certificate of {names.cert}",
+            remedy=f"Write https:// in the endpoint, or unset {names.cert} and {names.key}.",
+        )
     clock = SystemClock()
     store = _s3(place, create, options) if place.kind == "s3" else _filer(place, create, options)
     store = GateStore(store, most=options.workers, memory=options.memory_bytes)
