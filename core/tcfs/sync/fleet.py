@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from tcfs.sync.gc.desk import GcDesk
     from tcfs.sync.git.status import GitDoor
     from tcfs.sync.settings_desk import SettingsDesk
+    from tcfs.sync.upstream_import.run import UpstreamDesk
 
 NO_LIMITS = Limits()
 
@@ -69,6 +70,13 @@ class Fleet:
         from tcfs.sync.audit import Auditor
 
         return Auditor(self._context, self._working)
+
+    @property
+    def upstream(self) -> UpstreamDesk:
+        """Imports of what the Rust tcfs left in a bucket."""
+        from tcfs.sync.upstream_import.run import UpstreamDesk
+
+        return UpstreamDesk(self._loaded, self._working)
 
     @property
     def settings(self) -> SettingsDesk:
