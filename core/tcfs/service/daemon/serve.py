@@ -23,9 +23,10 @@ from tcfs.model.paths import METADATA_DIR, show
 from tcfs.service.daemon import report as reports
 from tcfs.service.daemon.counters import Counters
 from tcfs.service.daemon.inbox import Inbox
-from tcfs.service.daemon.loop import Daemon, Settings
+from tcfs.service.daemon.loop import Daemon
 from tcfs.service.daemon.notify import Notifier
 from tcfs.service.daemon.report import Report, RootReport
+from tcfs.service.daemon.states import Settings
 from tcfs.service.daemon.watcher import Watcher
 from tcfs.service.daemon.web import Web
 from tcfs.sync.fleet import Fleet
@@ -33,7 +34,7 @@ from tcfs.sync.session import open_fleet
 
 if TYPE_CHECKING:
     from tcfs.config.load import LoadedConfig
-    from tcfs.service.daemon.loop import KeptState
+    from tcfs.service.daemon.states import KeptState
 
 log = logging.getLogger("tcfs.daemon")
 
