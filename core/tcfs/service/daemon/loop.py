@@ -17,7 +17,7 @@ from tcfs.model.ids import RelPath
 from tcfs.model.paths import show
 from tcfs.service.daemon.counters import Counters
 from tcfs.service.daemon.inbox import Inbox
-from tcfs.service.daemon.schedule import Due
+from tcfs.service.daemon.schedule import Due, Pending
 from tcfs.service.daemon.states import Claims, Clock, KeptState, Settings, Watch
 from tcfs.service.daemon.talk import Talk
 from tcfs.sync.facade import Cancel
@@ -206,7 +206,7 @@ class Daemon:
                 state.pull.wish(now)
 
     def _enter(self, kept: KeptRoot, now: float) -> None:
-        state = self.roots[kept.local] = KeptState(kept)
+        state = self.roots[kept.local] = KeptState(kept, Pending(git=self._settings.git))
         log.info("keeping a root in sync", extra={"root": show(kept.local)})
         if self._talk is not None:
             self._talk.join(kept.namespace)

@@ -257,6 +257,7 @@ class Service:
                 rescan_interval_s=self._loaded.config.daemon.rescan_interval,
                 mode=config.conflict_mode,
                 tell_paths=config.nats_tell_paths,
+                git=config.sync_git_dirs,
             ),
             self.inbox,
             self._counters,

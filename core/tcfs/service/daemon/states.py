@@ -42,6 +42,8 @@ class Settings:
     rescan_interval_s: float = 600.0
     mode: str = "auto"
     tell_paths: bool = False
+    git: bool = False
+    """Whether git directories travel."""
 
 
 @dataclass(slots=True)
