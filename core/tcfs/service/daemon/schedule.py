@@ -12,8 +12,8 @@ QUIET_S: Final = 0.03
 LONGEST_S: Final = 1.0
 """A file that is touched again and again is pushed this long after the first time all the same."""
 GIT_QUIET_S: Final = 0.2
-"""A repository whose git directory was not touched for so long is pushed, as one: git does one thing
-in many steps, and a repository that is in the middle of something has to wait anyway."""
+"""A repository whose git directory was not touched for so long is pushed, as one: git does one
+thing in many steps, and a repository in the middle of something has to wait anyway."""
 GIT_LONGEST_S: Final = 5.0
 TOO_MANY: Final = 5000
 """Paths from which one look at the whole root is cheaper."""
