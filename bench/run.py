@@ -1,236 +1,202 @@
-"""Benchmarks of whole commands: wall and CPU time, peak memory, bytes stored.
+"""All benchmarks, in one run: tcfs beside its peers and the bare limits, and what it costs itself.
 
-    .venv/bin/python bench/run.py [--work DIR] [--runs N] [--only small|random|log|start] ...
+    .venv/bin/python bench/run.py [--runs 3] [--scale 1] [--parts small,large,start,...]
 
-Each line is a whole process, measured by the operating system when it ends; the median of the runs
-is given with the smallest and the largest. See bench/README.md.
+Writes results.md, results.svg and results.json into ``--out`` and prints the tables. How to read
+them is in bench/README.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
+import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-import trees
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from bench import clients, memory, report, start
+from bench.aims import Found, aims
+from bench.ledger import LedgerFigures
+from bench.peers import Bench, workloads
 
-BIN = Path(sys.executable).parent
-TCFS, CALL = str(BIN / "tcfs"), str(BIN / "tcfs-mcp")
-
-
-@dataclass
-class Sample:
-    """One run. Seconds, KiB."""
-
-    wall: float
-    cpu: float
-    peak: int
-
-
-@dataclass
-class Line:
-    """One row of the table."""
-
-    name: str
-    samples: list[Sample] = field(default_factory=list)
-    stored: int = 0
-    note: str = ""
-
-
-def measure(command: list[str], env: dict[str, str]) -> Sample:
-    """Run a command and take its figures; peak memory is that of all its processes together."""
-    started = time.perf_counter()
-    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    peak, stop = [0], threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(0.02):
-            peak[0] = max(peak[0], family_memory(process.pid))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    assert process.stderr is not None
-    complaint = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - started
-    stop.set()
-    watcher.join()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)}: exit {process.returncode}\n{complaint.decode()}")
-    # Not ru_maxrss: it remembers the size of the process that was forked to start this one.
-    return Sample(wall, usage.ru_utime + usage.ru_stime, peak[0])
-
-
-def family_memory(pid: int) -> int:
-    """Resident memory of a process and its descendants, KiB (Linux; 0 elsewhere)."""
-    total, waiting = 0, [pid]
-    while waiting:
-        current = waiting.pop()
-        try:
-            with open(f"/proc/{current}/statm") as statm:
-                total += int(statm.read().split()[1]) * 4
-            tasks = os.listdir(f"/proc/{current}/task")
-            for task in tasks:
-                with open(f"/proc/{current}/task/{task}/children") as children:
-                    waiting += [int(child) for child in children.read().split()]
-        except (OSError, ValueError, IndexError):
-            continue
-    return total
-
-
-class World:
-    """Two devices in a working directory, fresh for each run.
-
-    Nothing large is removed before all is measured: for minutes afterwards ext4 looks at every
-    inode that was freed before it takes one, which makes creating files several times slower.
-    """
-
-    def __init__(self, top: Path) -> None:
-        self.top = self.work = top
-
-    def env(self, device: str) -> dict[str, str]:
-        """A device's environment."""
-        return {
-            **{k: v for k, v in os.environ.items() if not k.startswith("TCFS_")},
-            "TCFS_HOME": str(self.work / device),
-            "PYTHONDONTWRITEBYTECODE": "",
-        }
-
-    def begin(self) -> None:
-        """Devices a and b, with a store of a's, in a directory that was never used."""
-        self.work = Path(tempfile.mkdtemp(dir=self.top))
-        self.run("a", "init", "--name", "a")
-        code = self.run("a", "device", "invite").splitlines()[-1]
-        self.run("b", "device", "enroll", "--name", "b", "--invite", code)
-
-    def run(self, device: str, *arguments: str) -> str:
-        """A command that is not measured."""
-        done = subprocess.run(
-            [TCFS, *arguments],
-            env=self.env(device),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return done.stdout
-
-    def stored(self) -> int:
-        """Bytes in the store."""
-        store = self.work / "a" / "data" / "store"
-        return sum(f.stat().st_size for f in store.rglob("*") if f.is_file())
-
-
-def tree_bench(world: World, tree: Path, name: str, edit: object, lines: dict[str, Line]) -> None:
-    """First push, no-op push, push after an edit, pull into an empty place, beside `cp -a`."""
-
-    def line(what: str) -> Line:
-        return lines.setdefault(f"{name}: {what}", Line(f"{name}: {what}"))
-
-    world.begin()
-    a, b = world.env("a"), world.env("b")
-    out = world.work / "out"
-    first = line("first push")
-    first.samples.append(measure([TCFS, "push", str(tree)], a))
-    first.stored = world.stored()
-    line("push, nothing changed").samples.append(measure([TCFS, "push", str(tree)], a))
-    os.sync()
-    line("pull").samples.append(measure([TCFS, "pull", f"tcfs/default/{tree.name}", str(out)], b))
-    copy = world.work / "copy"
-    os.sync()
-    line("cp -a, for comparison").samples.append(
-        measure(["cp", "-a", str(tree), str(copy)], dict(os.environ))
-    )
-    edit()  # type: ignore[operator]
-    edited = line("push after the edit")
-    before = world.stored()
-    edited.samples.append(measure([TCFS, "push", str(tree)], a))
-    edited.stored = world.stored() - before
-
-
-def start_bench(world: World, lines: dict[str, Line]) -> None:
-    """Commands that do next to nothing."""
-    a = world.env("a")
-    for name, command in (
-        ("tcfs --help", [TCFS, "--help"]),
-        ("tcfs status", [TCFS, "status"]),
-        ("tcfs-mcp call device_status", [CALL, "call", "device_status"]),
-        ("python -c 'import mcp', for comparison", [sys.executable, "-c", "import mcp"]),
-    ):
-        lines.setdefault(name, Line(name)).samples.append(measure(command, a))
-
-
-def table(lines: dict[str, Line]) -> str:
-    """The results in Markdown."""
-    rows = [
-        "| what | wall s (min - max) | CPU s | peak MiB | stored MB |",
-        "|---|---|---|---|---|",
-    ]
-    for line in lines.values():
-        walls = sorted(s.wall for s in line.samples)
-        spread = f"{statistics.median(walls):.2f} ({walls[0]:.2f} - {walls[-1]:.2f})"
-        cpu = statistics.median(s.cpu for s in line.samples)
-        peak = max(s.peak for s in line.samples) / 1024
-        stored = f"{line.stored / 1e6:.1f}" if line.stored else ""
-        rows.append(f"| {line.name} | {spread} | {cpu:.2f} | {peak:.0f} | {stored} |")
-    return "\n".join(rows)
+PARTS = ("small", "large", "start", "ledger", "live", "memory", "wide", "huge")
+USUAL = PARTS[:6]
+HERE = Path(__file__).parent
+GIB = 1 << 30
 
 
 def main() -> None:
-    """Run what was asked for and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "tcfs-bench")
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--small", type=int, default=50_000, help="small files (8 KB each)")
-    parser.add_argument("--large", type=int, default=1024, help="MiB of the large files")
-    parser.add_argument("--only", choices=("small", "random", "log", "start"), default=None)
-    parser.add_argument("--json", type=Path, default=None, help="write all samples here")
-    options = parser.parse_args()
+    options = arguments()
     options.work.mkdir(parents=True, exist_ok=True)
-    options.work = Path(tempfile.mkdtemp(dir=options.work))
-    world, lines = World(options.work), dict[str, Line]()
-    for run in range(options.runs):
-        print(f"run {run + 1} of {options.runs}", file=sys.stderr)
-        for kind in ("small", "random", "log"):
-            if options.only in (None, kind):
-                one_tree(world, kind, options, lines)
-        if options.only in (None, "start"):
-            world.begin()
-            for _ in range(5):
-                start_bench(world, lines)
-    print(table(lines))
-    shutil.rmtree(options.work)
-    if options.json is not None:
-        data = {name: [vars(s) for s in line.samples] for name, line in lines.items()}
-        options.json.write_text(json.dumps(data, indent=1))
+    work = Path(tempfile.mkdtemp(dir=options.work))
+    begun = time.perf_counter()
+    notes = list[str]()
+    try:
+        found, live = measure_all(options, work, notes)
+    finally:
+        say("removing what was made")
+        shutil.rmtree(work)
+    text = document(found, live, notes, options, time.perf_counter() - begun)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "results.md").write_text(text)
+    (options.out / "results.svg").write_text(report.plot(found.results))
+    (options.out / "results.json").write_text(json.dumps(as_json(found), indent=1))
+    print(text)
 
 
-def one_tree(world: World, kind: str, options: argparse.Namespace, lines: dict[str, Line]) -> None:
-    """One kind of tree, made anew (from the same seed) for each run."""
-    tree = Path(tempfile.mkdtemp(dir=options.work)) / kind
-    tree.mkdir()
-    size = options.large << 20
-    if kind == "small":
-        trees.small_tree(tree, options.small, options.small * 8000)
-        name = f"{options.small} small files"
-        tree_bench(world, tree, name, lambda: trees.edit_small_tree(tree), lines)
-        return
-    maker = trees.random_file if kind == "random" else trees.log_file
-    maker(tree / f"{kind}.bin", size)
-    name = f"{options.large} MiB {kind}"
-    edit = trees.insert_bytes
-    tree_bench(world, tree, name, lambda: edit(tree / f"{kind}.bin", size // 2, b"x" * 1024), lines)
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "tcfs-bench")
+    parser.add_argument("--out", type=Path, default=HERE / "out")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--scale", type=float, default=1.0, help="of the trees; 0.02 to try it out")
+    parser.add_argument(
+        "--parts",
+        default=",".join(USUAL),
+        help=f"any of {', '.join(PARTS)}; wide and huge take long and are left out by default",
+    )
+    parser.add_argument(
+        "--clients",
+        default="",
+        help="names as in the tables with ; between them; tcfs on file:// always takes part",
+    )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=40.0,
+        help="a client whose first push took longer, in seconds, is measured once only",
+    )
+    options = parser.parse_args()
+    options.parts = options.parts.split(",")
+    wrong = set(options.parts) - set(PARTS)
+    if wrong:
+        parser.error(f"no part is called {', '.join(sorted(wrong))}")
+    return options
+
+
+def measure_all(
+    options: argparse.Namespace, work: Path, notes: list[str]
+) -> tuple[Found, dict[str, object]]:
+    """Everything that was asked for."""
+    parts: list[str] = options.parts
+    bench = Bench(work, present(options.clients, notes), options.patience)
+    known = workloads(options.scale)
+    found = Found(bench.results, {})
+    if "start" in parts:
+        say("start-up")
+        found.starts = start.start_up(work / "start", max(options.runs * 3, 3))
+    for number in range(options.runs):
+        for name in ("small", "large"):
+            if name in parts:
+                say(f"{name}, run {number + 1} of {options.runs}")
+                bench.round(known[name.upper()])
+    if "wide" in parts:
+        bench.round(known["WIDE"])
+    if "ledger" in parts:
+        say("history")
+        size = max(int(1_000_000 * options.scale), 1000)
+        segments = max(int(10_000 * min(options.scale, 1)), 200)
+        found.ledger = LedgerFigures(
+            **program(
+                "ledger.py",
+                *("--segments", str(segments), "--devices", "20" if segments >= 2000 else "4"),
+                *("--files", str(size)),
+            )
+        )
+    live: dict[str, object] = {}
+    if "live" in parts:
+        say("from a save to the other device")
+        live = program("live.py", "--saves", str(100 if options.scale >= 1 else 10))
+    if "memory" in parts or "huge" in parts:
+        say("memory")
+        sizes = [int(n * options.scale) << 20 for n in (256, 4096) if n * options.scale >= 1]
+        files = [max(int(n * options.scale), 100) for n in (10_000, 100_000)]
+        if "memory" not in parts:
+            sizes, files = [], []
+        if "huge" in parts:
+            sizes.append(int(20 * GIB * options.scale))
+        found.peaks = tuple(memory.peaks(work, files, sizes))
+    return found, live
+
+
+def present(names: str, notes: list[str]) -> tuple[type[clients.Client], ...]:
+    """The clients that take part and are here; what is missing is noted."""
+    wanted = [name.strip() for name in names.split(";")] if names else []
+    chosen = [
+        kind
+        for kind in clients.ALL
+        if kind is clients.Tcfs
+        or kind.name in wanted
+        or (not wanted and kind not in clients.ASKED_FOR)
+    ]
+    wheels = [kind for kind in chosen if f"{kind.program}-bin" in clients.WHEELS]
+    problem = clients.install_wheels() if wheels else ""
+    if problem:
+        notes.append(f"not installed: {problem}")
+    here = [kind for kind in chosen if not kind.missing()]
+    notes += [f"not here, and left out: {kind.name}" for kind in chosen if kind not in here]
+    notes += [kind.version() for kind in here if not issubclass(kind, clients.TcfsS3)]
+    return tuple(here)
+
+
+def program(name: str, *arguments: str) -> dict[str, object]:
+    """The JSON that another benchmark prints."""
+    command = [sys.executable, str(HERE / name), *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    told: dict[str, object] = json.loads(done.stdout[done.stdout.index("{") :])
+    return told
+
+
+def document(
+    found: Found,
+    live: dict[str, object],
+    notes: list[str],
+    options: argparse.Namespace,
+    seconds: float,
+) -> str:
+    """The whole report in Markdown."""
+    what = workloads(options.scale)
+    head = (
+        f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, "
+        f"{options.runs} runs, {seconds / 60:.0f} minutes in all. {'; '.join(notes)}."
+    )
+    blocks = [head, "### Aims\n\n" + report.aims_table(aims(found))]
+    for workload in dict.fromkeys(key.workload for key in found.results):
+        blocks.append(
+            f"### {workload}: {what[workload].what}\n\n"
+            + report.results_table(found.results, workload)
+        )
+    blocks.append(report.others(found))
+    if live:
+        rows = [(key, str(value)) for key, value in live.items()]
+        blocks.append(
+            "### From a save to the bytes on another device\n\n"
+            + report.table(rows, ("what", "measured"))
+        )
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def as_json(found: Found) -> dict[str, object]:
+    """All samples."""
+    return {
+        "results": [
+            {**key._asdict(), "samples": [asdict(s) for s in samples]}
+            for key, samples in found.results.items()
+        ],
+        "starts": {name: [s.wall for s in samples] for name, samples in found.starts.items()},
+        "ledger": asdict(found.ledger) if found.ledger else None,
+        "peaks": [peak._asdict() for peak in found.peaks],
+    }
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -55,10 +55,24 @@ def small_tree(root: Path, files: int, total: int, seed: int = 1) -> None:
         _set_time(path, stamp)
 
 
+def wide_tree(root: Path, files: int, seed: int = 5) -> None:
+    """``files`` files of some hundred bytes each, a hundred to a directory."""
+    pool = source_text(random.Random(seed), 1 << 20)
+    rng = random.Random(seed + 1)
+    for number in range(files):
+        directory = f"{root}/part{number // 10_000:03d}/set{number // 100:05d}"
+        if number % 100 == 0:
+            os.makedirs(directory, exist_ok=True)
+        start = rng.randrange(len(pool) - 600)
+        body = b"# %d\n" % number + pool[start : start + rng.randint(50, 500)]
+        with open(f"{directory}/file{number:07d}.txt", "wb", buffering=0) as out:
+            out.write(body)
+
+
 def edit_small_tree(root: Path, share: float = 0.01, seed: int = 2) -> int:
     """Change a line in a share of the files. Returns how many."""
     rng = random.Random(seed)
-    paths = sorted(p for p in root.rglob("*.py"))
+    paths = sorted(p for p in root.rglob("file*"))
     chosen = rng.sample(paths, max(1, int(len(paths) * share)))
     for path in chosen:
         data = path.read_bytes()

@@ -18,6 +18,8 @@ from tcfs.device import protection
 from tcfs.model.ids import NamespaceId
 from tcfs.sync import session
 from tcfs_mcp.main import main as tcfs_mcp
+from tests.certificates import Authority
+from tests.jwts import Operator
 from tests.secrets.test_sops import FIXTURES, KEY
 from tests.sync.kit import World, fill
 
@@ -70,6 +72,8 @@ class Planted:
         self.plant("TCFS_NEW_S3_SECRET", "planted-new-s3-secret")
         self.plant("AWS_SECRET_ACCESS_KEY", "planted-aws-secret")
         self.plant("AWS_SESSION_TOKEN", "planted-aws-token")
+        self.plant("TCFS_CLIENT_KEY_PASSWORD", "planted-key-password")
+        self._shown_to_servers(top)
         self.secrets["age identity"] = KEY.strip().splitlines()[-1]
         self.environ |= {
             "SOPS_AGE_KEY": KEY,
@@ -93,6 +97,18 @@ class Planted:
 
     def plant(self, variable: str, value: str) -> None:
         self.secrets[variable] = self.environ[variable] = value
+
+    def _shown_to_servers(self, top: Path) -> None:
+        pair = Authority(top).pair("anna", days=10, password=b"planted-key-password")
+        creds = Operator().account("fleet").user("anna", days=10)
+        self.secrets["client key"] = pair.key.read_text().splitlines()[1]
+        self.secrets["nkey seed"] = creds.seed
+        self.secrets["NATS JWT"] = creds.jwt
+        self.environ |= {
+            "TCFS_STORAGE_CLIENT_CERT_PATH": str(pair.cert),
+            "TCFS_STORAGE_CLIENT_KEY_PATH": str(pair.key),
+            "TCFS_SYNC_NATS_CREDENTIALS_FILE": str(creds.write(top / "anna.creds")),
+        }
 
     def _kdbx(self, path: Path) -> None:
         self.secrets["kdbx entry"] = "planted-kdbx-secret"
@@ -169,6 +185,8 @@ def test_no_command_tool_error_or_log_shows_a_secret(
     leaks = [(words, planted.found_in(text)) for words, text in shown if planted.found_in(text)]
     assert leaks == []
     assert planted.found_in(caplog.text) == []
+    assert any("CN=anna expires in 10 days" in text for _, text in shown), "both are looked at"
+    assert any("nats_credentials_file: anna expires" in text for _, text in shown)
     tcfs(["device", "invite"])
     assert "tcfs-invite-" in capsys.readouterr().out, "what is asked for by name is shown"
 

@@ -123,6 +123,39 @@ def test_cached_segments_are_not_read_again_and_need_no_store():
     assert len(one.read(cached=first.fresh).fresh) == 1
 
 
+def test_what_was_read_before_stands_for_as_long_as_the_objects_are_the_same():
+    store, _, (one,) = repository("admin")
+    one.say(admit_event(record(2)))
+    first = one.read()
+    kept = first.fresh
+    again = one.read(cached=kept, last=first)
+    assert again.state is first.state
+    assert not again.fresh
+    assert not again.findings
+    one.say(revoke_event(device_id(2), {}, "lost"))
+    newer = one.read(cached=kept, last=again)
+    assert newer.state.devices[device_id(2)].revoked
+    # Kept by another process meanwhile: nothing is fresh, and still it is not the same.
+    other = one.read(cached=kept | newer.fresh, last=again)
+    assert other.state.devices[device_id(2)].revoked
+    store.delete(next(iter(newer.fresh)))
+    last = one.read(cached=kept | newer.fresh, last=newer)
+    assert last.state is newer.state
+    assert [f.problem for f in last.findings] == ["rollback"]
+    assert [f.problem for f in one.read(cached=kept | newer.fresh, last=last).findings] == [
+        "rollback"
+    ]
+
+
+def test_what_was_damaged_on_its_way_is_looked_at_again_whatever_stood_before():
+    store, _, (one,) = repository("admin")
+    sealed = one.say(admit_event(record(2)))
+    store.objects[sealed.key] = sealed.data[:-1] + b"x"
+    damaged = one.read()
+    store.objects[sealed.key] = sealed.data
+    assert device_id(2) in one.read(cached=damaged.fresh, last=damaged).state.devices
+
+
 def test_what_does_not_verify_is_never_kept_and_a_damaged_cache_is_read_again():
     store, _, (one,) = repository("admin")
     sealed = one.say(admit_event(record(2)))

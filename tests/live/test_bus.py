@@ -34,6 +34,7 @@ def place(request: pytest.FixtureRequest, tmp_path):
     else:
         server = request.getfixturevalue("nats_server")
         token = tmp_path / "token"
+        token.touch(0o600)
         token.write_text(server.token)
         settings = NatsSettings((server.url,), credentials=token)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -16,11 +17,13 @@ from tcfs.service.servers import private
 from tcfs.service.servers.nats import NatsServer
 from tcfs.service.servers.process import free_ports
 from tcfs.service.servers.weed import WeedServer
+from tests.guarded import guarded_server
 from tests.service.machines import TCFS, Machine, until
 
 
 def on_servers(store: WeedServer, events: NatsServer, tmp_path: Path) -> dict[str, str]:
     token = tmp_path / "token"
+    token.touch(0o600)
     token.write_text(events.token)
     return {
         **private.store_environment(store),
@@ -105,6 +108,77 @@ def test_servers_are_killed_robbed_and_restarted_and_nothing_is_lost(
         assert json.loads(machine.tcfs("verify", "--read-data", "--json"))["ok"]
     for log in (anna.log, ben.log):
         assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.slow
+def test_a_daemon_warns_of_its_certificate_and_works_on_with_the_new_one(
+    fleet: Callable[..., list[Machine]],
+    weed_server: WeedServer,
+    start_nats: Callable[..., NatsServer],
+    tmp_path: Path,
+):
+    port, monitor = free_ports(2)
+    with guarded_server("s3", weed_server, tmp_path) as store:
+        ca, server = store.ca, store.ca.pair("nats")
+        events = start_nats(
+            token="",
+            more=f'''
+            tls {{ cert_file: "{server.cert}", key_file: "{server.key}", ca_file: "{ca.file}",
+                   verify_and_map: true }}
+            authorization {{ users: [{{ user: "CN=old" }}, {{ user: "CN=new" }}] }}
+            http: "127.0.0.1:{monitor}"
+            ''',
+        )
+        pair = ca.pair("old", days=10)
+        environ = {
+            "TCFS_REMOTE": store.url,
+            "TCFS_S3_ACCESS": weed_server.access,
+            "TCFS_S3_SECRET": weed_server.secret,
+            "TCFS_STORAGE_CA_CERT_PATH": str(ca.file),
+            "TCFS_STORAGE_CLIENT_CERT_PATH": str(pair.cert),
+            "TCFS_STORAGE_CLIENT_KEY_PATH": str(pair.key),
+            "TCFS_NATS_URL": events.url,
+            "TCFS_SYNC_NATS_CA_CERT": str(ca.file),
+            "TCFS_SYNC_NATS_CLIENT_CERT": str(pair.cert),
+            "TCFS_SYNC_NATS_CLIENT_KEY": str(pair.key),
+            "TCFS_DAEMON_METRICS_ADDR": f"127.0.0.1:{port}",
+        }
+
+        def metric(setting: str) -> str:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+                lines = answer.read().decode().splitlines()
+            name = f'tcfs_certificate_ok{{setting="{setting}"}} '
+            return "".join(line.removeprefix(name) for line in lines if line.startswith(name))
+
+        def user() -> list[str]:
+            with urllib.request.urlopen(f"http://127.0.0.1:{monitor}/connz?auth=1") as answer:
+                return [one["authorized_user"] for one in json.load(answer)["connections"]]
+
+        (anna,) = fleet(environ, "anna")
+        anna.start()
+        until(anna.in_sync, "the daemon to be live")
+        warning = "storage.client_cert_path: CN=old expires in 10 days"
+        assert any(warning in told for told in anna.report.warnings)
+        assert warning in anna.tcfs("status", "--json")
+        assert metric("storage.client_cert_path") == metric("sync.nats_client_cert") == "0"
+        assert (metric("storage.ca_cert_path"), user()) == ("1", ["CN=old"])
+
+        before = anna.report.counters.get("pushes", 0)
+        # Every connection after this is a new one, and shows what stands there now.
+        pair.write(ca.pair("new", days=300))
+        store.restart()
+        events.kill()
+        events.start()
+        (anna.tree / "later.txt").write_text("with the new pair")
+        until(lambda: anna.report.counters.get("pushes", 0) > before, "the daemon to push")
+        until(lambda: anna.in_sync() and user() == ["CN=new"], "the daemon to be live again")
+        os.kill(anna.report.pid, signal.SIGHUP)
+        until(lambda: not anna.report.warnings, "the warning to go")
+        assert metric("storage.client_cert_path") == metric("sync.nats_client_cert") == "1"
+        assert anna.end() == 0
+    text = anna.log.read_text()
+    assert "taken up anew" in text
+    assert "Traceback" not in text
 
 
 @pytest.mark.slow

@@ -13,7 +13,9 @@ A power loss (``Disk.lose_power``) takes the journal back and then applies part 
 * ``all`` and ``none``: everything, nothing.
 
 Bytes of files written since the last barrier are, each for itself, whole, as they were before,
-missing, zeros, or cut off with zeros behind: no journal protects those.
+missing, zeros, or cut off with zeros behind: no journal protects those. Where bytes changed and the
+size did not, the times of the write survive with them: under those of before, no scan of anybody
+could see it (README, *What it does not cover*).
 """
 
 from __future__ import annotations
@@ -366,6 +368,24 @@ class Disk:
                     inode.mode, inode.mtime_ns, inode.ctime_ns = record.new
             else:
                 record.inode.data = _torn(record, rng)
+        _give_times(journal)
+
+
+def _give_times(journal: list[Record]) -> None:
+    """Let the stat tell of bytes that changed in place: journals write times before bytes."""
+    bytes_before: dict[Inode, bytes] = {}
+    times_before: dict[Inode, tuple[int, int]] = {}
+    times_after: dict[Inode, tuple[int, int]] = {}
+    for record in journal:
+        if isinstance(record, Content):
+            bytes_before.setdefault(record.inode, record.old)
+        elif isinstance(record, Attributes):
+            times_before.setdefault(record.inode, record.old[1:])
+            times_after[record.inode] = record.new[1:]
+    for inode, data in bytes_before.items():
+        now = (inode.mtime_ns, inode.ctime_ns)
+        if inode.data != data and len(inode.data) == len(data) and now == times_before.get(inode):
+            inode.mtime_ns, inode.ctime_ns = times_after[inode]
 
 
 def _torn(record: Content, rng: random.Random) -> bytes:

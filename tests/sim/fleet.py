@@ -30,7 +30,6 @@ from tcfs.errors import (
     NotFoundError,
     UsageError,
 )
-from tcfs.ledger import control
 from tcfs.model.clock import Ordering, VectorClock
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import ROOT, show
@@ -87,8 +86,7 @@ class InlineExecutor:
 def tamed() -> Iterator[None]:
     """While it lasts, the engine has no threads of its own: one thing happens at a time.
 
-    Nor does it publish its settings, whose memo is on a real disk; nor read and fold the same
-    control ledger twice, which would take half of all time, since every operation does.
+    Nor does it publish its settings, whose memo is on a real disk.
     """
     real = concurrent.futures.ThreadPoolExecutor
     places: list[Any] = [concurrent.futures]
@@ -97,14 +95,10 @@ def tamed() -> Iterator[None]:
         for name, module in sys.modules.items()
         if name.startswith("tcfs.") and getattr(module, "ThreadPoolExecutor", None) is real
     ]
-    memory = _Memory()
     with ExitStack() as stack:
         for place in places:
             stack.enter_context(replaced(place, "ThreadPoolExecutor", InlineExecutor))
         stack.enter_context(replaced(SettingsDesk, "publish_on_the_way", lambda _self: None))
-        stack.enter_context(replaced(control, "_Reader", memory.reader))
-        stack.enter_context(replaced(control, "_entries", memory.entries))
-        stack.enter_context(replaced(control, "fold_control", memory.fold))
         yield
 
 
@@ -117,51 +111,6 @@ def replaced(owner: Any, name: str, new: Any) -> Iterator[None]:
         yield
     finally:
         setattr(owner, name, old)
-
-
-class _Memory:
-    """The same answers to the same questions about control ledgers; all of them are values."""
-
-    def __init__(self) -> None:
-        self._readers: dict[Any, Any] = {}
-        self._entries: dict[int, tuple[Any, Any]] = {}
-        self._folds: dict[Any, tuple[Any, Any, Any]] = {}
-        unpatched: Any = control
-        self._make_reader = unpatched._Reader
-        self._make_entries = unpatched._entries
-        self._fold = unpatched.fold_control
-
-    def reader(self, objects: dict[Any, bytes], repo: Any) -> Any:
-        question = (frozenset(objects.items()), repo)
-        if question not in self._readers:
-            made = self._make_reader(objects, repo)
-            made.read = self._by_keys(made.read)
-            made.verified = self._by_keys(made.verified)
-            self._readers[question] = made
-        return self._readers[question]
-
-    def _by_keys(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        known: dict[Any, Any] = {}
-
-        def ask(keys: dict[Any, bytes]) -> Any:
-            question = frozenset(keys.items())
-            if question not in known:
-                known[question] = method(keys)
-            return known[question]
-
-        return ask
-
-    def entries(self, segments: Any) -> Any:
-        if id(segments) not in self._entries:
-            self._entries[id(segments)] = (segments, self._make_entries(segments))
-        return self._entries[id(segments)][1]
-
-    def fold(self, entries: Any, claims: Any) -> Any:
-        claims = list(claims)
-        question = (id(entries), *map(id, claims))
-        if question not in self._folds:
-            self._folds[question] = (entries, claims, self._fold(entries, claims))
-        return self._folds[question][2]
 
 
 @cache
@@ -284,6 +233,12 @@ class Device:
     def snapshot(self) -> Tree:
         """Its tree."""
         return snapshot(self.machine.disk, self.tree)
+
+    def aside(self) -> list[bytes]:
+        """What the files hold that its engine has under names of its own."""
+        metadata = self.machine.disk.get(self.tree + b"/.tcfs")
+        found = self.machine.disk.walk(metadata) if metadata is not None else ()
+        return [inode.data for _, inode in found if inode.kind == "file"]
 
     def open(self) -> Fleet:
         """The engine; opened if it is not."""

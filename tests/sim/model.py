@@ -50,9 +50,11 @@ class Model:
         """Whether tcfs may write lines of several."""
         self.agreed: Tree = {}
         """The tree of the last quiet moment."""
-        self._standing: set[bytes] = set()
-        """What users saved and no user, having it before his eyes, replaced or removed."""
+        self._standing: set[tuple[bytes, bytes]] = set()
+        """What users saved where, and no user, having it before his eyes, replaced or removed."""
         self._touched: dict[bytes, Touch] = {}
+        self._rewrites: dict[bytes, list[tuple[str, bytes, Entry | None]]] = {}
+        """Of each path since the last quiet moment: who put what in place of which bytes."""
         self._unclear: set[bytes] = set()
         self._anything_goes = False
 
@@ -68,9 +70,7 @@ class Model:
         """
         new = []
         if shared:
-            seen = {entry.data for entry in before.values() if entry.kind == "file"}
-            left = {entry.data for entry in after.values() if entry.kind == "file"}
-            self._standing = (self._standing - (seen - left)) | (left - seen)
+            self._edited(device, before, after)
         for path in before.keys() | after.keys():
             old, entry = before.get(path), after.get(path)
             if old == entry:
@@ -80,15 +80,68 @@ class Model:
                 touch.devices.add(device)
                 touch.last = entry
                 touch.wrote |= entry is not None
+                if old is not None and old.kind == "file" and _bytes_at(after, path) != old.data:
+                    self._rewrites.setdefault(path, []).append((device, old.data, entry))
             if entry is not None and entry.kind == "file":
                 self.saved.add(entry.data)
                 new.append(entry.data)
         return new
 
-    def power_failed(self, before: Tree, after: Tree, unsynced: set[bytes]) -> None:
-        """A disk forgot; ``unsynced`` is what users saved there and nobody had made durable."""
+    def _edited(self, device: str, before: Tree, after: Tree) -> None:
+        """What stands after a user turned one tree into another."""
+        held = {entry.data for entry in after.values() if entry.kind == "file"}
+        for path, old in before.items():
+            if old.kind != "file" or _bytes_at(after, path) == old.data:
+                continue
+            if old.data not in held:
+                gone = {(other, data) for other, data in self._standing if data == old.data}
+            else:
+                gone = {(path, old.data)}
+            self._standing -= gone
+        for path, entry in after.items():
+            if (
+                entry.kind == "file"
+                and _bytes_at(before, path) != entry.data
+                and not self._only_put_back(device, path, before.get(path), entry)
+            ):
+                self._standing.add((path, entry.data))
+
+    def _only_put_back(self, device: str, path: bytes, old: Entry | None, entry: Entry) -> bool:
+        """Whether a user saved what another, whose work is not on this disk, went on from.
+
+        Equal bytes at one path are one file, whoever saved them first: that one who had it before
+        his eyes edited or removed it is then no loss.
+        """
+        rewrites = self._rewrites.get(path, [])
+        answered = {before for user, before, _ in rewrites if user == device}
+        if old is not None:
+            answered.add(old.data)
+        return any(
+            user != device
+            and before == entry.data
+            and (after is None or after.data not in answered)
+            for user, before, after in rewrites
+        )
+
+    def power_failed(
+        self, before: Tree, after: Tree, unsynced: set[bytes], aside: Iterable[bytes] = ()
+    ) -> None:
+        """A disk forgot.
+
+        Args:
+            unsynced: what users saved there and nobody had made durable.
+            aside: what files hold now that the engine was about to replace or remove.
+        """
         kept = {entry.data for entry in after.values()}
-        self._standing -= unsynced - kept
+        self._standing = {
+            (path, data)
+            for path, data in self._standing
+            if data not in unsynced
+            or (data in kept and not _bytes_at(before, path) == data != _bytes_at(after, path))
+        }
+        for torn in aside:
+            if any(_torn_from(torn, data) for data in unsynced):
+                self.saved.add(torn)  # as below; it may come back as a conflict copy
         for path in before.keys() | after.keys():
             old, entry = before.get(path), after.get(path)
             if old == entry:
@@ -106,6 +159,7 @@ class Model:
         """All devices have this tree."""
         self.agreed = dict(tree)
         self._touched.clear()
+        self._rewrites.clear()
 
     def owe(self, data: bytes, why: str) -> None:
         """This content is no user's to lose any more."""
@@ -145,9 +199,10 @@ class Model:
             self._nobody_is_undone(expected)
         if not self._anything_goes and not self.merging:
             self._edits_stand(expected)
-        self._standing = {entry.data for entry in expected.values() if entry.kind == "file"}
+        self._standing = {(p, entry.data) for p, entry in expected.items() if entry.kind == "file"}
         self.agreed = dict(expected)
         self._touched.clear()
+        self._rewrites.clear()
         self._unclear.clear()
         self._anything_goes = False
 
@@ -164,8 +219,11 @@ class Model:
 
     def _edits_stand(self, tree: Tree) -> None:
         held = {entry.data for entry in tree.values()}
-        for data in self._standing - held:
-            raise Violation(f"{data[:60]!r} was replaced by no user, and is in no file")
+        for path, data in sorted(self._standing):
+            if data not in held:
+                raise Violation(
+                    f"{data[:60]!r} of {path!r} was replaced by no user, and is in no file"
+                )
 
     def _nothing_appears(self, name: str, tree: Tree) -> None:
         lines: set[bytes] = set()
@@ -237,6 +295,11 @@ class Model:
             for end in _ends(path):
                 near.setdefault(path[:end], set()).add("?")
         return near
+
+
+def _bytes_at(tree: Tree, path: bytes) -> bytes | None:
+    entry = tree.get(path)
+    return entry.data if entry is not None and entry.kind == "file" else None
 
 
 def _torn_from(data: bytes, whole: bytes) -> bool:

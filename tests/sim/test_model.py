@@ -104,3 +104,37 @@ def test_an_edit_that_another_user_saw_and_replaced_need_not_stand(model: Model)
     model.user_changed("ann", OLD, edited)
     model.user_changed("bob", edited, OLD | {b"a": file(b"2")})
     quiet(model, OLD | {b"a": file(b"2")})
+
+
+def test_putting_back_what_another_replaced_is_no_edit_of_its_own(model: Model) -> None:
+    bob = OLD | {b"a": file(b"bob's")}
+    model.user_changed("bob", OLD, bob)
+    model.user_changed("ann", OLD, OLD | {b"a": file(b"ann's")})
+    model.user_changed("ann", OLD | {b"a": file(b"ann's")}, OLD)
+    quiet(model, bob)
+
+
+def test_putting_back_what_another_replaced_before_ones_eyes_stands(model: Model) -> None:
+    bob = OLD | {b"a": file(b"bob's")}
+    model.user_changed("bob", OLD, bob)
+    model.user_changed("ann", bob, OLD)
+    with pytest.raises(Violation, match="in no file"):
+        quiet(model, bob)
+
+
+def test_two_copies_that_two_users_took_away_are_lost_to_nobody(model: Model) -> None:
+    twice = OLD | {b"c": file(b"old")}
+    model.user_changed("ann", OLD, twice)
+    quiet(model, twice)
+    bob = twice | {b"a": file(b"bob's")}
+    model.user_changed("bob", twice, bob)
+    model.user_changed("ann", twice, OLD)
+    quiet(model, OLD | {b"a": file(b"bob's")})
+
+
+def test_putting_back_what_nobody_else_replaced_stands(model: Model) -> None:
+    mine = OLD | {b"a": file(b"ann's")}
+    model.user_changed("ann", OLD, mine)
+    model.user_changed("ann", mine, OLD)
+    with pytest.raises(Violation, match="alone"):
+        quiet(model, mine)

@@ -19,7 +19,8 @@ from typing import Any, Final
 from blake3 import blake3
 
 from tcfs.errors import TcfsError
-from tcfs.model.paths import show
+from tcfs.model.ids import RelPath
+from tcfs.model.paths import parents, show
 from tests.sim.bucket import Bucket
 from tests.sim.disk import Inode, Loss, Naming
 from tests.sim.fleet import NAMES, Device, install_state, new_machine, tamed, template
@@ -181,7 +182,7 @@ class World:
         device.close()
         device.machine.restart()
         device.inbox.clear()
-        self.model.power_failed(before, device.snapshot(), unsynced)
+        self.model.power_failed(before, device.snapshot(), unsynced, device.aside())
 
     def _arm(self, name: str, operation: str, fault: str) -> None:
         """The next operation of that kind fails, whenever it comes."""
@@ -274,7 +275,12 @@ class World:
         failed = {problem.path for one in results for problem in one.problems}
         after = device.snapshot()
         for path, entry in before.items():
-            if entry.kind == "file" and after.get(path) == entry and show(path) not in failed:
+            named = {
+                show(device.tree),
+                show(path),
+                *(show(above) for above in parents(RelPath(path))),
+            }
+            if entry.kind == "file" and after.get(path) == entry and failed.isdisjoint(named):
                 self.model.owe(entry.data, f"{device.name} pushed it as {path!r}")
         if any(one.segment for one in results):
             for other in self.devices.values():

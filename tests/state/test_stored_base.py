@@ -28,8 +28,9 @@ def test_a_stored_row_is_unchanged_exactly_where_the_planner_sees_no_change(tmp_
         clock = VectorClock({DEVICE: 1})
         base = BaseEntry(version, clock, kind, size, mode, mtime, ctime, inode, b"h" * 32, b"", 0)
         state.roots.set_base(root, [(PATH, base)])
-        row = state.roots.stored_base(root)[PATH]
-        assert state.roots.read(row) == base
+        (row,) = state.roots.stats(root)
+        assert state.roots.stats_of(root, [PATH]) == [row]
+        assert state.roots.base_at(root, [PATH]) == {PATH: base}
         for shape in shapes[::3]:
             entry = LocalEntry(shape[0], shape[1], shape[2], shape[3], shape[4], shape[5])
             same = local_change(base, entry) is LocalChange.NONE

@@ -7,27 +7,34 @@ consumer, the subscription. So a server that comes back without its data is like
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import logging
 import random
-import ssl
 import threading
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from tcfs.errors import ConfigError, LiveError
+from tcfs.errors import LiveError, TcfsError
 from tcfs.live.base import STREAM, SUBJECTS, Delivery, Message
+from tcfs.live.failures import NatsLoginExpired, explained
 from tcfs.live.pulling import messages
+from tcfs.secrets.nats import read_login
+from tcfs.secrets.sources import credential_chain
+from tcfs.secrets.tls import nats_tls
+from tcfs.tls.contexts import NATS, TlsContexts, TlsFiles
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
     from nats.aio.msg import Msg
     from nats.js.client import JetStreamContext
 
-    from tcfs.config.schema import SyncConfig
+    from tcfs.config.schema import Config
 
 T = TypeVar("T")
 log = logging.getLogger("tcfs.live")
@@ -52,43 +59,64 @@ class NatsSettings:
 
     Attributes:
         tls: refuse a server that does not speak TLS, whatever it says of itself.
-        credentials: a ``.creds`` file, an nkey seed, or one line: ``user:password`` or a token.
+        contexts: what TLS is spoken with.
+        credentials: a file as ``secrets.nats`` reads it.
+        now: unix seconds.
     """
 
     servers: tuple[str, ...]
     tls: bool = False
-    ca_cert: Path | None = None
+    contexts: TlsContexts = field(default_factory=lambda: TlsContexts(TlsFiles(NATS)))
     credentials: Path | None = None
+    now: Callable[[], float] = time.time
 
     @classmethod
-    def of(cls, config: SyncConfig, url: str) -> NatsSettings:
-        """The settings for one of the configured servers (or several, with commas)."""
+    def of(cls, config: Config, url: str) -> NatsSettings:
+        """The settings for one of the configured servers (or several, with commas).
+
+        Where files are named that TLS is spoken with, it is required.
+        """
+        sync = config.sync
         servers = tuple(part for raw in url.split(",") if (part := raw.strip()))
         secure = any(server.startswith("tls://") for server in servers)
+        files = nats_tls(config, credential_chain(config))
         return cls(
-            servers, config.nats_tls or secure, config.nats_ca_cert, config.nats_credentials_file
+            servers,
+            sync.nats_tls or secure or files.any,
+            TlsContexts(files),
+            sync.nats_credentials_file,
         )
 
 
-def _identity(path: Path | None) -> dict[str, Any]:
-    """The options of a credentials file, read anew for each connection. Raises ConfigError."""
-    if path is None:
+def _identity(settings: NatsSettings) -> dict[str, Any]:
+    """The options of a credentials file, read anew for each connection.
+
+    Raises:
+        ConfigError, AccessError: it cannot be used.
+        NatsLoginExpired: its JWT has expired.
+    """
+    if settings.credentials is None:
         return {}
-    try:
-        text = path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"sync.nats_credentials_file cannot be read: {error}") from None
-    if "BEGIN NATS USER JWT" in text:
-        return {"user_credentials": str(path)}
-    if text.startswith("SU") and len(text) == 58:
-        return {"nkeys_seed_str": text}
-    if not text or "\n" in text:
-        raise ConfigError(
-            "sync.nats_credentials_file is no .creds file, nkey seed, user:password or token",
-            remedy="Write one of these into it.",
-        )
-    user, colon, password = text.partition(":")
-    return {"user": user, "password": password} if colon else {"token": text}
+    login = read_login(settings.credentials)
+    if login.expires is not None and login.expires <= settings.now():
+        day = datetime.fromtimestamp(login.expires, UTC)
+        raise NatsLoginExpired(f"our NATS credentials expired at {day:%Y-%m-%d %H:%M} UTC")
+    if login.jwt:
+        return {
+            "user_jwt_cb": lambda: bytearray(login.jwt.encode()),
+            "signature_cb": lambda nonce: _signed(login.seed, nonce),
+        }
+    if login.seed:
+        return {"nkeys_seed_str": login.seed}
+    if login.user:
+        return {"user": login.user, "password": login.password}
+    return {"token": login.token}
+
+
+def _signed(seed: str, nonce: str) -> bytes:
+    import nkeys
+
+    return base64.b64encode(nkeys.from_seed(bytearray(seed.encode())).sign(nonce.encode()))
 
 
 async def connect(
@@ -103,9 +131,22 @@ async def connect(
         on_trouble: told when it is lost, or an error came in.
 
     Raises:
-        ConfigError: the credentials or the certificate authority cannot be read.
-        Exception: whatever the library or the system says of a failed connection.
+        ConfigError, AccessError: the credentials cannot be used.
+        LiveError: one of ``failures``.
+        Exception: whatever else the library or the system says of a failed connection.
     """
+    try:
+        return await _connect(settings, name, on_trouble)
+    except Exception as error:  # noqa: BLE001 - whatever it is not known as stays as it is
+        files = settings.contexts.files
+        raise explained(error, files.names, with_cert=files.cert is not None) from None
+
+
+async def _connect(
+    settings: NatsSettings,
+    name: str,
+    on_trouble: Callable[[Exception | None], Awaitable[None]] | None,
+) -> Client:
     from nats.aio.client import Client as BaseClient
 
     class StrictClient(BaseClient):
@@ -119,7 +160,7 @@ async def connect(
 
     async def lost() -> None:
         if on_trouble is not None:
-            await on_trouble(None)
+            await on_trouble(client.last_error)
 
     errors: list[Exception] = []
     enough = asyncio.Event()
@@ -131,14 +172,9 @@ async def connect(
         if on_trouble is not None:
             await on_trouble(error)
 
-    options: dict[str, Any] = _identity(settings.credentials)
-    if settings.tls or settings.ca_cert is not None:
-        try:
-            options["tls"] = ssl.create_default_context(
-                cafile=str(settings.ca_cert) if settings.ca_cert else None
-            )
-        except OSError as error:
-            raise ConfigError(f"sync.nats_ca_cert cannot be read: {error}") from None
+    options: dict[str, Any] = _identity(settings)
+    if settings.tls or settings.contexts.files.any:
+        options["tls"] = settings.contexts.context()
     client = StrictClient()
     connecting = asyncio.ensure_future(
         client.connect(
@@ -226,8 +262,8 @@ async def ensure_consumer(stream: JetStreamContext, name: str) -> None:
 
 def reason_of(error: BaseException) -> str:
     """An error in a few words, without anything of ours that could be secret."""
-    if isinstance(error, ConfigError):
-        return error.message
+    if isinstance(error, TcfsError):
+        return f"{error.message}. {error.remedy}"
     text = str(error).removeprefix("nats: ").split("\n")[0].strip(" '\"")
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
@@ -387,7 +423,9 @@ class NatsBus:
             for task in done - {ended}:
                 task.result()
             if not self._stopping:
-                raise trouble[0] if trouble else ConnectionError("the connection was lost")
+                files = self._settings.contexts.files
+                error = trouble[0] if trouble else ConnectionError("the connection was lost")
+                raise explained(error, files.names, with_cert=files.cert is not None)
         finally:
             self._stream = None
             for task in tasks:

@@ -436,8 +436,8 @@ def _remove_queues(loaded: LoadedConfig, devices: list[str]) -> list[str]:
     from tcfs.live.nats import NatsSettings, connect, reason_of
 
     async def remove() -> None:
-        config = loaded.config.sync
-        client = await connect(NatsSettings.of(config, config.nats_url), "verify")
+        config = loaded.config
+        client = await connect(NatsSettings.of(config, config.sync.nats_url), "verify")
         try:
             stream = client.jetstream(timeout=5)
             for device in devices:

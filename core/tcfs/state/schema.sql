@@ -1,5 +1,5 @@
--- What this device knows. Everything here but `base`, `root`, `outbox` and `intent` can be rebuilt
--- from the store; those four say how this machine's files relate to it.
+-- What this device knows. Everything here but `base`, `root`, `outbox` and `intent_list` can be
+-- rebuilt from the store; those four say how this machine's files relate to it.
 --
 -- Paths are bytes. Hashes and chunk ids are 32 bytes. Times of files are nanoseconds.
 
@@ -88,6 +88,8 @@ CREATE TABLE pack (
     -- 1 until a segment names it. An upload that was cut off goes on from here.
     pending INTEGER NOT NULL
 );
+-- Each commit asks for those few; every save that was ever made may have left a pack.
+CREATE INDEX pack_pending ON pack (ns) WHERE pending;
 
 -- Where each chunk is.
 CREATE TABLE chunk (
@@ -142,19 +144,16 @@ CREATE TABLE todo (
     PRIMARY KEY (root, path)
 ) WITHOUT ROWID;
 
--- What a pull is about to put on disk, written before the first rename. After a crash a path that
--- holds it is remembered as pulled; any other is pulled again.
-CREATE TABLE intent (
-    root    INTEGER NOT NULL REFERENCES root ON DELETE CASCADE,
-    path    BLOB NOT NULL,
-    kind    TEXT NOT NULL,     -- 'tombstone' for a removal
-    device  INTEGER,           -- the version that is to be there; NULL for a removal
-    counter INTEGER,
-    ids     TEXT,              -- as in `base`; NULL: that version alone
-    clock   TEXT,
-    mode    INTEGER,           -- NULL: the version's
-    PRIMARY KEY (root, path)
-) WITHOUT ROWID;
+-- What a pull is about to put on disk, written before the first rename: a list for each batch,
+-- since they come and go together. After a crash a path that holds what was intended is remembered
+-- as pulled; any other is pulled again. Of two intents for one path the later counts.
+CREATE TABLE intent_list (
+    id     INTEGER PRIMARY KEY,
+    root   INTEGER NOT NULL REFERENCES root ON DELETE CASCADE,
+    -- MessagePack: [[path, kind, version or nil, ids or nil, clock or nil, mode or nil], ...].
+    -- kind 'tombstone' and no version: a removal. nil: the ids, clock and mode of that version.
+    listed BLOB NOT NULL
+);
 
 -- Finished segments that may not be in the store yet. A retry sends the same bytes.
 CREATE TABLE outbox (

@@ -225,9 +225,8 @@ def take_up(
     state, namespace = context.state, header.namespace
     addresses = list(addresses)
     named = {address.pack for _, address in addresses} | set(packs)
-    for location in state.index.pending_packs(namespace):
-        if header.device == context.identity.device_id:
-            named.add(location.id)
+    if header.device == context.identity.device_id:
+        named.update(location.id for location in state.index.pending_packs(namespace))
     for pack in sorted(named):
         known = state.index.location(pack)
         state.index.add_pack(namespace, known or PackLocation(pack, pack_key(pack)))

@@ -7,7 +7,7 @@ from tcfs.model.event import Version
 from tcfs.model.ids import NamespaceId, RelPath
 from tcfs.model.paths import ROOT, show
 from tcfs.model.tree import Head
-from tcfs.sync import operations
+from tcfs.sync import compare, operations
 from tcfs.sync.context import Context
 from tcfs.sync.describe import local_version, version_info
 from tcfs.sync.download import read_start
@@ -17,7 +17,7 @@ from tcfs.sync.places import Place
 from tcfs.sync.push import Push
 from tcfs.sync.resolve import Resolver
 from tcfs.sync.results import ConflictDetail, Resolution, ResolveResult, Side
-from tcfs.sync.scan import look, scan
+from tcfs.sync.scan import look
 from tcfs.sync.text_merge import common_ancestor, merge_versions
 
 
@@ -168,13 +168,9 @@ class ConflictDesk:
     def _send_edits(self, place: Place) -> None:
         """What is on disk becomes a version before anything is settled about it."""
         context = self._context
-        scanned = scan(
-            context.host.files,
-            place.root.local,
-            operations.excluded(context, place.root),
-            place.prefix,
-        )
-        push = Push(context, place.root, [place.prefix], scanned, only=frozenset((place.prefix,)))
+        exclude = operations.excluded(context, place.root)
+        looked = compare.look(context, place.root, exclude, place.prefix)
+        push = Push(context, place.root, looked, only=frozenset((place.prefix,)))
         if push.candidates:
             push.run()
 

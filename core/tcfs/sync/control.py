@@ -51,6 +51,7 @@ def publish_change(context: Context, change: ControlChange) -> None:
                 repo=context.repo,
                 root_key=context.format.root_public_key,
                 cached=context.state.control.objects(),
+                last=context.view,
             ).state
         ),
     )

@@ -17,6 +17,7 @@ from tcfs.model.ids import NamespaceId, RelPath
 from tcfs.model.paths import ROOT, join, parents, relative_to, show
 from tcfs.state.roots import Root
 from tcfs.sync import kept, leftovers, places
+from tcfs.sync.compare import Look, compare, compare_some, look
 from tcfs.sync.context import Context
 from tcfs.sync.describe import conflict_info
 from tcfs.sync.facade import Limits
@@ -99,16 +100,8 @@ def push(
         if root.id:
             root = places.adopt(context, root)
             problems += leftovers.recover(context, root)
-        scans = _look(context, root, prefixes, tolerant=tolerant)
-        whole_scan = Scan()
-        hooks: list[GitPush] = []
-        for prefix, since, scanned in scans:
-            # It hides some of what it finds from the push of files.
-            git = push_hook(context, root, prefix, scanned, since)
-            if git is not None:
-                hooks.append(git)
-            whole_scan.add(scanned)
-        made = Push(context, root, prefixes, whole_scan)
+        looked, hooks = _look(context, root, prefixes, tolerant=tolerant, git=True)
+        made = Push(context, root, looked)
         problems += withhold(context, root, made)
         pushes.append(made)
         gits += [(git, made, root) for git in hooks]
@@ -171,23 +164,34 @@ def outermost(paths: Iterable[RelPath]) -> list[RelPath]:
 
 
 def _look(
-    context: Context, root: Root, prefixes: Sequence[RelPath], *, tolerant: bool
-) -> list[tuple[RelPath, float, Scan]]:
-    """What is at and below each of these paths, and the wall time before it was looked at.
+    context: Context, root: Root, prefixes: Sequence[RelPath], *, tolerant: bool, git: bool
+) -> tuple[Look, list[GitPush]]:
+    """What differs from the base at and below these paths, and the repositories there.
+
+    Args:
+        git: whether to look for repositories, which do not travel as files.
 
     Raises:
         LocalFileError: a path is not there and never was, or cannot be looked at.
     """
     exclude = excluded(context, root)
-    looks = []
+    whole = Look()
+    hooks: list[GitPush] = []
     for prefix in prefixes:
         since = context.host.clock.now()
         local = show(root.local + b"/" + prefix if prefix else root.local)
         try:
-            found = scan(context.host.files, root.local, exclude, prefix)
-            if not (found.entries or found.hidden or tolerant) and not (
-                root.id and context.state.roots.stored_base(root, prefix)
-            ):
+            if git and context.config.sync.sync_git_dirs:
+                # What makes a directory a repository may be unchanged: all of it has to be seen.
+                scanned = scan(context.host.files, root.local, exclude, prefix)
+                seen = bool(scanned.entries)
+                hook = push_hook(context, root, prefix, scanned, since)
+                hooks += [hook] if hook is not None else []
+                found = compare(context, root, prefix, scanned)
+            else:
+                found = look(context, root, exclude, prefix)
+                seen = bool(found.seen)
+            if not (seen or found.scan.hidden or found.tracked or tolerant):
                 raise LocalFileError(
                     f"{local} does not exist, and nothing was pushed from there before",
                     remedy="Check the path.",
@@ -197,9 +201,9 @@ def _look(
                 raise
             # Not seen, so never taken for deleted.
             problem = Problem(local, error.code, error.message, error.remedy)
-            found = Scan(hidden={prefix}, problems=[problem], exclusions={ROOT: exclude})
-        looks.append((prefix, since, found))
-    return looks
+            found = Look(Scan(hidden={prefix}, problems=[problem], exclusions={ROOT: exclude}))
+        whole.add(found)
+    return whole, hooks
 
 
 def _conflicts(context: Context, found: Iterable[Place]) -> tuple[ConflictInfo, ...]:
@@ -393,7 +397,8 @@ def _send_first(context: Context, root: Root, prefix: RelPath, made: Pull) -> Pu
     dirty = made.dirty_conflicts()
     if not dirty or not _may_write(context):
         return None
-    push = Push(context, root, [prefix], made.local_scan(dirty), only=dirty)
+    looked = compare_some(context, root, sorted(dirty), made.local_scan(dirty))
+    push = Push(context, root, looked, only=dirty)
     withhold(context, root, push)  # what is left stays, or steps aside; see Pull.run
     pushed = push.run()
     made.decide()
@@ -433,18 +438,14 @@ def place_of_path(context: Context, path: RelPath, namespace: NamespaceId) -> Pl
 
 def local_changed(context: Context, place: Place) -> bool:
     """Whether a local path differs from its base, by stat."""
-    exclude = excluded(context, place.root)
-    scanned = scan(context.host.files, place.root.local, exclude, place.prefix)
-    return bool(Push(context, place.root, [place.prefix], scanned).candidates)
+    looked = look(context, place.root, excluded(context, place.root), place.prefix)
+    return bool(Push(context, place.root, looked).candidates)
 
 
 def differs(context: Context, root: Root, prefixes: Iterable[RelPath]) -> bool:
     """Whether anything at and below these paths differs from its base, by stat."""
-    found = outermost(prefixes)
-    whole = Scan()
-    for _, _, scanned in _look(context, root, found, tolerant=True):
-        whole.add(scanned)
-    return bool(Push(context, root, found, whole).candidates)
+    looked, _ = _look(context, root, outermost(prefixes), tolerant=True, git=False)
+    return bool(Push(context, root, looked).candidates)
 
 
 def remote_changed(context: Context, place: Place) -> bool:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 def status(context: Context, loaded: LoadedConfig, *, phrase_pending: bool) -> r.Status:
     """How this device stands. An unreachable store is a warning."""
+    from tcfs.sync.certificates import certificates, expiry_warnings
+
     warnings = list(loaded.warnings)
     reached = True
     try:
@@ -38,7 +40,9 @@ def status(context: Context, loaded: LoadedConfig, *, phrase_pending: bool) -> r
         warnings.append("this device is not a member of the repository")
     elif device is not None and device.revoked:
         warnings.append("this device was revoked")
-    warnings += [*waiting, *condition_warnings(loaded, context.store.endpoint)]
+    warnings += waiting
+    warnings += expiry_warnings(certificates(loaded))
+    warnings += condition_warnings(loaded, context.store.endpoint)
     warnings += [
         f"{finding.namespace} chain {finding.device} at {finding.seq}: "
         f"{finding.kind}: {finding.reason}"

@@ -83,7 +83,7 @@ class Placer:
         staged = [stage for unit in units for stage in unit.staged]
         single = [written for unit in units for written in unit.single]
         ready = [written for stage in staged for written in stage.files] + single
-        bench.intend([x.wanted for x in ready])
+        intended = bench.intend([x.wanted for x in ready])
         placed: list[Written] = []
         for stage in staged:
             placed += self._place_directory(stage)
@@ -92,7 +92,7 @@ class Placer:
         bases: list[tuple[RelPath, BaseEntry]] = [
             (x.wanted.path, x.wanted.base(x.stat)) for x in placed
         ]
-        bench.done(bases, [x.wanted for x in ready])
+        bench.done(intended, bases, [x.wanted for x in ready])
         self.placed += len(placed)
         bench.clear()
 
@@ -229,6 +229,7 @@ class Placer:
                 manifest.kind == "symlink"
                 or (stat.size == manifest.file_size and stat.mtime_ns == manifest.mtime_ns)
             )
+            and (x.stat is None or stat.inode == x.stat.inode)
         )
         return Written(x.wanted, x.temp, stat if ours else None)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,20 +20,19 @@ from tcfs.host.base import Stat
 from tcfs.model.clock import VectorClock
 from tcfs.model.ids import NamespaceId, RelPath
 from tcfs.model.manifest import SyncManifest
-from tcfs.model.paths import ROOT, join, show
+from tcfs.model.paths import ROOT, join, parents, show
 from tcfs.model.plan import BaseEntry, LocalChange, LocalEntry, MoveMatcher, local_change
-from tcfs.state.roots import Root, StoredBase, is_unchanged
+from tcfs.state.roots import Root
 from tcfs.sync.commit import Committer, Draft, base_entry
+from tcfs.sync.compare import Look
 from tcfs.sync.context import Context
 from tcfs.sync.durable import make_durable
 from tcfs.sync.places import adopt
 from tcfs.sync.planning import PlanBuilder
 from tcfs.sync.results import Action, Plan, Problem
-from tcfs.sync.scan import Scan
+from tcfs.sync.ticking import let_the_clock_tick
 from tcfs.sync.upload import Upload
 
-TICK_NS: Final = 20_000_000
-"""Coarsest step of a local file system's clock: two writes within it can leave equal times."""
 CHANGED: Final = "changed while it was read"
 MANY: Final = 500
 """Paths from which one look at all of them is cheaper than a question for each."""
@@ -68,43 +67,33 @@ class Push:
     """
 
     def __init__(
-        self,
-        context: Context,
-        root: Root,
-        prefixes: Sequence[RelPath],
-        scanned: Scan,
-        *,
-        only: frozenset[RelPath] | None = None,
+        self, context: Context, root: Root, looked: Look, *, only: frozenset[RelPath] | None = None
     ) -> None:
         self._context = context
         self._root = root
-        self._scan = scanned
+        self._look = looked
+        self._scan = looked.scan
         self._namespace: NamespaceId = root.namespace
-        self._base: dict[RelPath, StoredBase] = {}
-        for prefix in prefixes if root.id else ():
-            self._base |= context.state.roots.stored_base(root, prefix)
         self.candidates = self._candidates(only)
 
     def _candidates(self, only: frozenset[RelPath] | None) -> list[Candidate]:
         found = []
-        base, entries, read = self._base, self._scan.entries, self._context.state.roots.read
+        looked, roots = self._look, self._context.state.roots
+        base = roots.base_at(self._root, looked.based)
         whole_namespace = not self._root.remote
-        for path, entry in entries.items():
+        for path, entry in self._scan.entries.items():
             if path == ROOT and whole_namespace:
                 continue
-            row = base.get(path)
-            if row is not None and is_unchanged(row, entry):
-                continue
-            known = read(row) if row is not None else None
+            known = base.get(path)
             change = local_change(known, entry)
             if known is not None and known.on_this_disk_alone and self._revives(path, entry, known):
                 change = LocalChange.NEW
             if change is not LocalChange.NONE and (only is None or path in only):
                 found.append(Candidate(path, change, entry, known))
         if only is None:
-            for path in base.keys() - entries.keys():
-                known = read(base[path])
-                if self._scan.sees(path, known.kind == "dir"):
+            sees = self._scan.sees
+            for path, known in roots.base_at(self._root, looked.gone).items():
+                if sees(path, known.kind == "dir"):
                     found.append(Candidate(path, LocalChange.DELETED, None, known))
         found.sort(key=lambda candidate: candidate.path)
         return found
@@ -120,15 +109,15 @@ class Push:
         head = history.head(self._namespace, remote)
         if entry.kind != "dir" or not head.absent or not set(head.ids) <= set(base.ids):
             return False
-        start = path + b"/"
-        if any(other.startswith(start) for other in self._scan.entries):
+        if path in self._look.in_use:
             return True
+        start = path + b"/"
         return not any(other.startswith(start) for other in self._scan.hidden)
 
     @property
     def tracked(self) -> int:
         """How many paths the base has here."""
-        return len(self._base)
+        return self._look.tracked
 
     def plan(self) -> Plan:
         """What this push would do, by stat alone: content is read when it is done."""
@@ -195,6 +184,7 @@ class Push:
                 work.attributes_and_links()
                 work.files()
                 work.deletions()
+                work.replacements()
                 committer.flush()
                 work.refresh()
             finally:
@@ -229,6 +219,14 @@ class _Work:
             if c.change is LocalChange.DELETED and c.base is not None
         }
         self._moves = MoveMatcher(self._gone)
+        # A file or link in place of a directory comes after what was in that: the fleet may see a
+        # part of a push, and would take them for a conflict.
+        emptied = {directory for path in self._gone for directory in parents(path)}
+        self._last = [
+            c for c in push.candidates if c.path in emptied and c.entry and c.entry.kind != "dir"
+        ]
+        last = {c.path for c in self._last}
+        self._first = [c for c in push.candidates if c.path not in last]
         # Paths that hold something in the fleet: only there can equal content be adopted.
         history = self._context.state.history
         if len(push.candidates) >= MANY:
@@ -239,7 +237,19 @@ class _Work:
 
     def attributes_and_links(self) -> None:
         """Directories and symlinks: no content to store."""
-        for c in self._push.candidates:
+        self._without_content(self._first)
+
+    def files(self) -> None:
+        """Files: stored first, then drafted as their content comes back."""
+        self._with_content(self._first)
+
+    def replacements(self) -> None:
+        """Links and files where directories were."""
+        self._without_content(self._last)
+        self._with_content(self._last)
+
+    def _without_content(self, candidates: Iterable[Candidate]) -> None:
+        for c in candidates:
             if c.entry is None or c.entry.kind == "file":
                 continue
             if c.entry.kind == "dir":
@@ -283,9 +293,8 @@ class _Work:
             entry,
         )
 
-    def files(self) -> None:
-        """Files: stored first, then drafted as their content comes back."""
-        waiting = [c for c in self._push.candidates if c.entry and c.entry.kind == "file"]
+    def _with_content(self, candidates: Iterable[Candidate]) -> None:
+        waiting = [c for c in candidates if c.entry and c.entry.kind == "file"]
         self._let_the_clock_tick(waiting)
         again = self._store(waiting)
         if again:
@@ -460,15 +469,7 @@ class _Work:
         return found
 
     def _let_the_clock_tick(self, candidates: Iterable[Candidate]) -> None:
-        """Wait until the file system's clock has left the newest file's time behind.
-
-        Otherwise a write that comes after ours but within one tick would leave the same times, and
-        would never be noticed.
-        """
-        newest = max((c.entry.ctime_ns for c in candidates if c.entry), default=0)
-        ahead = newest + TICK_NS - int(self._context.host.clock.now() * 1e9)
-        if 0 < ahead <= TICK_NS:
-            self._context.host.clock.sleep(ahead / 1e9)
+        let_the_clock_tick(self._context.host.clock, (c.entry for c in candidates))
 
     def _problem(self, path: RelPath, error: OSError) -> None:
         self._pushed.problems.append(

@@ -44,6 +44,7 @@ def refresh_control(context: Context, *, offline: bool = False) -> None:
         repo=context.repo,
         root_key=context.format.root_public_key,
         cached=context.state.control.objects(),
+        last=context.view,
     )
     take_up_marks(context, view.state)
     context.state.control.add(view.fresh)
@@ -157,13 +158,14 @@ def take_all(
             state=context.control,
             control_known=context.view.knows,
         )
-        moved = moved_chunks(context, namespace, result.segments)
-        with context.state.transaction():
-            for segment in result.quarantined:
-                _take_up_quarantined(context, segment, result.known)
-            for segment in result.segments:
-                take_up_segment(context, segment)
-            context.state.garbage.prefer(namespace, moved)
+        if result.segments or result.quarantined:
+            moved = moved_chunks(context, namespace, result.segments)
+            with context.state.transaction():
+                for segment in result.quarantined:
+                    _take_up_quarantined(context, segment, result.known)
+                for segment in result.segments:
+                    take_up_segment(context, segment)
+                context.state.garbage.prefer(namespace, moved)
         count += len(result.segments)
         if keep_findings:
             _keep(context, result.findings)

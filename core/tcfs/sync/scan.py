@@ -1,7 +1,9 @@
 """Looking at a local tree: every entry with its stat, and what could not be seen.
 
-What is hidden (excluded, unreadable, of another kind) is remembered, because a path that was not
-seen must never count as deleted.
+``walk`` tells of entries one by one, in the order of their paths, so that a tree of any size can be
+compared with what is stored of it (``tcfs.sync.compare``); ``scan`` gathers them. What is hidden
+(excluded, unreadable, of another kind) is remembered, because a path that was not seen must never
+count as deleted.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from tcfs.errors import LocalFileError
 from tcfs.host.base import FileSystem, Stat
@@ -84,29 +87,52 @@ def scan(files: FileSystem, root: bytes, exclude: Exclusion, prefix: RelPath = R
     Raises:
         LocalFileError: the root itself cannot be looked at.
     """
-    found = Scan(exclusions={ROOT: exclude})
+    found = Scan()
+    entries = found.entries
+    for path, stat in walk(files, root, exclude, prefix, found):
+        entries[path] = entry_of(stat)
+    return found
+
+
+def entry_of(stat: Stat) -> LocalEntry:
+    """The entry of something that is synced."""
+    kind, size, mode, mtime_ns, ctime_ns, inode, _ = stat
+    return LocalEntry(kind, size, mode, mtime_ns, ctime_ns, inode)  # type: ignore[arg-type]
+
+
+def walk(
+    files: FileSystem, root: bytes, exclude: Exclusion, prefix: RelPath, found: Scan
+) -> Iterator[tuple[RelPath, Stat]]:
+    """What is synced at and below ``prefix``, in the order of paths as bytes.
+
+    Args:
+        found: told of everything else: what is hidden, the problems, the exclusions. Its entries
+            are left alone.
+
+    Raises:
+        LocalFileError: the root itself cannot be looked at.
+    """
+    found.exclusions[ROOT] = exclude
     top = root + b"/" + prefix if prefix else root
     for directory in _above(prefix):
         exclude = _enter(files, root, directory, exclude, found)
     try:
         stat = look(files, root, prefix)
     except FileNotFoundError:
-        return found
+        return
     except OSError as error:
         raise LocalFileError(f"cannot look at {show(top)}: {error.strerror}") from error
     name = prefix.rpartition(b"/")[2]
     if prefix and _left_out_on_the_way(exclude, prefix, stat.kind == "dir"):
         found.hidden.add(prefix)
-        return found
-    entry = local_entry(stat)
-    if entry is None:
+        return
+    if stat.kind == "other":
         found.hidden.add(prefix)
         found.skipped.append(show(name or top))
-        return found
-    found.entries[prefix] = entry
+        return
+    yield prefix, stat
     if stat.kind == "dir":
-        _walk(files, root, prefix, exclude, found)
-    return found
+        yield from _below(files, root, prefix, exclude, found)
 
 
 def look(files: FileSystem, root: bytes, path: RelPath, known: set[RelPath] | None = None) -> Stat:
@@ -167,48 +193,76 @@ def _enter(
         return exclude
 
 
-def _walk(files: FileSystem, root: bytes, start: RelPath, exclude: Exclusion, found: Scan) -> None:
-    waiting: list[tuple[RelPath, Exclusion]] = [(start, exclude)]
-    entries, hidden = found.entries, found.hidden
-    while waiting:
-        directory, here = waiting.pop()
-        try:
-            listing = files.scan(root + b"/" + directory if directory else root)
-        except FileNotFoundError:
-            if directory == start:
-                raise LocalFileError(f"{show(root)} vanished while it was looked at") from None
+_Listed = list[tuple[bytes, RelPath, Stat | None]]
+
+
+def _below(
+    files: FileSystem, root: bytes, start: RelPath, exclude: Exclusion, found: Scan
+) -> Iterator[tuple[RelPath, Stat]]:
+    """Everything below a directory. What is held are the listings of those that it is inside."""
+    listed, inside = _listing(files, root, start, start, exclude, found)
+    levels = [(iter(listed), inside)]
+    while levels:
+        rest, inside = levels[-1]
+        for _, path, stat in rest:
+            if stat is None:
+                listed, inside = _listing(files, root, start, path, inside, found)
+                levels.append((iter(listed), inside))
+                break
+            yield path, stat
+        else:
+            levels.pop()
+
+
+def _listing(
+    files: FileSystem,
+    root: bytes,
+    start: RelPath,
+    directory: RelPath,
+    exclude: Exclusion,
+    found: Scan,
+) -> tuple[_Listed, Exclusion]:
+    """What of a directory is synced, in the order of paths, and the exclusion that holds in it.
+
+    Without a stat stands the place of what is in a directory: after its own entry, and after those
+    of other names that sort before the slash.
+    """
+    kept: _Listed = []
+    try:
+        listing = files.scan(root + b"/" + directory if directory else root)
+    except FileNotFoundError:
+        if directory == start:
+            raise LocalFileError(f"{show(root)} vanished while it was looked at") from None
+        return kept, exclude
+    except OSError as error:
+        found.hidden.add(directory)
+        found.problems.append(unreadable(directory or root, error))
+        return kept, exclude
+    if any(name == IGNORE_FILE for name, _ in listing):
+        exclude = _enter(files, root, directory, exclude, found)
+        if directory in found.hidden:
+            return kept, exclude
+    prefix = directory + b"/" if directory else b""
+    leaves_out, hidden = exclude.leaves_out, found.hidden
+    for name, stat in listing:
+        path = RelPath(prefix + name)
+        kind = stat[0]
+        if leaves_out(path, name, kind == "dir"):
+            hidden.add(path)
             continue
-        except OSError as error:
-            hidden.add(directory)
-            found.problems.append(unreadable(directory or root, error))
+        if kind == "other":
+            hidden.add(path)
+            found.skipped.append(show(path))
             continue
-        if any(name == IGNORE_FILE for name, _ in listing):
-            here = _enter(files, root, directory, here, found)
-            if directory in hidden:
-                continue
-        prefix = directory + b"/" if directory else b""
-        leaves_out = here.leaves_out
-        for name, stat in listing:
-            path = RelPath(prefix + name)
-            kind = stat.kind
-            if leaves_out(path, name, kind == "dir"):
-                hidden.add(path)
-                continue
-            if kind == "other":
-                hidden.add(path)
-                found.skipped.append(show(path))
-                continue
-            if len(path) > 4000 and path_problem(path):
-                hidden.add(path)
-                found.problems.append(
-                    Problem(show(path), "local", f"left out: {path_problem(path)}")
-                )
-                continue
-            entries[path] = LocalEntry(
-                kind, stat.size, stat.mode, stat.mtime_ns, stat.ctime_ns, stat.inode
-            )
-            if kind == "dir":
-                waiting.append((path, here))
+        if len(path) > 4000 and path_problem(path):
+            hidden.add(path)
+            found.problems.append(Problem(show(path), "local", f"left out: {path_problem(path)}"))
+            continue
+        kept.append((name, path, stat))
+        if kind == "dir":
+            kept.append((name + b"/", path, None))
+    kept.sort(key=itemgetter(0))
+    return kept, exclude
 
 
 def unreadable(path: bytes, error: OSError) -> Problem:

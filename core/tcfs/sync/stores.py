@@ -64,14 +64,16 @@ def open_configured(loaded: LoadedConfig, endpoint: Endpoint, *, create: bool = 
 def store_options(loaded: LoadedConfig) -> StoreOptions:
     """How this device's settings want a store behind a network to be used."""
     from tcfs.secrets.sources import credential_chain
+    from tcfs.secrets.tls import store_tls
 
     storage, sync = loaded.config.storage, loaded.config.sync
     remembered = _Remembered(loaded.state_db.parent / REMEMBERED)
+    chain = credential_chain(loaded.config)
     return StoreOptions(
-        credentials=_credentials(credential_chain(loaded.config)),
+        credentials=_credentials(chain),
         memory=Memory(recall=remembered.recall, remember=remembered.remember),
         addressing=storage.addressing_style,
-        ca_cert=storage.ca_cert_path,
+        tls=store_tls(loaded.config, chain),
         enforce_tls=storage.enforce_tls,
         timeout=storage.timeout,
         workers=sync.workers,

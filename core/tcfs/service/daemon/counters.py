@@ -28,6 +28,8 @@ HELP: Final = {
     "tcfs_conflicts": "Conflicts that stand.",
     "tcfs_outbox_segments": "Finished segments that are not in the store.",
     "tcfs_store_ok": "Whether the store answered when it was last asked.",
+    "tcfs_certificate_ok": "Whether a certificate can be used, and does not expire soon.",
+    "tcfs_certificate_expiry_timestamp_seconds": "When a certificate or NATS credentials expire.",
     "tcfs_up_seconds": "Time since the daemon started.",
 }
 
@@ -92,7 +94,7 @@ class Counters:
                 kind = "counter" if name.endswith("_total") else "gauge"
                 lines += [f"# HELP {name} {HELP[name]}", f"# TYPE {name} {kind}"]
                 last = name
-            lines.append(f"{name}{_labels(labels)} {value:g}")
+            lines.append(f"{name}{_labels(labels)} {value:.15g}")
         if durations:
             name = "tcfs_step_seconds"
             lines += [f"# HELP {name} {HELP[name]}", f"# TYPE {name} histogram"]
@@ -105,9 +107,9 @@ def _histogram(name: str, step: str, cells: list[float]) -> Iterator[str]:
     count = 0.0
     for bound, cell in zip([*map(str, BUCKETS_S), "+Inf"], cells, strict=False):
         count += cell
-        yield f"{name}_bucket{_labels((('step', step), ('le', bound)))} {count:g}"
-    yield f"{name}_sum{_labels((('step', step),))} {cells[-1]:g}"
-    yield f"{name}_count{_labels((('step', step),))} {count:g}"
+        yield f"{name}_bucket{_labels((('step', step), ('le', bound)))} {count:.15g}"
+    yield f"{name}_sum{_labels((('step', step),))} {cells[-1]:.15g}"
+    yield f"{name}_count{_labels((('step', step),))} {count:.15g}"
 
 
 def _labels(labels: Labels) -> str:

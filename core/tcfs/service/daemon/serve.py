@@ -29,6 +29,7 @@ from tcfs.service.daemon.report import Report, RootReport
 from tcfs.service.daemon.states import Settings
 from tcfs.service.daemon.watcher import Watcher
 from tcfs.service.daemon.web import Web
+from tcfs.sync.certificates import CertificateInfo, certificates, expiry_warnings
 from tcfs.sync.fleet import Fleet
 from tcfs.sync.session import open_fleet
 
@@ -43,6 +44,8 @@ HUNG_S: Final = 600.0
 BEAT_S: Final = 5.0
 REPORT_S: Final = 1.0
 """Reports are not written more often than this."""
+CERTIFICATES_S: Final = 10.0
+"""Certificates are looked at this often."""
 SEGMENT_CACHE: Final = 16 << 20
 OPEN_RETRY_S: Final = (1.0, 30.0)
 
@@ -121,7 +124,10 @@ class Service:
         self._report = Report(state="running", message="The daemon is starting.")
         self._report_lock = threading.Lock()
         self._reported = (-1, 0.0)
+        self._certificates: tuple[CertificateInfo, ...] = ()
+        self._certificates_at = float("-inf")
         self._ended = threading.Event()
+        self._reloading = False
         self.web: Web | None = None
 
     def run(self) -> None:
@@ -179,10 +185,13 @@ class Service:
         def end(number: int, frame: FrameType | None) -> None:
             if self.inbox.stopping:
                 raise KeyboardInterrupt
+            self._notifier.send(STOPPING="1", STATUS="leaving")
             self.inbox.stop()
 
         def look(number: int, frame: FrameType | None) -> None:
-            self.inbox.put(lambda daemon, now: daemon.look_at_everything(now))
+            self._reloading = True
+            self._notifier.reloading()
+            self.inbox.put(self._look_again)
 
         handlers = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGHUP: look}
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
@@ -191,6 +200,17 @@ class Service:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _look_again(self, daemon: Daemon, now: float) -> None:
+        """Trust nothing that was seen before, certificates included."""
+        self._certificates_at = float("-inf")
+        daemon.look_at_everything(now)
+        self._reloaded()
+
+    def _reloaded(self) -> None:
+        if self._reloading:
+            self._reloading = False
+            self._notifier.send(READY="1")
 
     # Running
 
@@ -225,6 +245,7 @@ class Service:
                 self._notifier.send(READY="1", STATUS="waiting for the store")
                 ready = True
             self._wait(delay)
+            self._reloaded()  # what is opened next begins with a look at everything
             delay = min(delay * 2, OPEN_RETRY_S[1])
 
     def _is_waiting(self, error: TcfsError) -> None:
@@ -269,6 +290,7 @@ class Service:
             while not self.inbox.stopping:
                 self._touch()
                 due = daemon.step(time.monotonic())
+                self._look_at_certificates(daemon, time.monotonic())
                 idle = due - time.monotonic()
                 self._tell(daemon, fleet, bus)
                 for what in self.inbox.wait(min(max(0.0, idle), BEAT_S)):
@@ -309,7 +331,7 @@ class Service:
         elif bus is None:
             message = "no NATS server is configured (sync.nats_url)"
         else:
-            message = f"NATS cannot be used now: {bus.problem}"
+            message = f"NATS cannot be used now: {bus.problem.rstrip('.')}"
         if not live:
             message += (
                 f"; the store is looked at every {self._loaded.config.sync.poll_interval:g} s"
@@ -321,9 +343,34 @@ class Service:
                 live="live" if live else "polling",
                 live_message=message,
                 store_problem=daemon.store_problem,
+                warnings=tuple(expiry_warnings(self._certificates)),
                 roots=roots,
             )
         )
+
+    def _look_at_certificates(self, daemon: Daemon, now: float) -> None:
+        """Warn of those that expire; what waits because of one that did need not wait longer."""
+        if now - self._certificates_at < CERTIFICATES_S:
+            return
+        self._certificates_at = now
+        before, found = self._certificates, certificates(self._loaded)
+        self._certificates = found
+        for warning in expiry_warnings(found):
+            if warning not in expiry_warnings(before):
+                log.warning("%s", warning)
+        counters = self._counters
+        counters.forget("tcfs_certificate_ok")
+        counters.forget("tcfs_certificate_expiry_timestamp_seconds")
+        for one in found:
+            counters.set("tcfs_certificate_ok", not one.problem, setting=one.setting)
+            if one.expires_at:
+                counters.set(
+                    "tcfs_certificate_expiry_timestamp_seconds",
+                    one.expires_at,
+                    setting=one.setting,
+                )
+        if found != before and daemon.store_problem:
+            daemon.look_at_everything(now)
 
     def _publish(self, report: Report) -> None:
         """Make this the report, and write it."""
@@ -343,7 +390,11 @@ class Service:
                 log.warning("cannot write the report: %s", error.strerror)
 
     def _keep_beating(self) -> None:
-        """Say that the loop is alive, as long as it is."""
+        """Say that the loop is alive, as long as it is.
+
+        In a thread of its own, since a step may take longer than systemd waits. What shows that
+        the loop gets on is ``_touch``, between steps and wherever a step asks whether it is to end.
+        """
         pause = min(BEAT_S, (self._notifier.watchdog_s or BEAT_S * 2) / 2)
         while not self._ended.wait(pause):
             if self._healthy()[0]:
@@ -421,15 +472,15 @@ class _SystemClock:
 
 
 def _nats_bus(loaded: LoadedConfig, device: str) -> EventBus | None:
-    config = loaded.config.sync
-    if not config.nats_url:
+    config = loaded.config
+    if not config.sync.nats_url:
         return None
     from tcfs.live.forward import Forwarder
     from tcfs.live.nats import NatsBus, NatsSettings
 
-    hub = config.nats_hub_url
+    hub = config.sync.nats_hub_url
     companions = [Forwarder(NatsSettings.of(config, hub))] if hub else []
-    settings = NatsSettings.of(config, config.nats_url)
+    settings = NatsSettings.of(config, config.sync.nats_url)
     return NatsBus(settings, queue_name(device), companions=companions)
 
 

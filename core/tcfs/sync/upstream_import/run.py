@@ -121,7 +121,7 @@ def _opened(
         place,
         options.credentials.s3_keys,
         addressing=options.addressing,
-        ca_cert=options.ca_cert,
+        tls=options.tls,
         timeout=options.timeout,
     )
     key = _master_key(master_key_file) if master_key_file is not None else b""
