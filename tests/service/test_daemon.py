@@ -12,8 +12,9 @@ from tcfs.live.memory import Exchange, MemoryBus
 from tcfs.model.ids import RelPath
 from tcfs.service.daemon.counters import Counters
 from tcfs.service.daemon.inbox import Inbox
-from tcfs.service.daemon.loop import Daemon, Settings
+from tcfs.service.daemon.loop import Daemon
 from tcfs.service.daemon.schedule import QUIET_S
+from tcfs.service.daemon.states import Settings
 from tests.sync.conftest import templates, world
 from tests.sync.kit import Device, World, contents, fill, path_of
 

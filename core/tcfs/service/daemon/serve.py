@@ -24,9 +24,10 @@ from tcfs.service.daemon import report as reports
 from tcfs.service.daemon.counters import Counters
 from tcfs.service.daemon.expiry import ExpiryWatch
 from tcfs.service.daemon.inbox import Inbox
-from tcfs.service.daemon.loop import Daemon, Settings
+from tcfs.service.daemon.loop import Daemon
 from tcfs.service.daemon.notify import Notifier
 from tcfs.service.daemon.report import Report, RootReport
+from tcfs.service.daemon.states import Settings
 from tcfs.service.daemon.watcher import Watcher
 from tcfs.service.daemon.web import Web
 from tcfs.sync.fleet import Fleet
@@ -34,7 +35,7 @@ from tcfs.sync.session import open_fleet
 
 if TYPE_CHECKING:
     from tcfs.config.load import LoadedConfig
-    from tcfs.service.daemon.loop import KeptState
+    from tcfs.service.daemon.states import KeptState
 
 log = logging.getLogger("tcfs.daemon")
 
@@ -274,6 +275,7 @@ class Service:
                 rescan_interval_s=self._loaded.config.daemon.rescan_interval,
                 mode=config.conflict_mode,
                 tell_paths=config.nats_tell_paths,
+                git=config.sync_git_dirs,
             ),
             self.inbox,
             self._counters,
