@@ -21,7 +21,7 @@ from tcfs.content.ingest import (
     StoredFile,
     ingest_small,
 )
-from tcfs.content.ingest_large import ingest_large
+from tcfs.content.ingest_large import DEFAULT_THREADS, ingest_large
 from tcfs.content.known import KnownChunks, NothingKnown
 from tcfs.content.pack import Pack, PackBuilder, PackHeader
 from tcfs.content.packer import Packer
@@ -29,19 +29,23 @@ from tcfs.content.seal import SALT_SIZE
 from tcfs.content.unpack import PackReader, addresses
 from tcfs.errors import IntegrityError
 from tcfs.host.base import Executor
-from tcfs.host.executor import SerialExecutor
+from tcfs.host.executor import IN_FLIGHT, SerialExecutor
 from tcfs.ledger.header import MAX_INLINE_PACK
 from tcfs.model.ids import ChunkId, NamespaceId, PackId, StoreKey
 from tcfs.state.index import PackLocation, StoredChunks
 from tcfs.store.base import ObjectMissing
+from tcfs.store.open import MIB
 from tcfs.sync.context import Context
 from tcfs.sync.sealing import sealing
 from tcfs.sync.stores import uploads_at_once
 
 BATCH_BYTES: Final = 4 << 20
+SMALLEST_BATCH: Final = 256 << 10
 BATCH_FILES: Final = 512
 LARGE: Final = 8 << 20
 """Bytes from which a file is read in pieces."""
+MOST_THREADS: Final = 8
+"""That compress one large file: each keeps frames in memory."""
 POOL_WORTH: Final = 24 << 20
 """Bytes of small files from which worker processes pay for their start."""
 
@@ -69,6 +73,10 @@ class Upload:
         self._uploads = uploads_at_once(context.config, context.store.endpoint)
         self._pool = ThreadPoolExecutor(self._uploads, thread_name_prefix="tcfs-upload")
         self._flying: dict[Future[None], Pack] = {}
+        sync = context.config.sync
+        self._room = sync.memory_mb * MIB
+        # A large file is read here, and compressed beside that.
+        self._threads = min(sync.jobs, MOST_THREADS) or DEFAULT_THREADS
         self._executor: Executor | None = None
         index = context.state.index
         known = (
@@ -212,7 +220,7 @@ class Upload:
         files = self._context.host.files
         batches = (
             SmallBatch(files, batch, recipe, self._known)
-            for batch in _batches(sources, executor.workers)
+            for batch in _batches(sources, executor.workers, self._room)
         )
         for result in executor.map(ingest_small, batches):
             for frame in result.frames:
@@ -225,7 +233,8 @@ class Upload:
     def _store_large(
         self, source: SourceFile, recipe: Recipe
     ) -> Iterator[StoredFile | RefusedFile]:
-        for item in ingest_large(self._context.host.files, source, recipe, self._packer):
+        files = self._context.host.files
+        for item in ingest_large(files, source, recipe, self._packer, threads=self._threads):
             if isinstance(item, StoredFile | RefusedFile):
                 self.bytes_read += source.expected.size
                 yield item
@@ -235,17 +244,21 @@ class Upload:
                 self._land_arrived()
 
 
-def _batches(sources: list[SourceFile], workers: int) -> Iterator[list[SourceFile]]:
-    """Batches in tree order, so that neighbours compress together, of about equal size."""
+def _batches(sources: list[SourceFile], workers: int, room: int) -> Iterator[list[SourceFile]]:
+    """Batches in tree order, so that neighbours compress together, of about equal size.
+
+    All that are in flight, their frames included, fit into ``room`` bytes.
+    """
     total = sum(source.expected.size for source in sources)
     size = min(BATCH_BYTES, max(total // max(4 * workers, 1), 1 << 20))
+    size = min(size, max(room // (2 * IN_FLIGHT * workers), SMALLEST_BATCH))
     batch: list[SourceFile] = []
-    room = size
+    left = size
     for source in sources:
-        if batch and (source.expected.size > room or len(batch) >= BATCH_FILES):
+        if batch and (source.expected.size > left or len(batch) >= BATCH_FILES):
             yield batch
-            batch, room = [], size
+            batch, left = [], size
         batch.append(source)
-        room -= source.expected.size
+        left -= source.expected.size
     if batch:
         yield batch
