@@ -22,7 +22,8 @@ def sources(count: int, size: int) -> list[SourceFile]:
 @pytest.mark.parametrize(("workers", "room"), [(2, 64 * MIB), (16, 64 * MIB), (2, 1024 * MIB)])
 def test_all_batches_in_flight_and_their_frames_fit_into_the_memory_given(workers, room):
     files = sources(20_000, 16 << 10)
-    batches = list(_batches(files, workers, room))
+    total = sum(source.expected.size for source in files)
+    batches = list(_batches(files, total, workers, room))
     assert [source for batch in batches for source in batch] == files
     largest = max(sum(source.expected.size for source in batch) for batch in batches)
     assert largest <= BATCH_BYTES

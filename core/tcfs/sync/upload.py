@@ -8,7 +8,7 @@ goes on from there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Final, NamedTuple
 
@@ -48,6 +48,24 @@ MOST_THREADS: Final = 8
 """That compress one large file: each keeps frames in memory."""
 POOL_WORTH: Final = 24 << 20
 """Bytes of small files from which worker processes pay for their start."""
+
+
+class Sizes(NamedTuple):
+    """Bytes of files that are stored together: of the small ones, and of those read in pieces."""
+
+    small: int
+    large: int
+
+
+def sizes_of(sizes: Iterable[int]) -> Sizes:
+    """The sums."""
+    small = large = 0
+    for size in sizes:
+        if size < LARGE:
+            small += size
+        else:
+            large += size
+    return Sizes(small, large)
 
 
 class Settled(NamedTuple):
@@ -188,29 +206,35 @@ class Upload:
 
     # Files
 
-    def store(self, sources: Sequence[SourceFile]) -> Iterator[StoredFile | RefusedFile]:
+    def store(
+        self, sources: Iterable[SourceFile], sizes: Sizes | None = None
+    ) -> Iterator[StoredFile | RefusedFile]:
         """Store these files' content; one answer for each, in any order.
 
         The chunks of a file that was answered for are in packs, the last of which may still be
         open: ``settle`` before a segment names them.
+
+        Args:
+            sources: drawn in this thread, a few batches ahead of the answers.
+            sizes: of the files, where ``sources`` is not a list.
         """
+        if sizes is None:
+            sources = list(sources)
+            sizes = sizes_of(source.expected.size for source in sources)
         recipe = Recipe(
             chunk_key=self._keys.chunk_key,
             single_max=self._context.format.single_max,
             level=self._context.config.sync.compression_level,
         )
-        small = [s for s in sources if s.expected.size < LARGE]
-        yield from self._store_small(small, recipe)
-        for source in sources:
-            if source.expected.size >= LARGE:
-                yield from self._store_large(source, recipe)
+        large: list[SourceFile] = []
+        small = _without_large(sources, large)
+        yield from self._store_small(small, sizes.small, recipe)
+        for source in large:
+            yield from self._store_large(source, recipe)
 
     def _store_small(
-        self, sources: list[SourceFile], recipe: Recipe
+        self, sources: Iterable[SourceFile], total: int, recipe: Recipe
     ) -> Iterator[StoredFile | RefusedFile]:
-        if not sources:
-            return
-        total = sum(source.expected.size for source in sources)
         if total < POOL_WORTH:
             executor: Executor = SerialExecutor()
         else:
@@ -220,7 +244,7 @@ class Upload:
         files = self._context.host.files
         batches = (
             SmallBatch(files, batch, recipe, self._known)
-            for batch in _batches(sources, executor.workers, self._room)
+            for batch in _batches(sources, total, executor.workers, self._room)
         )
         for result in executor.map(ingest_small, batches):
             for frame in result.frames:
@@ -244,12 +268,21 @@ class Upload:
                 self._land_arrived()
 
 
-def _batches(sources: list[SourceFile], workers: int, room: int) -> Iterator[list[SourceFile]]:
+def _without_large(sources: Iterable[SourceFile], large: list[SourceFile]) -> Iterator[SourceFile]:
+    for source in sources:
+        if source.expected.size < LARGE:
+            yield source
+        else:
+            large.append(source)
+
+
+def _batches(
+    sources: Iterable[SourceFile], total: int, workers: int, room: int
+) -> Iterator[list[SourceFile]]:
     """Batches in tree order, so that neighbours compress together, of about equal size.
 
     All that are in flight, their frames included, fit into ``room`` bytes.
     """
-    total = sum(source.expected.size for source in sources)
     size = min(BATCH_BYTES, max(total // max(4 * workers, 1), 1 << 20))
     size = min(size, max(room // (2 * IN_FLIGHT * workers), SMALLEST_BATCH))
     batch: list[SourceFile] = []
