@@ -17,7 +17,7 @@ from tcfs.model.ids import NamespaceId, RelPath
 from tcfs.model.paths import ROOT, join, parents, relative_to, show
 from tcfs.state.roots import Root
 from tcfs.sync import kept, leftovers, places
-from tcfs.sync.compare import Look, compare, compare_some, look
+from tcfs.sync.compare import Look, compare, compare_some, look, unseen
 from tcfs.sync.context import Context
 from tcfs.sync.describe import conflict_info
 from tcfs.sync.facade import Limits
@@ -125,7 +125,7 @@ def push(
         made.adopt()
         done.append(made.run())
     git_done = [
-        git.run(places.adopt(context, root), [c.path for c in made.candidates])
+        git.run(places.adopt(context, root), list(made.candidates.paths()))
         for git, made, root in gits
         if git.anything
     ]
@@ -176,7 +176,7 @@ def _look(
         LocalFileError: a path is not there and never was, or cannot be looked at.
     """
     exclude = excluded(context, root)
-    whole = Look()
+    whole = unseen(context, root, Scan())
     hooks: list[GitPush] = []
     for prefix in prefixes:
         since = context.host.clock.now()
@@ -202,7 +202,8 @@ def _look(
                 raise
             # Not seen, so never taken for deleted.
             problem = Problem(local, error.code, error.message, error.remedy)
-            found = Look(Scan(hidden={prefix}, problems=[problem], exclusions={ROOT: exclude}))
+            hidden = Scan(hidden={prefix}, problems=[problem], exclusions={ROOT: exclude})
+            found = unseen(context, root, hidden)
         whole.add(found)
     return whole, hooks
 
