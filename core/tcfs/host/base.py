@@ -65,6 +65,10 @@ class FileSystem(Protocol):
         """Whether names that differ in Unicode normalisation alone are one file here."""
         ...
 
+    def spelling(self, path: bytes) -> bytes:
+        """The last name of a path as the disk has it: what ``scan`` lists. Raises as ``lstat``."""
+        ...
+
     def lstat(self, path: bytes) -> Stat: ...
     def scan(self, directory: bytes) -> list[tuple[bytes, Stat]]:
         """Names and stats of a directory's entries, in any order.

@@ -22,7 +22,7 @@ from msgspec import msgpack
 from tcfs.errors import LocalFileError
 from tcfs.model.ids import DeviceId
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 BUSY_TIMEOUT_S: Final = 10.0
 _PARAMETERS: Final = 960
 """Of one statement; SQLite before 3.32 took 999."""

@@ -24,8 +24,10 @@ from tcfs.content.restore import (
 from tcfs.errors import IntegrityError, LocalFileError, StoreError, TcfsError
 from tcfs.host.base import Executor, Stat
 from tcfs.host.executor import SerialExecutor
+from tcfs.host.spelt import SpeltFiles
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import show
+from tcfs.model.spelling import folded
 from tcfs.sync.download import Download, not_as_signed
 from tcfs.sync.wanted import Wanted
 from tcfs.sync.workbench import Workbench
@@ -70,6 +72,7 @@ class Unit:
     stages: dict[RelPath, Staged] = field(default_factory=dict)
     ordered: list[tuple[Wanted, bytes]] = field(default_factory=list)
     single: list[Written] = field(default_factory=list)
+    spelt: set[bytes] = field(default_factory=set)
 
     @property
     def staged(self) -> list[Staged]:
@@ -173,7 +176,7 @@ class Stager:
     def _temp(self, unit: Unit, place: bytes, number: int, path: RelPath) -> bytes:
         """A temporary name: inside the directory if that is new, else the unit's own."""
         directory, _, name = path.rpartition(b"/")
-        if directory not in self._new:
+        if directory not in self._new or not self._stays_plain(unit, path):
             temp = b"%s/%d" % (place, number)
         else:
             stage = unit.stages.get(RelPath(directory))
@@ -186,6 +189,17 @@ class Stager:
         unit.names.append(temp)
         return temp
 
+    def _stays_plain(self, unit: Unit, path: RelPath) -> bool:
+        """Whether this name can be written beside the others of its unit, and placed with them."""
+        if not isinstance(self._files, SpeltFiles):
+            return True
+        directory, slash, name = path.rpartition(b"/")
+        key = directory + slash + folded(name)
+        if not self._files.is_plain(self._bench.local(path)) or key in unit.spelt:
+            return False
+        unit.spelt.add(key)
+        return True
+
     def _dispose(self, unit: Unit) -> None:
         for name in unit.names:
             self._bench.dispose_later(name)
@@ -197,7 +211,10 @@ class Stager:
                 written = Written(w, temp, outcome)
                 directory = RelPath(w.path.rpartition(b"/")[0])
                 stage = unit.stages.get(directory)
-                (unit.single if stage is None else stage.files).append(written)
+                if stage is not None and temp.startswith(stage.temp + b"/"):
+                    stage.files.append(written)
+                else:
+                    unit.single.append(written)
             elif isinstance(outcome, OtherContent):
                 self._bench.failure(w.path, not_as_signed(w.wanted_version))
             elif isinstance(outcome, TcfsError):
