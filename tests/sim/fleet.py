@@ -11,7 +11,7 @@ import logging
 import os
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -33,12 +33,14 @@ from tcfs.errors import (
 )
 from tcfs.host.spelt import Names, SpeltFiles
 from tcfs.model.clock import Ordering, VectorClock
+from tcfs.model.event import Version
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import ROOT, show
 from tcfs.state.state import State
 from tcfs.sync import session
 from tcfs.sync.facade import Limits
 from tcfs.sync.fleet import Fleet
+from tcfs.sync.hinted import Hint
 from tcfs.sync.settings_desk import SettingsDesk
 from tests.sim.bucket import Bucket
 from tests.sim.disk import EXACT, Gate, SimulatedFiles
@@ -206,19 +208,28 @@ def make_directory(machine: Machine, path: bytes) -> None:
 class Device:
     """One device: its machine, its user, and its engine while that is open.
 
+    Args:
+        like: whose configuration it has: with a cloned disk another's.
+
     Attributes:
         alone: why its tree need not agree with the others', or nothing.
-        inbox: hints that the live bus has for it.
+        inbox: what the live bus has for it: who wrote which segment.
+        touched: what its user touched since the operation began that runs now.
     """
 
-    def __init__(self, machine: Machine, identity: DeviceIdentity, format_hash: str) -> None:
+    def __init__(
+        self, machine: Machine, identity: DeviceIdentity, format_hash: str, like: str = ""
+    ) -> None:
         self.machine = machine
         self.name = machine.name
+        self.like = like or self.name
         self.identity = identity
-        self.tree = tree_of(self.name)
+        self.tree = tree_of(self.like)
         self.user = User(machine.disk, self.tree, self._meant)
         self.alone = ""
-        self.inbox: list[str] = []
+        self.inbox: list[Hint] = []
+        self.touched: set[bytes] = set()
+        self._told = 0
         self.last_segment = ""
         self.rebuilding = False
         """Whether its index is to be rebuilt, and was not to the end."""
@@ -271,7 +282,7 @@ class Device:
     def open(self) -> Fleet:
         """The engine; opened if it is not."""
         if self._fleet is None:
-            machine, loaded = self.machine, loaded_config(self.name)
+            machine, loaded = self.machine, loaded_config(self.like)
             fmt = load_format(machine.store, self._format_hash)
             state = State(machine.state_path, machine.connection)
             try:
@@ -301,8 +312,18 @@ class Device:
         self.identity = generate(name, machine.host.entropy, machine.now())
         claim(machine.store, parse_code(code), self.identity, machine.now())
         self._clocks.clear()
+        self._told = 0
         self.last_segment = ""
         self.rebuilding = False
+
+    def clone(self, machine: Machine) -> Device:
+        """The same disk with the same identity in another machine, which is new."""
+        self.close()
+        machine.disk.copy_of(self.machine.disk)
+        make_directory(machine, os.fsencode(machine.home))
+        if self.machine.state_path.exists():
+            put_state(machine.state_path, self.machine.state_path.read_bytes())
+        return Device(machine, self.identity, self._format_hash, self.like)
 
     def close(self) -> None:
         """End the process, as it were."""
@@ -348,6 +369,17 @@ class Device:
         except NotFoundError:
             return
 
+    def _do_hinted(self, hints: Sequence[Hint]) -> Any:
+        """What a daemon does when events arrive: it fetches what they name, and nothing else."""
+        keeper = self.open().keeper
+        keeper.receive_hinted(hints)
+        return keeper.pull(keeper.roots()[0], "auto")
+
+    def _do_kept_push(self, path: bytes, received: bool) -> Any:
+        """What a daemon does when its watcher saw something."""
+        keeper = self.open().keeper
+        return keeper.push(keeper.roots()[0], [RelPath(path)], received=received)
+
     def _do_plan(self) -> None:
         fleet = self.open()
         fleet.pull(limits=YES, dry_run=True)
@@ -386,8 +418,26 @@ class Device:
     def _do_strategy(self, strategy: str) -> None:
         self.open().set_strategy(strategy)
 
-    def _do_gc(self) -> None:
-        self.open().gc.run()
+    def _do_gc(self) -> Any:
+        return self.open().gc.run()
+
+    def _do_snapshot(self) -> None:
+        self.open().gc.snapshot()
+
+    def _do_compact(self) -> None:
+        self.open().gc.snapshot(compact=True)
+
+    def _do_hold(self, tag: str) -> None:
+        try:
+            self.open().gc.hold(tag)
+        except UsageError:
+            return
+
+    def _do_release(self, tag: str) -> None:
+        try:
+            self.open().gc.release(tag)
+        except NotFoundError:
+            return
 
     def _do_retention(self, versions: int) -> None:
         self.open().gc.set_retention(keep_versions=versions)
@@ -407,11 +457,25 @@ class Device:
 
     # What must hold on each device by itself
 
-    def known_contents(self) -> set[bytes]:
-        """The hash of every content in the history that this device knows."""
+    def history(self) -> list[Version]:
+        """Every version that this device knows."""
         context = self.open()._context
         found = context.state.history.log(context.namespace, ROOT, before=None, limit=100_000)
-        return {version.manifest.file_hash for _, version in found}
+        return [version for _, version in found]
+
+    def known_contents(self) -> set[bytes]:
+        """The hash of every content in the history that this device knows."""
+        return {version.manifest.file_hash for version in self.history()}
+
+    def news(self) -> list[Hint]:
+        """The segments of this device that it has not told the bus of."""
+        if self._fleet is None:
+            return []
+        context = self._fleet._context
+        found = self._fleet.keeper.own_segments(context.namespace, self._told, 100)
+        if found:
+            self._told = found[-1].head.seq
+        return [Hint(one.namespace, context.identity.device_id, one.head) for one in found]
 
     def clocks_only_rise(self) -> None:
         """Raises Violation."""

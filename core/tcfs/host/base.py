@@ -151,8 +151,14 @@ class Executor(Protocol):
 
     @property
     def workers(self) -> int: ...
-    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """Results as they come, in any order; a bounded number of items is in flight.
+    def start(self) -> None:
+        """Get ready: there will be work soon."""
+        ...
+
+    def map(
+        self, function: Callable[[T], R], items: Iterable[T], *, ahead: int = ...
+    ) -> Iterator[R]:
+        """Results as they come, in any order; ``ahead`` items for each worker are in flight.
 
         ``function`` and the items can be pickled. The first failure is raised and the rest dropped.
         """

@@ -22,7 +22,7 @@ from tcfs.sync.facade import Cancel, Limits
 from tcfs.sync.hinted import Hint, receive_hinted
 from tcfs.sync.kept import KeptRoot
 from tcfs.sync.places import Place
-from tcfs.sync.receive import receive
+from tcfs.sync.receive import prepare_to_write, receive
 from tcfs.sync.results import SyncResult
 from tcfs.sync.spelling import true_paths
 
@@ -194,11 +194,15 @@ class Keeper:
 
         Raises:
             LocalFileError: a directory that was synced is gone; it is not made anew.
+            StoreError: something waits to be sent, and the store failed.
         """
         with self._working() as context:
             root = kept.root_of(context, one)
             if not root.id and not places.is_directory(context, one.local):
                 raise LocalFileError("the directory is not there", remedy="Make or mount it.")
+            if context.state.outbox.count():
+                # A push failed since then: what a pull writes comes after what waits to be sent.
+                prepare_to_write(context, root.namespace)
             return operations.pull(
                 context, Place(root, ROOT), mode=mode, dry_run=False, plan="", limits=Limits()
             )

@@ -17,7 +17,7 @@ from tcfs.model.ids import NamespaceId, RelPath
 from tcfs.model.paths import ROOT, join, parents, relative_to, show
 from tcfs.state.roots import Root
 from tcfs.sync import kept, leftovers, places, spelling
-from tcfs.sync.compare import Look, compare, compare_some, look
+from tcfs.sync.compare import Look, compare, compare_some, look, unseen
 from tcfs.sync.context import Context
 from tcfs.sync.describe import conflict_info
 from tcfs.sync.facade import Limits
@@ -33,6 +33,7 @@ from tcfs.sync.receive import prepare_to_write, receive, stopped_chains
 from tcfs.sync.resolve import Resolved, Resolver
 from tcfs.sync.results import LIST_LIMIT, ConflictInfo, Plan, Problem, SyncResult, Transfer
 from tcfs.sync.scan import Scan, scan
+from tcfs.sync.staging import POOL_FILES
 
 if TYPE_CHECKING:
     from tcfs.sync.git.push import GitPush
@@ -125,7 +126,7 @@ def push(
         made.adopt()
         done.append(made.run())
     git_done = [
-        git.run(places.adopt(context, root), [c.path for c in made.candidates])
+        git.run(places.adopt(context, root), list(made.candidates.paths()))
         for git, made, root in gits
         if git.anything
     ]
@@ -177,7 +178,7 @@ def _look(
         LocalFileError: a path is not there and never was, or cannot be looked at.
     """
     exclude = excluded(context, root)
-    whole = Look()
+    whole = unseen(context, root, Scan())
     hooks: list[GitPush] = []
     for prefix in prefixes:
         since = context.host.clock.now()
@@ -203,7 +204,8 @@ def _look(
                 raise
             # Not seen, so never taken for deleted.
             problem = Problem(local, error.code, error.message, error.remedy)
-            found = Look(Scan(hidden={prefix}, problems=[problem], exclusions={ROOT: exclude}))
+            hidden = Scan(hidden={prefix}, problems=[problem], exclusions={ROOT: exclude})
+            found = unseen(context, root, hidden)
         whole.add(found)
     return whole, hooks
 
@@ -318,7 +320,9 @@ def pull(
         root = places.adopt(context, root)
         problems += leftovers.recover(context, root)
     made = Pull(context, root, place.prefix)
-    made.decide()
+    decided = made.decide()
+    if len(decided) >= POOL_FILES and not dry_run:
+        context.executor.start()
     git = pull_hook(context, root, place.prefix, made.touched)
     git_plan = git.plan() if git is not None else None
     whole = join_plans([made.plan(), git_plan] if git_plan is not None else [made.plan()])

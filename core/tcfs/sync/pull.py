@@ -224,7 +224,7 @@ class Pull:
         if entry.size not in sizes:
             return ("file", _UNREAD, entry.mode, b"")
         # What is decided on this stat must not happen to a write that leaves it as it is.
-        let_the_clock_tick(self._context.host.clock, [entry])
+        let_the_clock_tick(self._context.host.clock, [entry.ctime_ns])
         return ("file", hash_file(self._files, self._local(path)), entry.mode, b"")
 
     # Planning

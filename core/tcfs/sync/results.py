@@ -102,6 +102,8 @@ class VersionInfo:
     moved_from: str = ""
     live: bool = False
     vclock: dict[str, int] = field(default_factory=dict)
+    imported: str = ""
+    """What the Rust tcfs said of it, if it was imported from there: by whom, and its clock."""
 
 
 @dataclass(frozen=True, slots=True)
