@@ -20,7 +20,7 @@ from tcfs.errors import ConfigError, LocalFileError, UsageError
 from tcfs_mcp.bound import clean
 from tcfs_mcp.door import Door, load_from
 from tcfs_mcp.jobs import Jobs
-from tcfs_mcp.main import policy_of
+from tcfs_mcp.main import effort_of, policy_of
 from tcfs_mcp.server import FleetServer, build_server
 from tcfs_mcp.tools import TOOLS
 
@@ -42,7 +42,7 @@ def run_serve(options: argparse.Namespace) -> int:
     logging.getLogger("tcfs_mcp").setLevel(logging.INFO)
     door = Door(
         registry=TOOLS,
-        load=load_from(Path(options.config) if options.config else None, _note),
+        load=load_from(Path(options.config) if options.config else None, _note, effort_of(options)),
         policy=policy_of(options),
         jobs=(jobs := Jobs()),
         job_after=max(0.0, options.job_after),
