@@ -15,6 +15,7 @@ from tcfs.service.daemon.inbox import Inbox
 from tcfs.service.daemon.loop import Daemon
 from tcfs.service.daemon.schedule import QUIET_S
 from tcfs.service.daemon.states import Settings
+from tests.sync.careless import Fleet
 from tests.sync.conftest import templates, world
 from tests.sync.kit import Device, World, contents, fill, path_of
 
