@@ -19,11 +19,12 @@ at what the disks hold, and asks:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
 from blake3 import blake3
 
+from tcfs.model.spelling import composed
 from tests.sim.users import Entry, Tree
 
 CONFLICT_MARK = b".conflict-"
@@ -206,11 +207,12 @@ class Model:
 
     # What must hold
 
-    def check_quiet(self, trees: dict[str, Tree], *, folding: bool) -> None:
+    def check_quiet(self, trees: dict[str, Tree], *, folding: Set[str] = frozenset()) -> None:
         """All is quiet, and these trees must agree.
 
         Args:
-            folding: what a user wrote may be at another path, which Unicode takes for the same.
+            folding: devices where what a user wrote may come to be at another path, which Unicode
+                takes for the same.
 
         Raises:
             Violation: it is not so.
@@ -221,9 +223,11 @@ class Model:
             _compare(names[0], expected, name, trees[name])
         for name, tree in trees.items():
             self._nothing_appears(name, tree)
-        if not self._anything_goes and not folding:
+        theirs = [path for path, touch in self._touched.items() if touch.devices & folding]
+        self._unclear |= _alike(theirs, self.agreed.keys() | expected.keys())
+        if not self._anything_goes:
             self._nobody_is_undone(expected)
-            if self.by_name and not self.merging:
+            if self.by_name and not self.merging and not folding:
                 self._all_decide_alike(expected)
         if not self._anything_goes and not self.merging:
             self._edits_stand(expected)
@@ -388,6 +392,13 @@ class Model:
 def _bytes_at(tree: Tree, path: bytes) -> bytes | None:
     entry = tree.get(path)
     return entry.data if entry is not None and entry.kind == "file" else None
+
+
+def _alike(touched: Iterable[bytes], paths: Iterable[bytes]) -> set[bytes]:
+    """Paths that Unicode takes for one that was touched, or for one above it."""
+    ends = {path[:end] for path in touched for end in (*_ends(path), len(path))}
+    alike = {composed(path) for path in ends if not path.isascii()}
+    return {path for path in paths if not path.isascii() and composed(path) in alike}
 
 
 def _torn_from(data: bytes, whole: bytes) -> bool:

@@ -170,14 +170,17 @@ class SpeltFiles:
         known = self.names.true(directory, name)
         return self.shown(name) == name and _may_stand(name) and known in (None, name)
 
+    def _refresh(self) -> None:
+        """Take up what other processes recorded. In the thread that has the state alone."""
+        if self.names.refresh():
+            for root in self.names.roots:
+                self.cover(root)
+
     def _split(self, path: bytes) -> tuple[bytes, list[bytes]]:
         """The covered directory that a path is below, and the names from there.
 
         None for temporary names: whoever gives them takes care that no two are one.
         """
-        if self.names.refresh():
-            for root in self.names.roots:
-                self.cover(root)
         for directory in self._covered:
             if path.startswith(directory + b"/"):
                 start = len(directory) + 1
@@ -227,6 +230,10 @@ class SpeltFiles:
             FileNotFoundError: nothing is at it by that very name.
             OSError: the disk cannot be looked at.
         """
+        self._refresh()
+        return self._at(path)
+
+    def _at(self, path: bytes) -> bytes:
         place, names = self._split(path)
         directory = place
         for name in names:
@@ -239,6 +246,7 @@ class SpeltFiles:
 
     def true(self, path: bytes) -> bytes:
         """The path that stands for something on disk, however it is spelt, there or not."""
+        self._refresh()
         place, names = self._split(path)
         directory = place
         for name in names:
@@ -273,6 +281,7 @@ class SpeltFiles:
             FileExistsError: something is there.
             OSError: its directory is not there, or cannot be looked at.
         """
+        self._refresh()
         if not self._split(path)[1]:
             return path
         directory, _, name = path.rpartition(b"/")
@@ -402,7 +411,7 @@ class SpeltFiles:
         self.inner.set_attributes(self.at(path), mode=mode, mtime_ns=mtime_ns)
 
     def barrier(self, directory: bytes) -> None:
-        self.inner.barrier(self.at(directory))
+        self.inner.barrier(self._at(directory))  # in a thread of its own, maybe
 
     def fsync(self, path: bytes) -> None:
         self.inner.fsync(self.at(path))
