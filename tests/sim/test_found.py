@@ -228,3 +228,16 @@ def test_an_edit_within_the_tick_of_one_that_was_read_at_the_second_look_is_sent
             ("user", "bob", True, "write", b"a", b"other\n"),
             tick_ns={"bob": 10_000_000},
         )
+
+
+def test_a_forked_control_chain_is_no_problem_any_more_once_its_device_is_revoked() -> None:
+    """Both machines of a cloned identity acknowledged a snapshot; nobody could ever mend that."""
+    hold(
+        ("settle",),
+        ("operation", "ann", "snapshot"),
+        ("run", "ann", WHOLE),
+        ("clone", "bob"),
+        ("operation", "bob", "sync"),
+        ("operation", "bob.twin", "sync"),
+        ("run", "bob.twin", WHOLE, "", "safe"),
+    )
