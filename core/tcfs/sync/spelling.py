@@ -16,7 +16,8 @@ from msgspec.structs import replace as with_fields
 
 from tcfs.errors import LocalFileError
 from tcfs.host.base import FileSystem, Host
-from tcfs.host.spelt import Names, SpeltFiles
+from tcfs.host.names import Names
+from tcfs.host.spelt import SpeltFiles
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import join, relative_to, show
 from tcfs.model.plan import LocalChange, local_change
