@@ -322,7 +322,7 @@ class FakeEngine:
         """How identities were to be guarded."""
 
     def open_fleet(self, loaded: Any, **kwargs: Any) -> FakeFleet:
-        self.opened.append(kwargs)
+        self.opened.append({"loaded": loaded, **kwargs})
         if self.absent:
             raise RepositoryError("the store holds no repository")
         return self.fleet

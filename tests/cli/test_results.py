@@ -164,6 +164,16 @@ def test_limits_and_plan_reach_the_engine(tcfs: Shell):
     assert (limits.max_delete, limits.max_bytes, limits.confirmed) == (3, 2 << 20, True)
 
 
+def test_what_a_command_may_take_of_the_machine_stands_for_settings(tcfs: Shell):
+    for verb in ("push", "pull", "sync"):
+        tcfs(verb, "--jobs", "1", "--memory", "128MiB", "--limit", "2MB/s")
+        config = tcfs.engine.opened[-1]["loaded"].config
+        assert (config.sync.jobs, config.sync.memory_mb) == (1, 128)
+        assert config.storage.upload_limit == config.storage.download_limit == 2_000_000
+    assert tcfs("push", "--limit", "fast").code == 2
+    assert "--jobs: not a number" in tcfs("push", "--jobs", "-1").err
+
+
 def test_pull_passes_places_and_mode(tcfs: Shell, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tcfs("pull", "tcfs/default/a.txt", "/tmp/x/../a.txt", "--mode", "defer")

@@ -13,6 +13,7 @@ from tcfs.model.ids import RelPath
 from tcfs.service.daemon.counters import Counters
 from tcfs.service.daemon.inbox import Inbox
 from tcfs.service.daemon.loop import Daemon
+from tcfs.service.daemon.schedule import QUIET_S
 from tcfs.service.daemon.states import Settings
 from tests.sync.careless import Fleet
 from tests.sync.conftest import templates, world
@@ -163,6 +164,26 @@ def test_a_daemon_that_waits_to_be_admitted_says_so_and_goes_on_by_itself(
     run(clock, kept, 12 * POLL_S)
     assert first.files == second.files == {"a.txt": b"one", "b.txt": b"two"}
     assert second.state.problems == {}
+
+
+@pytest.mark.parametrize("after_s", [0.0, 7.3, 29.9])
+def test_without_a_bus_no_moment_of_a_save_waits_longer_than_one_interval(
+    start: Start, clock: Clock, after_s: float
+):
+    anna, ben = start("anna", "ben")
+    run(clock, [anna, ben], after_s)
+    for number in range(4):
+        name = f"{number}.txt"
+        anna.save({name: "saved"})
+        saved = clock.time
+        run(clock, [anna, ben], QUIET_S)  # the push waits until the file is quiet
+        while name not in ben.files:
+            assert clock.time - saved < POLL_S + QUIET_S
+            run(clock, [anna, ben], 0.5)
+        assert clock.time - saved <= POLL_S + 0.5
+    # And it does not come by looking more often than that.
+    looks = ben.daemon.counters.durations("receive")
+    assert looks <= 2 + (clock.time - 1000.0) / POLL_S
 
 
 def test_lost_repeated_and_late_events_cost_time_and_nothing_else(start: Start, clock: Clock):

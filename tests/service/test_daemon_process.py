@@ -17,6 +17,7 @@ from tcfs.service.servers import private
 from tcfs.service.servers.nats import NatsServer
 from tcfs.service.servers.process import free_ports
 from tcfs.service.servers.weed import WeedServer
+from tests.deep import deep
 from tests.guarded import guarded_server
 from tests.service.machines import TCFS, Machine, until
 
@@ -110,7 +111,7 @@ def test_servers_are_killed_robbed_and_restarted_and_nothing_is_lost(
         assert "Traceback" not in log.read_text()
 
 
-@pytest.mark.slow
+@deep  # its parts are shown by tests/store/test_tls.py and tests/live/test_nats.py
 def test_a_daemon_warns_of_its_certificate_and_works_on_with_the_new_one(
     fleet: Callable[..., list[Machine]],
     weed_server: WeedServer,
@@ -164,6 +165,10 @@ def test_a_daemon_warns_of_its_certificate_and_works_on_with_the_new_one(
         assert (metric("storage.ca_cert_path"), user()) == ("1", ["CN=old"])
 
         before = anna.report.counters.get("pushes", 0)
+        pair.write(ca.pair("late", days=-1))
+        (anna.tree / "now.txt").write_text("while it has expired")
+        until(lambda: "expired on" in anna.report.store_problem, "the expiry to be told")
+        assert anna.report.counters.get("pushes", 0) == before
         # Every connection after this is a new one, and shows what stands there now.
         pair.write(ca.pair("new", days=300))
         store.restart()

@@ -127,8 +127,8 @@ class Disk:
         self._numbers = 100
         self.root = self._inode("dir", 0o755)
         self._journal: list[Record] = []
-        self.unsynced_saves: set[bytes] = set()
-        """What users saved and nobody has synced."""
+        self.unsynced_saves: set[tuple[int, bytes]] = set()
+        """What users saved in which inode, and nobody has synced."""
 
     # Looking
 
@@ -287,6 +287,13 @@ class Disk:
         if directory.mode & 0o300 != 0o300:
             raise _error(errno.EACCES, path)
 
+    def copy_of(self, other: Disk) -> None:
+        """Hold what another disk holds, all of it durable."""
+        self._numbers = other._numbers
+        self.root = _copy(other.root)
+        self.used = other.used
+        self.barrier()
+
     # Durability
 
     def barrier(self) -> None:
@@ -305,7 +312,7 @@ class Disk:
             for record in self._journal
             if isinstance(record, Content) and record.inode is not inode
         ]
-        self.unsynced_saves.discard(inode.data)
+        self.unsynced_saves = {save for save in self.unsynced_saves if save[0] != inode.number}
 
     def sync_names(self) -> None:
         """Every name and attribute so far is durable, as after the fsync of a directory."""
@@ -395,6 +402,13 @@ def _torn(record: Content, rng: random.Random) -> bytes:
     )
 
 
+def _copy(inode: Inode) -> Inode:
+    made = Inode(inode.number, inode.kind, inode.mode, inode.mtime_ns)
+    made.ctime_ns, made.data = inode.ctime_ns, inode.data
+    made.entries = {key: (name, _copy(child)) for key, (name, child) in inode.entries.items()}
+    return made
+
+
 def _apply(directory: Inode, key: bytes, entry: tuple[bytes, Inode] | None) -> None:
     if entry is None:
         directory.entries.pop(key, None)
@@ -440,6 +454,14 @@ class SimulatedFiles:
         fault = self._gate.pass_("file", name, path)
         if fault:
             raise _error(errno.ENOSPC if fault == "full" else errno.EIO, path)
+
+    def spelling(self, path: bytes) -> bytes:
+        self._pass("lstat", path)
+        directory, name = self.disk.parent(path)
+        entry = directory.entries.get(self.disk.names.key(name))
+        if entry is None:
+            raise _error(errno.ENOENT, path)
+        return entry[0]
 
     def lstat(self, path: bytes) -> Stat:
         self._pass("lstat", path)
@@ -567,7 +589,13 @@ class SimulatedReader:
 
     def read(self, size: int) -> bytes:
         self._files._pass("read", self._path)
-        data = self._inode.data[self._offset : self._offset + size]
+        end = self._offset + size
+        data = self._inode.data[self._offset : end]
+        if len(data) > 1 and b"/.tcfs/" not in self._path:
+            # Somebody may write while it is read: the first half is of before then.
+            self._files._pass("read", self._path)
+            middle = self._offset + len(data) // 2
+            data = data[: len(data) // 2] + self._inode.data[middle:end]
         self._offset += len(data)
         return data
 

@@ -60,6 +60,8 @@ STOPS: Final[dict[str, frozenset[str]]] = {
     "tree": frozenset(("rename_new", "exchange", "rename", "unlink", "rmdir", "set_attributes")),
     "read": frozenset(("open", "read")),
     "safe": frozenset(("put", "delete", "commit", "barrier")),
+    "look": frozenset(("scan",)),
+    "fetch": frozenset(("get", "get_range")),
     "": frozenset(),
 }
 """Operations before which a scheduler in search of trouble stops, by what it is after."""

@@ -10,13 +10,19 @@ at what the disks hold, and asks:
 * **nothing appears**: every file holds what some user saved;
 * **nobody's work is undone**: between two moments of quiet, a path that no user touched stays as
   it was, and one that a single user touched ends as that user left it, deleted included;
+* **all decide alike**: of two edits by users who did not know of each other's, the one by the
+  device whose name comes first has the path, where that is the strategy;
+* **the history is the users'**: it holds no content that nobody saved, and no deletion of a file
+  that nobody deleted, not even for a while;
 * **all trees are equal**, and nothing of tcfs's own is left lying about.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+
+from blake3 import blake3
 
 from tests.sim.users import Entry, Tree
 
@@ -36,6 +42,8 @@ class Touch:
     """As the last of them left it; None for deleted."""
     wrote: bool = False
     """Whether anyone put something there."""
+    acts: list[tuple[str, Entry | None, Entry | None]] = field(default_factory=list)
+    """Each act: whose it was, what was there before his eyes, and what he left."""
 
 
 class Model:
@@ -48,6 +56,8 @@ class Model:
         """Contents that must be found again, and why."""
         self.merging = False
         """Whether tcfs may write lines of several."""
+        self.by_name = False
+        """Whether the strategy is that the device whose name comes first has the path."""
         self.agreed: Tree = {}
         """The tree of the last quiet moment."""
         self._standing: set[tuple[bytes, bytes]] = set()
@@ -57,6 +67,13 @@ class Model:
         """Of each path since the last quiet moment: who put what in place of which bytes."""
         self._unclear: set[bytes] = set()
         self._anything_goes = False
+        self._history_changed = False
+        """Whether anybody ever asked tcfs to change history's course."""
+        self._removed: set[bytes] = set()
+        """Paths where a user ever took a file or symlink away."""
+        self._directories: set[bytes] = set()
+        """Paths where there ever was a directory."""
+        self._digests: dict[bytes, bytes] = {}
 
     # What happens
 
@@ -82,10 +99,18 @@ class Model:
                 touch.wrote |= entry is not None
                 if old is not None and old.kind == "file" and _bytes_at(after, path) != old.data:
                     self._rewrites.setdefault(path, []).append((device, old.data, entry))
+                touch.acts.append((device, old, entry))
+            self._note_kinds(path, old, entry)
             if entry is not None and entry.kind == "file":
                 self.saved.add(entry.data)
                 new.append(entry.data)
         return new
+
+    def _note_kinds(self, path: bytes, old: Entry | None, entry: Entry | None) -> None:
+        if old is not None and (entry is None or entry.kind != old.kind):
+            self._removed.add(path)
+        if "dir" in {one.kind for one in (old, entry) if one is not None}:
+            self._directories.add(path)
 
     def _edited(self, device: str, before: Tree, after: Tree) -> None:
         """What stands after a user turned one tree into another."""
@@ -147,6 +172,7 @@ class Model:
             if old == entry:
                 continue
             self._unclear.add(path)
+            self._removed.add(path)
             if entry is not None and any(_torn_from(entry.data, data) for data in unsynced):
                 # Torn as it may be, it is what this user's file now holds.
                 self.saved.add(entry.data)
@@ -172,7 +198,7 @@ class Model:
 
     def anything_goes(self) -> None:
         """Somebody asked tcfs to change history's course: paths may change that nobody touched."""
-        self._anything_goes = True
+        self._anything_goes = self._history_changed = True
 
     def unclear(self, paths: Iterable[bytes]) -> None:
         """Nobody can say what these paths should hold."""
@@ -184,7 +210,7 @@ class Model:
         """All is quiet, and these trees must agree.
 
         Args:
-            folding: some devices spell names in their own way; trees are then not compared by name.
+            folding: what a user wrote may be at another path, which Unicode takes for the same.
 
         Raises:
             Violation: it is not so.
@@ -197,6 +223,8 @@ class Model:
             self._nothing_appears(name, tree)
         if not self._anything_goes and not folding:
             self._nobody_is_undone(expected)
+            if self.by_name and not self.merging:
+                self._all_decide_alike(expected)
         if not self._anything_goes and not self.merging:
             self._edits_stand(expected)
         self._standing = {(p, entry.data) for p, entry in expected.items() if entry.kind == "file"}
@@ -216,6 +244,66 @@ class Model:
         for data, why in self.owed.items():
             if data not in held:
                 raise Violation(f"lost: {data[:60]!r} ({why})")
+
+    def check_history(self, versions: Iterable[tuple[bytes, bytes, bool]]) -> None:
+        """Nothing stands in the history that no user did.
+
+        Args:
+            versions: of each its path, the hash of its content if it is a file's, and whether it is
+                a deletion.
+
+        Raises:
+            Violation: it is not so.
+        """
+        if self.merging:
+            return
+        saved = self.saved_digests()
+        for path, digest, deleted in versions:
+            if digest and digest not in saved:
+                raise Violation(f"the history has bytes at {path!r} that nobody saved")
+            if deleted and not (
+                self._history_changed
+                or CONFLICT_MARK in path
+                or path in self._removed
+                or path in self._directories
+            ):
+                raise Violation(f"the history says that {path!r} was deleted, and nobody did")
+
+    def saved_digests(self) -> Mapping[bytes, bytes]:
+        """Every content that a user ever saved, by its hash."""
+        for data in self.saved - set(self._digests.values()):
+            self._digests[blake3(data).digest()] = data
+        return self._digests
+
+    def _all_decide_alike(self, tree: Tree) -> None:
+        near = self._users_near()
+        for path, touch in self._touched.items():
+            agreed, found = self.agreed.get(path), tree.get(path)
+            above = [path[:end] for end in _ends(path)]
+            if (
+                {device for device, _, _ in touch.acts} != touch.devices
+                or len(touch.acts) != 2
+                or len(touch.devices) != 2
+                or CONFLICT_MARK in path
+                or near.get(path)
+                or not self._touched.keys().isdisjoint(above)
+                or not self._unclear.isdisjoint([path, *above])
+            ):
+                continue
+            (first, first_saw, mine), (_, second_saw, theirs) = sorted(
+                touch.acts, key=lambda act: act[0]
+            )
+            if mine is None or theirs is None or {mine.kind, theirs.kind} != {"file"}:
+                continue
+            if not (_same(first_saw, agreed) and _same(second_saw, agreed)):
+                continue  # one of them knew what the other had done
+            before = agreed.data if agreed is not None else None
+            if len({before, mine.data, theirs.data}) == 3 and (
+                found is None or found.data != mine.data
+            ):
+                raise Violation(
+                    f"{path!r} is not {first}'s, whose name comes first: {_show(found)}"
+                )
 
     def _edits_stand(self, tree: Tree) -> None:
         held = {entry.data for entry in tree.values()}

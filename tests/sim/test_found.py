@@ -214,3 +214,17 @@ def test_a_directory_that_gave_way_to_a_file_is_seen_so_by_who_sees_a_part_of_th
         ],
         sizes={"tcfs.sync.commit.PART_BYTES": 300},
     )
+
+
+def test_an_edit_within_the_tick_of_one_that_was_read_at_the_second_look_is_sent() -> None:
+    for earlier in (0, 100):  # so that one of them falls within a tick
+        hold(
+            *[("user", "ann", True, "mkdir", b"b")] * earlier,
+            ("user", "bob", True, "write", b"a", b"1\n"),
+            ("operation", "bob", "push"),
+            ("run", "bob", WHOLE, "", "read"),
+            ("user", "bob", True, "write", b"a", b"first\n"),
+            ("run", "bob", WHOLE, "", "safe"),
+            ("user", "bob", True, "write", b"a", b"other\n"),
+            tick_ns={"bob": 10_000_000},
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from blake3 import blake3
 
 from tests.sim.model import Model, Violation
 from tests.sim.users import Entry, Tree
@@ -138,3 +139,38 @@ def test_putting_back_what_nobody_else_replaced_stands(model: Model) -> None:
     model.user_changed("ann", mine, OLD)
     with pytest.raises(Violation, match="alone"):
         quiet(model, mine)
+
+
+def test_what_stood_in_two_places_and_was_given_up_in_each_by_one_who_saw_it_may_go(
+    model: Model,
+) -> None:
+    both = {b"a": file(b"same"), b"b": file(b"same")}
+    model.user_changed("ann", OLD, both)
+    quiet(model, both)
+    model.user_changed("ann", both, both | {b"a": file(b"1")})
+    model.user_changed("bob", both, both | {b"b": file(b"2")})
+    quiet(model, {b"a": file(b"1"), b"b": file(b"2")})
+
+
+def test_of_two_edits_at_once_the_one_of_the_first_name_has_the_path(model: Model) -> None:
+    model.by_name = True
+    model.user_changed("ann", OLD, OLD | {b"a": file(b"1")})
+    model.user_changed("bob", OLD, OLD | {b"a": file(b"2")})
+    copy = b"a.conflict-bob"
+    quiet(model, OLD | {b"a": file(b"1"), copy: file(b"2")})
+    model.user_changed("ann", OLD, OLD | {b"b": file(b"3")})
+    model.user_changed("bob", OLD, OLD | {b"b": file(b"4")})
+    agreed = OLD | {b"a": file(b"1"), copy: file(b"2")}
+    with pytest.raises(Violation, match="whose name comes first"):
+        quiet(model, agreed | {b"b": file(b"4"), b"b.conflict-ann": file(b"3")})
+
+
+def test_the_history_holds_what_users_saved_and_the_deletions_of_users(model: Model) -> None:
+    model.user_changed("ann", OLD, OLD | {b"n": file(b"new")})
+    model.user_changed("ann", OLD | {b"n": file(b"new")}, OLD)
+    saved = blake3(b"new").digest()
+    model.check_history([(b"n", saved, False), (b"n", b"", True)])
+    with pytest.raises(Violation, match="nobody saved"):
+        model.check_history([(b"n", blake3(b"torn").digest(), False)])
+    with pytest.raises(Violation, match="nobody did"):
+        model.check_history([(b"a", b"", True)])

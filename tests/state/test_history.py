@@ -96,7 +96,7 @@ def test_the_stored_fold_is_the_models_after_every_version_in_any_order(made, ra
             assert head.ids == (expected[path].ids if path in expected else ())
             assert (path in state.history.conflicted(SPACE, ROOT)) == head.conflicted
             assert (path in state.history.present_paths(SPACE, ROOT)) == (not head.absent)
-            assert (path in state.history.live_paths(SPACE, ROOT)) == bool(head.ids)
+            assert (path in state.history.inhabited(SPACE, [path])) == bool(head.ids)
 
 
 @settings(max_examples=30)

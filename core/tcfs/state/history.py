@@ -462,13 +462,12 @@ class History:
         ).fetchone()
         return row is not None
 
-    def live_paths(self, namespace: NamespaceId, prefix: RelPath) -> set[RelPath]:
-        """Paths at and below a prefix that have a live version, tombstones included."""
-        low, high = below(prefix)
+    def inhabited(self, namespace: NamespaceId, paths: Sequence[RelPath]) -> set[RelPath]:
+        """Those of some hundred paths that have a live version, tombstones included."""
         rows = self._db.connection.execute(
-            "SELECT path FROM version WHERE ns = ? AND live = 1"
-            " AND (path = ? OR (path >= ? AND path < ?))",
-            (namespace, prefix, low, high),
+            "SELECT DISTINCT path FROM version WHERE ns = ? AND live = 1"
+            f" AND path IN ({','.join('?' * len(paths))})",
+            (namespace, *paths),
         )
         return {RelPath(path) for (path,) in rows}
 

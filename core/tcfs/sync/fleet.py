@@ -422,4 +422,5 @@ class Fleet:
             except OSError as error:  # a disk can fail wherever it is looked at
                 raise LocalFileError(f"the disk failed: {error.strerror or error}") from error
             finally:
+                context.let_go_of_executor()
                 context.progress = context.cancel = None

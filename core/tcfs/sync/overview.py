@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from tcfs.errors import StoreError
@@ -80,4 +79,4 @@ def status(context: Context, loaded: LoadedConfig, *, phrase_pending: bool) -> r
 
 def _is_sync_root(context: Context, local: bytes) -> bool:
     configured = context.config.sync.sync_root
-    return configured is not None and os.path.realpath(os.fsencode(configured)) == local
+    return configured is not None and places.sync_root(context).local == local

@@ -119,6 +119,8 @@ class SyncResult:
     """Paths whose conflict this run settled."""
     conflict_copies: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+    notices: tuple[str, ...] = ()
+    """What a person should know of it, though nothing is wrong."""
     segment: str = ""
     """The last segment this run committed; empty if none."""
     remote: str = ""

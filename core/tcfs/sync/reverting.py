@@ -45,7 +45,8 @@ def restore(
     _require_sent(context, namespace, [remote])
     head = context.state.history.head(namespace, remote)
     segment = reversals.commit(context, namespace, [reversals.restoration(head, found)])
-    return replace(result, segment=segment, problems=_materialise(context, namespace))
+    problems, notices = _materialise(context, namespace)
+    return replace(result, segment=segment, problems=problems, notices=notices)
 
 
 def undo(context: Context, actor: str, segment: str, *, dry_run: bool, plan: str) -> r.UndoResult:
@@ -77,7 +78,7 @@ def undo(context: Context, actor: str, segment: str, *, dry_run: bool, plan: str
         return result
     # A run that was cut off may have written all and put only some of it on disk.
     written = reversals.commit(context, namespace, found) if found else ""
-    problems = _materialise(context, namespace)
+    problems, _ = _materialise(context, namespace)
     return replace(result, segment=written, skipped=(*result.skipped, *problems))
 
 
@@ -111,9 +112,15 @@ def _require_sent(context: Context, namespace: NamespaceId, paths: Sequence[RelP
             )
 
 
-def _materialise(context: Context, namespace: NamespaceId) -> tuple[r.Problem, ...]:
-    """Put on disk what this device just wrote into history, wherever it has the paths."""
+def _materialise(
+    context: Context, namespace: NamespaceId
+) -> tuple[tuple[r.Problem, ...], tuple[str, ...]]:
+    """Put on disk what this device just wrote into history, wherever it has the paths.
+
+    Returns the problems and notices of that.
+    """
     problems: list[r.Problem] = []
+    notices: list[str] = []
     for root in context.state.roots.all():
         if root.namespace != namespace:
             continue
@@ -130,4 +137,5 @@ def _materialise(context: Context, namespace: NamespaceId) -> tuple[r.Problem, .
             problems.append(r.Problem(show(root.local), error.code, error.message, error.remedy))
             continue
         problems += done.problems
-    return tuple(problems)
+        notices += done.notices
+    return tuple(problems), tuple(notices)

@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from tcfs.host.base import Clock
-    from tcfs.model.plan import LocalEntry
 
 TICK_NS: Final = 20_000_000
 """Coarsest step of a local file system's clock: two writes within it can leave equal times."""
 
 
-def let_the_clock_tick(clock: Clock, entries: Iterable[LocalEntry | None]) -> None:
-    """Wait until the file system's clock has left the newest of these entries' times behind.
+def let_the_clock_tick(clock: Clock, ctimes_ns: Iterable[int]) -> None:
+    """Wait until the file system's clock has left the newest of these times of files behind.
 
-    Call after they were looked at, and before what they hold is read.
+    Call after the files were looked at, and before what they hold is read.
     """
-    newest = max((entry.ctime_ns for entry in entries if entry is not None), default=0)
+    newest = max(ctimes_ns, default=0)
     ahead = newest + TICK_NS - int(clock.now() * 1e9)
     if 0 < ahead <= TICK_NS:
         clock.sleep(ahead / 1e9)

@@ -340,6 +340,8 @@ class Daemon:
             self.counters.add("tcfs_pulled_files_total", moved.files)
             self.counters.add("tcfs_pulled_bytes_total", moved.bytes_received)
             self._report(state, "pulled", result)
+        for notice in result.notices:
+            log.info("a name of its own", extra={"notice": notice})
         if result.segment:
             self._announce.wish(now)
         if result.problems:
