@@ -132,6 +132,7 @@ class Drawer:
             "damaged": 0.5 if setting.encrypted else 2,
             "both": 2,
             "power": 2,
+            "midway": 3,
             "cloned": 0.3,
             "away": 0.7,
         }

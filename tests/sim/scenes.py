@@ -149,6 +149,31 @@ def power_fails(draw: Drawer) -> Iterator[Move]:
         yield ("operation", name, rng.choice(("push", "sync")))
 
 
+def killed_midway(draw: Drawer) -> Iterator[Move]:
+    """A pull ends among its renames, perhaps with an edit aside, and the others go on meanwhile."""
+    rng = draw.rng
+    one, other = draw.two()
+    path = draw.path()
+    yield ("user", other, True, "write", path, draw.content())
+    yield from _do(other, "sync")
+    yield from _do(one, "sync")
+    yield ("user", other, True, "write", path, draw.content())
+    yield from _do(other, "sync")
+    yield ("operation", one, "pull", "auto")
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        yield ("run", one, WHOLE, "", "tree")
+        if rng.random() < 0.5 and draw.target(one):
+            yield ("user", one, True, "write", draw.target(one), draw.content())
+    yield ("run", one, rng.randint(1, 4))
+    yield ("crash", one, None if rng.random() < 0.7 else rng.choice(LOSSES), rng.randrange(1 << 30))
+    if rng.random() < 0.7:
+        action = rng.choice(("write", "delete"))
+        values = (path, draw.content()) if action == "write" else (path,)
+        yield ("user", other, True, action, *values)
+        yield from _do(other, "sync")
+    yield ("operation", one, rng.choice(("push", "sync")))
+
+
 def away(draw: Drawer) -> Iterator[Move]:
     """While one is away, the others go on, take snapshots, delete what these cover, and collect."""
     rng = draw.rng
@@ -205,6 +230,7 @@ SCENES: Final[dict[str, Scene]] = {
     "unreadable": unreadable,
     "both": both_edit,
     "power": power_fails,
+    "midway": killed_midway,
     "away": away,
     "cloned": cloned,
 }
