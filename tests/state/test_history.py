@@ -271,3 +271,21 @@ def test_what_is_taken_back_is_not_remembered_either() -> None:
         again = version(DEVICES[0], 1, b"a", content=2)
         accept(state.history, again)
         assert heads(state.history)[RelPath(b"a")].version == again
+
+
+def test_what_comes_after_versions_that_were_taken_back_is_still_to_be_pulled():
+    """Their rows' numbers are given again."""
+    with opened() as state:
+        root = state.roots.add(b"/r", SPACE, ROOT, marker="m")
+        first, second = version(DEVICES[0], 1), version(DEVICES[1], 1)
+        for one in (first, second):
+            accept(state.history, one)
+        touched, newest = state.history.touched(SPACE, ROOT, 0)
+        state.roots.take_up(root, touched, newest)
+
+        state.history.retract(SPACE, DEVICES[1], 0)
+        assert state.history.touched(SPACE, ROOT, state.roots.pulled(root))[0] == []
+        later = version(DEVICES[2], 1)
+        accept(state.history, later)
+        paths, _ = state.history.touched(SPACE, ROOT, state.roots.pulled(root))
+        assert paths == [later.manifest.rel_path]

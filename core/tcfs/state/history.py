@@ -37,6 +37,15 @@ _MANY: Final = 500
 """Paths from which one walk over the tree is cheaper than a question for each."""
 
 
+def forget_last_rows(run: sqlite3.Connection) -> None:
+    """After versions were deleted: the numbers of the last rows will be given again.
+
+    What was taken up of them ends with the last row that is left, or the next versions would never
+    be pulled. Part of the caller's transaction.
+    """
+    run.execute("UPDATE root SET pulled = min(pulled, (SELECT coalesce(max(row), 0) FROM version))")
+
+
 class History:
     """Chains and versions of every namespace."""
 
@@ -106,6 +115,7 @@ class History:
             paths = [RelPath(path) for (path,) in rows]
             where = (namespace, number, seq)
             run.execute("DELETE FROM version WHERE ns = ? AND device = ? AND seq > ?", where)
+            forget_last_rows(run)
             run.execute(
                 "UPDATE segment SET accepted = 0 WHERE ns = ? AND device = ? AND seq > ?", where
             )
