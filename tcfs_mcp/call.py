@@ -81,9 +81,24 @@ def _interruptible(cancelled: Signal) -> Iterator[None]:
 def _remote(options: argparse.Namespace) -> dict[str, Any]:
     from tcfs_mcp.client import call_server
 
+    def token_for(resource: str, issuers: tuple[str, ...]) -> str:
+        from tcfs.sync.signin import SignIn
+
+        load = load_from(Path(options.config) if options.config else None, _warn)
+        return SignIn(load(), ask=_ask).token_for(resource, issuers)
+
     return call_server(
-        options.server, options.tool, options.words, options.args, options.token_file
+        options.server, options.tool, options.words, options.args, options.token_file, token_for
     )
+
+
+def _ask(question: str) -> str:
+    """What a person types without echo; empty if there is nobody."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return ""
+    from getpass import getpass
+
+    return getpass(question, stream=sys.stderr).strip()
 
 
 def run_tools(options: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@ from mcp.types import Tool as ServerTool
 
 from tcfs import __version__
 from tcfs.errors import ConfigError, TcfsError, ToolError, UsageError
+from tcfs_mcp.bearer import BearerAuth, TokenFor
 from tcfs_mcp.bound import clean, clip
 from tcfs_mcp.words import from_words
 
@@ -41,7 +42,12 @@ class ServerError(ToolError):
 
 
 def call_server(
-    server: str, tool: str, words: Sequence[str], whole: str, token_file: str = ""
+    server: str,
+    tool: str,
+    words: Sequence[str],
+    whole: str,
+    token_file: str = "",
+    token_for: TokenFor | None = None,
 ) -> dict[str, Any]:
     """Call a tool of a server and return its answer.
 
@@ -49,12 +55,13 @@ def call_server(
         server: URL of a streamable HTTP server, or a command line that starts one on stdio.
         words: arguments as ``key=value``; whole: all as one JSON object.
         token_file: file with the bearer token of an HTTP server.
+        token_for: finds the token of this device's sign-in, where the server asks for one.
 
     Raises:
         TcfsError: no such server, tool or argument, or what the tool says.
     """
     try:
-        return anyio.run(_call, server, tool, words, whole, token_file)
+        return anyio.run(_call, server, tool, words, whole, token_file, token_for)
     except BaseExceptionGroup as group:
         # Transports run in task groups: what went wrong is somewhere inside.
         error = _first(group)
@@ -66,12 +73,17 @@ def call_server(
 
 
 async def _call(
-    server: str, tool: str, words: Sequence[str], whole: str, token_file: str
+    server: str,
+    tool: str,
+    words: Sequence[str],
+    whole: str,
+    token_file: str,
+    token_for: TokenFor | None,
 ) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
         if server.startswith(("http://", "https://")):
-            headers = {"Authorization": f"Bearer {_token(token_file)}"} if token_file else None
-            http = await stack.enter_async_context(create_mcp_http_client(headers=headers))
+            auth = BearerAuth(server, token_for, _token(token_file) if token_file else "")
+            http = await stack.enter_async_context(create_mcp_http_client(auth=auth))
             transport: Any = streamable_http_client(server, http_client=http)
         else:
             command = shlex.split(server)

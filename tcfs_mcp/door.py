@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tcfs_mcp.bound import BUDGET, render
+from tcfs_mcp.caller import CALLER
 from tcfs_mcp.context import JOB_AFTER_S, Signal, ToolContext
 from tcfs_mcp.policy import NOT_GIVEN, Policy
 from tcfs_mcp.registry import Registry, ToolSpec
@@ -79,9 +80,15 @@ class Door:
     job_after: float = JOB_AFTER_S
     warn: Callable[[str], None] = lambda text: print(text, file=sys.stderr)
 
+    def current_policy(self) -> Policy:
+        """The operator's limits, and the role of whoever asks now."""
+        caller = CALLER.get()
+        return self.policy if caller is None else replace(self.policy, role=caller.role)
+
     def offered(self) -> list[ToolSpec]:
-        """The tools that may be used."""
-        return [spec for spec in self.registry if not self.policy.refusal(spec)]
+        """The tools that may be used by whoever asks now."""
+        policy = self.current_policy()
+        return [spec for spec in self.registry if not policy.refusal(spec)]
 
     def context(
         self,
@@ -101,7 +108,7 @@ class Door:
         return ToolContext(
             load=self.load,
             open=lambda create: self.open_fleet(self.load(), actor, create, notice),
-            policy=self.policy,
+            policy=self.current_policy(),
             jobs=self.jobs,
             budget=self.budget,
             progress=progress,
@@ -118,7 +125,7 @@ class Door:
             TcfsError: no such tool, not allowed, wrong arguments, or what the engine says.
         """
         spec = self.registry.get(name)
-        self.policy.check_tool(spec)
+        context.policy.check_tool(spec)
         given: dict[str, Any] = {}
         if arguments or not spec.takes_nothing:
             from tcfs_mcp.schema import validate

@@ -100,13 +100,35 @@ def build_parser() -> argparse.ArgumentParser:
         help="file with a bearer token that every request must bring; needed for other machines",
     )
     serve.add_argument(
+        "--oidc",
+        action="store_true",
+        help="let in who brings a token of the OpenID provider of the settings (auth.issuer)",
+    )
+    serve.add_argument(
         "--oidc-issuer",
         metavar="URL",
-        help="let in who brings a token of this OpenID provider, such as a GitLab",
+        default="",
+        help="the same with this provider, such as a GitLab",
     )
-    serve.add_argument("--oidc-audience", metavar="ID", help="the application that tokens are for")
     serve.add_argument(
-        "--oidc-group", action="append", metavar="G", help="only users in this group (repeatable)"
+        "--oidc-audience",
+        metavar="ID",
+        default="",
+        help="the application that tokens are for (default: auth.audience, or auth.client_id)",
+    )
+    serve.add_argument(
+        "--oidc-group",
+        action="append",
+        metavar="G[=ROLE]",
+        default=[],
+        help="let in the users of this group, as reader (default), writer or admin; may be given "
+        "more than once, and adds to auth.reader_groups and so on",
+    )
+    serve.add_argument(
+        "--public-url",
+        metavar="URL",
+        default="",
+        help="where callers reach this server, if a proxy stands in between",
     )
     serve.add_argument(
         "--job-after",

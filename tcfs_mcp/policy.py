@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from tcfs.errors import AccessError, ToolError, UsageError
 from tcfs.model.paths import show, unshow
+from tcfs_mcp.caller import Role, covers
 
 if TYPE_CHECKING:
     from tcfs.sync.facade import FleetApi, Limits
@@ -33,6 +34,7 @@ class Policy:
             anywhere.
         max_delete: most deletions in one go; -1 for no limit but the configured share.
         max_bytes: most bytes of content sent or fetched in one go; -1 for no limit.
+        role: of the caller, where one is known; everything the rest allows where not.
     """
 
     read_only: bool = False
@@ -41,6 +43,7 @@ class Policy:
     roots: tuple[bytes, ...] = ()
     max_delete: int = NOT_GIVEN
     max_bytes: int = NOT_GIVEN
+    role: Role = "admin"
 
     def refusal(self, spec: ToolSpec) -> str:
         """Why this tool may not be used; empty if it may."""
@@ -50,6 +53,8 @@ class Policy:
             return "it is not among the tools that --tools names"
         if self.exclude & {spec.name, spec.toolset}:
             return "it is left out by --exclude-tools"
+        if not covers(self.role, spec.needs):
+            return f"it takes the role {spec.needs}, and yours is {self.role}"
         return ""
 
     def check_tool(self, spec: ToolSpec) -> None:

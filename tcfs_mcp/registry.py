@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tcfs.errors import ToolError
+
+if TYPE_CHECKING:
+    from tcfs_mcp.caller import Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,7 @@ class ToolSpec:
         read_only: it changes nothing.
         destructive: it may replace or remove something (whatever it is stays in the history).
         idempotent: doing it twice is doing it once.
+        admin: it decides about the fleet or this machine, not about files alone.
     """
 
     name: str
@@ -33,6 +37,14 @@ class ToolSpec:
     read_only: bool = False
     destructive: bool = False
     idempotent: bool = False
+    admin: bool = False
+
+    @property
+    def needs(self) -> Role:
+        """The least role that may use it."""
+        if self.read_only:
+            return "reader"
+        return "admin" if self.admin else "writer"
 
     @property
     def function(self) -> Callable[..., Any]:

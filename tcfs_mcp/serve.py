@@ -25,9 +25,10 @@ from tcfs_mcp.server import FleetServer, build_server
 from tcfs_mcp.tools import TOOLS
 
 if TYPE_CHECKING:
+    from mcp.server.transport_security import TransportSecuritySettings
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from tcfs_mcp.oidc import Provider
+    from tcfs_mcp.oidc import Gate
 
 logger = logging.getLogger(__name__)
 MIN_TOKEN = 16
@@ -47,16 +48,16 @@ def run_serve(options: argparse.Namespace) -> int:
         job_after=max(0.0, options.job_after),
         warn=_note,
     )
-    server = build_server(door, actor=options.actor)
+    gate = _gate(options, door)
+    server = build_server(door, actor=options.actor, identified=gate is not None)
     try:
         if options.http is None:
             anyio.run(_serve_stdio, server, jobs)
         else:
-            provider = _provider(options)
-            token = "" if provider else _read_token(options.token_file, options.host)
+            token = "" if gate else _read_token(options.token_file, options.host)
             # uvicorn raises the signal again when it has ended: so that the jobs end as well.
             signal.signal(signal.SIGTERM, _exit)
-            anyio.run(_serve_http, server, options.host, options.http, token, provider)
+            anyio.run(_serve_http, server, options.host, options.http, token, gate)
     finally:
         jobs.shutdown()
     return 0
@@ -88,42 +89,73 @@ async def _end_on_signal(jobs: Jobs) -> None:
             os._exit(128 + number)
 
 
-def _provider(options: argparse.Namespace) -> Provider | None:
+def _gate(options: argparse.Namespace, door: Door) -> Gate | None:
     """Who vouches for callers, if anyone does. Raises UsageError or ConfigError."""
-    if options.oidc_issuer is None:
-        if options.oidc_audience or options.oidc_group:
-            raise UsageError("--oidc-audience and --oidc-group need --oidc-issuer")
+    if not options.oidc and not options.oidc_issuer:
+        if options.oidc_audience or options.oidc_group or options.public_url:
+            raise UsageError(
+                "--oidc-audience, --oidc-group and --public-url need --oidc or --oidc-issuer"
+            )
         return None
+    if options.http is None:
+        raise UsageError("--oidc is for --http: over stdio there is one caller, who started it")
     if options.token_file is not None:
-        raise UsageError("--token-file and --oidc-issuer exclude each other")
-    from tcfs_mcp.oidc import Provider
+        raise UsageError("--token-file and --oidc exclude each other")
+    if not _is_loopback(options.host) and not options.public_url:
+        raise UsageError(
+            f"--host {clean(options.host)} lets other machines in, and their tokens need TLS",
+            remedy="Put a proxy with TLS in front, and say --public-url https://NAME/mcp.",
+        )
+    from tcfs_mcp.oidc import gate
 
-    return Provider(
-        options.oidc_issuer, options.oidc_audience or "", frozenset(options.oidc_group or ())
+    return gate(
+        door.load().config.auth,
+        issuer=options.oidc_issuer,
+        audience=options.oidc_audience,
+        groups=tuple(options.oidc_group),
+        public_url=options.public_url,
     )
 
 
 async def _serve_http(
-    server: FleetServer, host: str, port: int, token: str, provider: Provider | None
+    server: FleetServer, host: str, port: int, token: str, gate: Gate | None
 ) -> None:
     import uvicorn
 
-    app: ASGIApp = server.streamable_http_app(host=host)
+    security = _known_hosts(gate.public_url) if gate and gate.public_url else None
+    app: ASGIApp = server.streamable_http_app(host=host, transport_security=security)
     if token:
         app = RequireToken(app, token)
     bound = _listen(host, port)
     actual = bound.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
-    if provider is not None:
+    if gate is not None:
         from tcfs_mcp.oidc import RequireOidc
 
-        app = RequireOidc(app, provider, f"http://{shown}:{actual}")
+        app = RequireOidc(app, gate, f"http://{shown}:{actual}")
     config = uvicorn.Config(
         app, log_config=None, access_log=False, timeout_graceful_shutdown=5, lifespan="on"
     )
     # Connections are accepted from here on: the socket listens already.
     print(f"tcfs-mcp: serving http://{shown}:{actual}/mcp", file=sys.stderr, flush=True)
     await uvicorn.Server(config).serve(sockets=[bound])
+
+
+def _known_hosts(public_url: str) -> TransportSecuritySettings:
+    """Names that requests may call this server by: its public one, and those of this machine."""
+    from urllib.parse import urlsplit
+
+    from mcp.server.transport_security import TransportSecuritySettings
+
+    place = urlsplit(public_url)
+    local = ("127.0.0.1", "localhost", "[::1]")
+    return TransportSecuritySettings(
+        allowed_hosts=[place.netloc, *(f"{name}:*" for name in local)],
+        allowed_origins=[
+            f"{place.scheme}://{place.netloc}",
+            *(f"http://{name}:*" for name in local),
+        ],
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

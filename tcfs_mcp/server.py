@@ -11,9 +11,12 @@ from typing import Any, Literal
 
 import anyio
 import anyio.to_thread
+from mcp import MCPError
 from mcp.server import MCPServer
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import Context
 from mcp.types import (
+    INVALID_REQUEST,
     CallToolResult,
     ElicitRequest,
     ElicitRequestFormParams,
@@ -30,6 +33,7 @@ from tcfs import __version__
 from tcfs.errors import LimitError, TcfsError
 from tcfs_mcp import schema
 from tcfs_mcp.bound import clean, to_json
+from tcfs_mcp.caller import CALLER, CALLER_KEY
 from tcfs_mcp.completions import add_completions
 from tcfs_mcp.context import Signal
 from tcfs_mcp.door import Door, actor_name
@@ -85,9 +89,13 @@ _FORMS: dict[str, type[Confirmation | SwitchConfirmation]] = {
 
 
 class FleetServer(MCPServer[None]):
-    """An MCP server whose tools are a ``Door``'s."""
+    """An MCP server whose tools are a ``Door``'s.
 
-    def __init__(self, door: Door, *, actor: str = "") -> None:
+    Args:
+        identified: every message must come from a known ``Caller``; others are refused.
+    """
+
+    def __init__(self, door: Door, *, actor: str = "", identified: bool = False) -> None:
         super().__init__(
             "tcfs",
             title="tcfs",
@@ -96,9 +104,28 @@ class FleetServer(MCPServer[None]):
             version=__version__,
             log_level="WARNING",
             lifespan=_lifespan,
+            middleware=[self._identify],
         )
         self.door = door
         self._actor = actor
+        self._identified = identified
+
+    async def _identify(
+        self, ctx: ServerRequestContext[Any, Any], call_next: CallNext
+    ) -> HandlerResult:
+        """Let everything that handles this message know who sent it.
+
+        By message and not by session: what a token allows is asked each time.
+        """
+        scope = getattr(ctx.request, "scope", None) or {}
+        caller = scope.get(CALLER_KEY)
+        if caller is None and self._identified:
+            raise MCPError(INVALID_REQUEST, "it is not known who asks")
+        token = CALLER.set(caller)
+        try:
+            return await call_next(ctx)
+        finally:
+            CALLER.reset(token)
 
     async def list_tools(self) -> list[Tool]:
         """The tools that this server's policy leaves."""
@@ -150,8 +177,9 @@ class FleetServer(MCPServer[None]):
         if approved is not None and approved.plan:
             # The yes is to what was planned, not to what has become of it since.
             arguments = {**arguments, "plan": arguments.get("plan") or approved.plan}
+        caller = CALLER.get()
         call = self.door.context(
-            self._actor or client_actor(context),
+            caller.actor if caller is not None else self._actor or client_actor(context),
             progress=relay.tell,
             cancelled=cancelled,
             approved_deletes=approved.number if approved is not None else NOT_GIVEN,
@@ -212,14 +240,15 @@ async def _tell_when_cancelled(cancelled: Signal) -> None:
         cancelled.set()
 
 
-def build_server(door: Door, *, actor: str = "") -> FleetServer:
+def build_server(door: Door, *, actor: str = "", identified: bool = False) -> FleetServer:
     """The whole server.
 
     Args:
         door: the tools, their limits, and how they reach the engine.
         actor: name in the history; by default each client's own.
+        identified: every message must come from a known caller, who is then the actor.
     """
-    server = FleetServer(door, actor=actor)
+    server = FleetServer(door, actor=actor, identified=identified)
     add_resources(server, door)
     add_prompts(server)
     add_completions(server, door)

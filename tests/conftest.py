@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import servers
+from tests.oidc import provider
 from tests.servers import nats_server, start_nats, start_weed, weed_server
 
 __all__ = ["nats_server", "start_nats", "start_weed", "weed_server"]
@@ -30,3 +33,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     servers.end_run()
+
+
+@pytest.fixture(scope="session")
+def _provider() -> Iterator[provider.Issuer]:
+    with provider.running() as found:
+        yield found
+
+
+@pytest.fixture
+def oidc(_provider: provider.Issuer) -> provider.Issuer:
+    """A real OpenID provider, a process of its own, that does what it is told."""
+    _provider.reset()
+    return _provider

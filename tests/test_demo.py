@@ -1,14 +1,16 @@
 """The demo: it tells the truth, it notices what differs, and it leaves nothing behind."""
 
 import os
+import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from script.demo import copy_tree, differences, objects_with, remove_tree, tree_size
+from script.story.trees import copy_tree, differences, objects_with, remove_tree, tree_size
 
 ROOT = Path(__file__).parent.parent
 TIME = 1_600_000_000_123_456_789
@@ -119,9 +121,12 @@ def test_trees_without_rights_are_removed(tmp_path: Path):
     assert not (tmp_path / "one").exists()
 
 
-def demo(arguments: list[str], tmp_path: Path) -> subprocess.CompletedProcess[str]:
-    (tmp_path / "tmp").mkdir()
-    environ = {**os.environ, "TMPDIR": str(tmp_path / "tmp"), "TCFS_REMOTE": "file:///elsewhere"}
+def demo(
+    arguments: list[str], tmp_path: Path, scratch: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    (tmp_path / "tmp").mkdir(exist_ok=True)
+    scratch = scratch or tmp_path / "tmp"
+    environ = {**os.environ, "TMPDIR": str(scratch), "TCFS_REMOTE": "file:///elsewhere"}
     # Not by way of the script, which may have to make anew the environment that this runs in.
     return subprocess.run(
         [sys.executable, ROOT / "script" / "demo.py", *arguments],
@@ -144,6 +149,38 @@ def test_the_demo_ends_well_and_leaves_nothing_behind(tmp_path: Path):
     assert done.stderr == ""
     assert os.listdir(tmp_path / "tmp") == []
     assert not (tmp_path / "mine" / ".tcfs").exists(), "the user's directory is only read"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_demo_on_servers_ends_well_and_leaves_nothing_behind(tmp_path: Path):
+    make_tree(tmp_path / "mine")
+    # Not pytest's own directory: paths of sockets have to be short.
+    with tempfile.TemporaryDirectory(prefix="tcfs-") as scratch:
+        done = demo(["--servers", "--quick", "mine"], tmp_path, Path(scratch))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert os.listdir(scratch) == []
+        assert scratch not in _command_lines(), "a process was left behind"
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("All four trees are the same.")
+    for name in ("xoxd-bates", "yoga", "petting-zoo-mini"):
+        assert re.search(rf"on {name} after \d+ ms", " ".join(done.stdout.split()))
+    assert not (tmp_path / "mine" / ".tcfs").exists(), "the user's directory is only read"
+
+
+def _command_lines() -> str:
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    return listed.stdout
+
+
+def test_the_demo_says_where_a_path_is_too_long_for_servers(tmp_path: Path):
+    make_tree(tmp_path / "mine")
+    scratch = tmp_path / ("long" * 20)
+    scratch.mkdir()
+    done = demo(["--servers", "mine"], tmp_path, scratch)
+    assert done.returncode == 1
+    assert "too long for sockets" in done.stdout
+    assert os.listdir(scratch) == []
 
 
 def test_the_demo_wants_a_directory(tmp_path: Path):

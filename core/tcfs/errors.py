@@ -206,6 +206,23 @@ class LiveError(TcfsError):
     retryable = True
 
 
+class SignInError(TcfsError):
+    """Nobody is signed in at the identity provider, or the sign-in was refused or has ended."""
+
+    code = "sign_in"
+    exit_code = 40
+    default_remedy = "Sign in with: tcfs auth login"
+
+
+class ProviderError(TcfsError):
+    """The identity provider cannot be reached, or does not answer as it must."""
+
+    code = "provider"
+    exit_code = 41
+    default_remedy = "Check auth.issuer with: tcfs config show; then run the command again."
+    retryable = True
+
+
 def exit_codes() -> dict[str, int]:
     """Exit code of every error class by its stable code, ``ok`` included."""
     table = {"ok": EXIT_OK, TcfsError.code: TcfsError.exit_code}

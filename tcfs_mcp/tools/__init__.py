@@ -59,13 +59,25 @@ TOOLS = Registry(
         ToolSpec("audit", "Who did what", TRUST, "trust", read_only=True),
         ToolSpec("explain_access", "Who may do what", TRUST, "trust", read_only=True),
         ToolSpec("git_status", "Git repositories", GIT, "git", read_only=True),
-        ToolSpec("gc", "Garbage collection", UPKEEP, "upkeep", destructive=True, idempotent=True),
+        ToolSpec(
+            "gc",
+            "Garbage collection",
+            UPKEEP,
+            "upkeep",
+            destructive=True,
+            idempotent=True,
+            admin=True,
+        ),
         ToolSpec("fleet_check", "Definition of the fleet", FLEET, "fleet", read_only=True),
-        ToolSpec("fleet_render", "Write a host's file", FLEET, "fleet", idempotent=True),
+        ToolSpec(
+            "fleet_render", "Write a host's file", FLEET, "fleet", idempotent=True, admin=True
+        ),
         ToolSpec("fleet_diff", "Declared against running", FLEET, "fleet", read_only=True),
         ToolSpec("fleet_drift", "Devices out of line", FLEET, "fleet", read_only=True),
-        ToolSpec("fleet_switch", "Switch this host", FLEET, "fleet", destructive=True),
-        ToolSpec("fleet_rollout", "Place of a rollout", FLEET, "fleet", idempotent=True),
+        ToolSpec("fleet_switch", "Switch this host", FLEET, "fleet", destructive=True, admin=True),
+        ToolSpec(
+            "fleet_rollout", "Place of a rollout", FLEET, "fleet", idempotent=True, admin=True
+        ),
         ToolSpec("job_status", "State of a job", JOBS, "jobs", read_only=True),
         ToolSpec("job_cancel", "Stop a job", JOBS, "jobs", idempotent=True),
     )

@@ -13,6 +13,7 @@ from pydantic import Field
 from tcfs.model.paths import show, unshow
 from tcfs.service.daemon.report import Report, read
 from tcfs.sync import results as r
+from tcfs.sync.certificates import CertificateInfo, certificates, expiry_warnings
 from tcfs_mcp.context import ToolContext
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class CredentialAnswer:
     sources: tuple[CredentialSource, ...]
     in_use: str = ""
     """Name of the source that the store's credentials come from."""
+    certificates: tuple[CertificateInfo, ...] = ()
+    """What is shown to servers beside, and until when it is good."""
     warnings: tuple[str, ...] = ()
 
 
@@ -107,6 +110,7 @@ def credential_status(ctx: ToolContext) -> CredentialAnswer:
     """Tell which sources of credentials exist, and which is in use. Values are never shown."""
     from tcfs.errors import TcfsError
     from tcfs.secrets.sources import credential_chain
+    from tcfs.sync.signin import sign_in_state
     from tcfs.sync.stores import source_in_use
 
     loaded = ctx.load()
@@ -133,15 +137,24 @@ def credential_status(ctx: ToolContext) -> CredentialAnswer:
         CredentialSource(name=state.name, kind="chain", present=state.present, detail=state.detail)
         for state in chain.states()
     ]
+    sign_in = sign_in_state(loaded)
+    if sign_in is not None:
+        sources.append(
+            CredentialSource(
+                name=sign_in.name, kind="file", present=sign_in.present, detail=sign_in.detail
+            )
+        )
     try:
         in_use = source_in_use(loaded, chain)
     except TcfsError as error:
         warnings.append(f"{error.message}. {error.remedy}")
+    shown_to_servers = certificates(loaded)
     return CredentialAnswer(
         endpoint=str(shown.get("endpoint", "")),
         sources=tuple(sources),
         in_use=in_use,
-        warnings=tuple(warnings),
+        certificates=shown_to_servers,
+        warnings=(*warnings, *expiry_warnings(shown_to_servers)),
     )
 
 

@@ -13,6 +13,7 @@ from tcfs.sync.audit import AuditEntry, AuditReport
 from tcfs.sync.facade import Progress
 from tcfs.sync.gc import results as g
 from tcfs.sync.git.results import BranchStatus, DeviceCopy, GitStatus, RepositoryStatus
+from tcfs.sync.upstream_import.restore import ImportReport
 
 DEVICE = "00000000-0000-4000-8000-000000000001"
 OTHER = "00000000-0000-4000-8000-000000000002"
@@ -87,6 +88,10 @@ class FakeFleet:
     @property
     def access(self) -> Part:
         return Part(self, "access")
+
+    @property
+    def upstream(self) -> Part:
+        return Part(self, "upstream")
 
     @property
     def audit(self) -> Part:
@@ -237,6 +242,9 @@ REPOSITORIES = GitStatus(
         ),
     ),
 )
+PENDING = r.PendingDevice(
+    OTHER, "bates", "writer", "0011 2233 4455 6677 8899 aabb ccdd eeff", "i1", 1_700_000_000, 1
+)
 
 PLAIN: dict[str, Any] = {
     "push": done(),
@@ -274,7 +282,11 @@ PLAIN: dict[str, Any] = {
     "access.create_namespace": a.NamespaceInfo("private", 1, ("yoga",), True),
     "access.namespaces": [a.NamespaceInfo("default", 2, ("yoga", "bates"), True)],
     "access.confirm": [DEVICES[0]],
+    "access.pending": [PENDING],
+    "access.request": PENDING,
+    "access.admit": DEVICES[1],
     "access.open_enrollment": r.EnrollmentResult(10, "writer", 1_700_003_600),
+    "upstream.run": ImportReport(files=2, bytes=10, up_to_date=1, segment=f"{DEVICE}/1"),
     "audit.report": AUDIT,
     "audit.export": AUDIT,
     "run": g.GcResult(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tcfs.errors import ConflictError, UsageError
 from tcfs.model.paths import show
 from tcfs.sync import results as r
+from tcfs.sync.upstream_import.restore import ImportReport
 from tests.cli import fake
 from tests.cli.conftest import Shell
 
@@ -25,6 +28,8 @@ EVERY = [
     ("device", "revoke", "bates"),
     ("device", "passphrase", "--uses", "3"),
     ("device", "confirm"),
+    ("device", "admit", "bates"),
+    ("import", "s3://bucket/prefix", "--to", "docs"),
     ("device", "protect", "tpm", "--pcrs", "0,7"),
     ("push",),
     ("push", "--dry-run"),
@@ -288,6 +293,7 @@ def test_no_answer_of_the_engine_can_steer_the_terminal(tcfs: Shell, argv, more)
             dry_run="--dry-run" in argv,
             problems=problems,
             conflict_copies=(HOSTILE,),
+            notices=(HOSTILE,),
         )
         plain[name] = bad
     tcfs.answers(**plain)
@@ -295,6 +301,15 @@ def test_no_answer_of_the_engine_can_steer_the_terminal(tcfs: Shell, argv, more)
     written = (done.out + done.err).replace("\n", "")
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u202e]", written)
     assert not any(line.startswith("error: \\u009b") for line in done.out.splitlines())
+
+
+def test_a_notice_is_told_and_is_no_failure(tcfs: Shell):
+    notice = "a.txt is called a.case-5feceb66.txt on this disk"
+    tcfs.answers(pull=fake.done(notices=(notice,)))
+    done = tcfs("pull")
+    assert (done.code, notice in done.err) == (0, True)
+    assert notice not in tcfs("pull", "--quiet").err
+    assert tcfs("pull", "--json").json["notices"] == [notice]
 
 
 def test_non_utf8_names_print_as_the_model_shows_them(tcfs: Shell):
@@ -384,3 +399,17 @@ def test_a_retention_that_says_nothing_or_too_much_is_a_usage_error(tcfs: Shell)
     assert not tcfs.fleet.called("set_retention")
     assert tcfs("retention", "set", "--keep-all").code == 0
     assert tcfs.fleet.called("set_retention") == [((), {"keep_days": None, "keep_versions": None})]
+
+
+def test_an_import_goes_into_the_fleet_unless_a_directory_is_named(tcfs: Shell, tmp_path: Path):
+    done = tcfs("import", "s3://bucket/prefix", "--to", "docs", "--dry-run")
+    assert done.out.startswith("would import: 2 files, 10 B, 1 up to date")
+    [(args, kwargs)] = tcfs.fleet.called("upstream.run")
+    assert args == ("s3://bucket/prefix", "docs")
+    assert kwargs["dry_run"] is True
+    refused = tcfs("import", "s3://bucket/prefix", str(tmp_path / "new"), "--to", "docs")
+    assert refused.code == UsageError.exit_code
+    tcfs.answers(**{"upstream.run": ImportReport(files=1, conflicts=["docs/a"])})
+    conflict = tcfs("import", "s3://bucket/prefix")
+    assert conflict.code == ConflictError.exit_code
+    assert "conflict: docs/a" in conflict.out

@@ -119,6 +119,16 @@ def test_deleting_much_asks_first(tmp_path: Path, answer: str, code: int, pushes
     assert person.record["plans"] == ["", "f" * 64][:pushes]
 
 
+def test_who_admits_a_device_is_shown_its_fingerprint_and_asked(tmp_path: Path):
+    shown = "0011 2233 4455 6677 8899 aabb ccdd eeff"
+    for answer, code, admitted in (("n", 22, []), ("y", 0, [["access.admit", [shown]]])):
+        person = Person("device", "admit", "bates", home=tmp_path / "h")
+        assert shown in person.reads("[y/N] ")
+        person.types(answer)
+        assert person.leaves() == code
+        assert [call for call in person.record["calls"] if call[0] == "access.admit"] == admitted
+
+
 def test_interrupting_stops_cleanly_with_the_code_of_an_interrupt(tmp_path: Path):
     person = Person("push", home=tmp_path / "h", scenario="endless")
     person.reads("pushing")

@@ -440,6 +440,25 @@ def test_headers_are_fetched_once_and_not_at_all_when_they_came_along() -> None:
     assert asked == [one]
 
 
+def test_a_header_that_was_damaged_on_its_way_is_fetched_again() -> None:
+    pack = small_pack()
+    chunk, address = pack.chunks[0]
+    heads = [bytearray(pack.data[:HEADER_READ]), pack.data[:HEADER_READ]]
+    place = bytes(heads[0]).index(PackHeader.parse(pack.data[:HEADER_READ], pack.id, SEALED).salt)
+    heads[0][place] ^= 1
+    readers = PackReaders(SEALED, KEYS, lambda _pack: bytes(heads.pop(0)))
+    frame = pack.data[address.frame_offset : address.frame_offset + address.frame_length]
+    with pytest.raises(IntegrityError):
+        readers.reader(pack.id).open_frame(address.frame_offset, frame)
+    again = readers.reader(pack.id)
+    plain = again.open_frame(address.frame_offset, frame)
+    again.check_chunk(chunk, plain[address.offset : address.offset + address.length])
+    # Once a frame was right, a damaged one says nothing of the header.
+    with pytest.raises(IntegrityError):
+        again.open_frame(address.frame_offset, bytes(len(frame)))
+    assert readers.reader(pack.id) is again
+
+
 def test_the_cache_of_headers_is_bounded() -> None:
     pack = small_pack()
     asked: list[PackId] = []

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tcfs.device.phrase import SigningKey
 from tcfs.errors import IntegrityError
-from tcfs.ledger.claim import claim_key, make_claim, parse_claim
+from tcfs.ledger.claim import claim_key, make_claim, parse_claim, request_key
 from tcfs.ledger.control import (
     admit_event,
     confirmations,
@@ -121,6 +121,39 @@ def test_cached_segments_are_not_read_again_and_need_no_store():
     assert offline.state == first.state
     one.say(admit_event(record(3)))
     assert len(one.read(cached=first.fresh).fresh) == 1
+
+
+def test_what_was_read_before_stands_for_as_long_as_the_objects_are_the_same():
+    store, _, (one,) = repository("admin")
+    one.say(admit_event(record(2)))
+    first = one.read()
+    kept = first.fresh
+    again = one.read(cached=kept, last=first)
+    assert again.state is first.state
+    assert not again.fresh
+    assert not again.findings
+    one.say(revoke_event(device_id(2), {}, "lost"))
+    newer = one.read(cached=kept, last=again)
+    assert newer.state.devices[device_id(2)].revoked
+    # Kept by another process meanwhile: nothing is fresh, and still it is not the same.
+    other = one.read(cached=kept | newer.fresh, last=again)
+    assert other.state.devices[device_id(2)].revoked
+    store.delete(next(iter(newer.fresh)))
+    last = one.read(cached=kept | newer.fresh, last=newer)
+    assert last.state is newer.state
+    assert [f.problem for f in last.findings] == ["rollback"]
+    assert [f.problem for f in one.read(cached=kept | newer.fresh, last=last).findings] == [
+        "rollback"
+    ]
+
+
+def test_what_was_damaged_on_its_way_is_looked_at_again_whatever_stood_before():
+    store, _, (one,) = repository("admin")
+    sealed = one.say(admit_event(record(2)))
+    store.objects[sealed.key] = sealed.data[:-1] + b"x"
+    damaged = one.read()
+    store.objects[sealed.key] = sealed.data
+    assert device_id(2) in one.read(cached=damaged.fresh, last=damaged).state.devices
 
 
 def test_what_does_not_verify_is_never_kept_and_a_damaged_cache_is_read_again():
@@ -396,6 +429,89 @@ def test_a_claim_that_the_newer_epoch_lists_stays():
     assert device_id(2) in one.read().state.devices
 
 
+def asking(role="writer"):
+    """An invite whose claims wait for an admin."""
+    return invite_event(INVITE.device_id, INVITE.public_key, role, 10, {SPACE: E1}, admit=True)
+
+
+def ask(store, *claims):
+    for data in claims:
+        store.put(request_key(INVITE.device_id, data), data)
+
+
+def test_a_claim_that_waits_admits_nobody_until_an_admin_does():
+    store, _, (one,) = repository("admin")
+    one.say(asking("reader"))
+    ask(store, claim_of(2), claim_of(2, now=6), claim_of(3), claim_of(4, now=11))
+    state = one.read().state
+    assert set(state.devices) == {device_id(1)}
+    assert [r.device.device_id for r in state.requests] == [device_id(2), device_id(3)]
+    assert {r.device.role for r in state.requests} == {"reader"}
+    assert state.claimed == {}
+    one.say(admit_event(state.requests[1].device, INVITE.device_id))
+    view = one.read()
+    assert view.state.devices[device_id(3)].role == "reader"
+    assert view.state.requests == ()
+    assert view.state.claimed == {INVITE.device_id: device_id(3)}
+    assert not view.findings
+    one.say(admit_event(state.requests[0].device, INVITE.device_id))
+    assert device_id(2) not in one.read().state.devices
+
+
+def test_a_claim_is_refused_where_its_invites_claims_do_not_stand():
+    store, _, (one,) = repository("admin")
+    data = claim_of(2)
+    one.say(asking())
+    store.put(claim_key(INVITE.device_id), data)
+    store.put(request_key(INVITE.device_id, b"other"), data)
+    view = one.read()
+    assert view.state.requests == ()
+    assert set(view.state.devices) == {device_id(1)}
+    assert len(view.findings) == 2
+    store, _, (one,) = repository("admin")
+    one.say(invite())
+    ask(store, data)
+    view = one.read()
+    assert set(view.state.devices) == {device_id(1)}
+    assert len(view.findings) == 1
+
+
+def test_what_waits_ends_with_the_epoch_of_its_invite_and_takes_no_members_id():
+    store, _, (one, _) = repository("admin", "writer")
+    one.say(asking())
+    ask(store, claim_of(2, sign_key=signer(3).public_key), claim_of(3))
+    assert [r.device.device_id for r in one.read().state.requests] == [device_id(3)]
+    one.say(epoch_event(SPACE, E2, b"d" * 32, [device_id(1), device_id(2)]))
+    assert one.read().state.requests == ()
+
+
+def test_of_two_admissions_with_one_invite_the_first_holds_whatever_order_they_come_in():
+    store, _, (one, two) = repository("admin", "admin")
+    one.say(asking())
+    ask(store, claim_of(3), claim_of(4))
+    one.read()
+    two.read()
+    requests = one.view.state.requests
+    words = [
+        admin.say(admit_event(request.device, INVITE.device_id), put=False)
+        for admin, request in zip((one, two), requests, strict=True)
+    ]
+    found = []
+    for order in (words, words[::-1]):
+        for sealed in order:
+            store.put(sealed.key, sealed.data)
+        found.append(one.read().state)
+        for sealed in order:
+            store.objects.pop(sealed.key)
+    first, second = found
+    assert first == second
+    assert set(first.devices) == {device_id(1), device_id(2), device_id(3)}
+    assert set(first.void) == {device_id(4)}
+    assert first.sign_key(device_id(4)) == signer(4).public_key
+    # The other admin gave it the key.
+    assert first.epochs_to_renew() == (SPACE,)
+
+
 EVENTS = st.one_of(
     st.builds(
         admit_event, st.builds(record, st.integers(1, 4), st.sampled_from(["admin", "writer"]))
@@ -416,7 +532,7 @@ EVENTS = st.one_of(
         st.lists(st.integers(1, 4).map(device_id), max_size=4),
     ),
     st.builds(policy_event, st.just(SPACE), st.sampled_from(["merge", "last-write"])),
-    st.just(invite()),
+    st.sampled_from([invite(), asking()]),
     st.dictionaries(
         st.sampled_from(["op", "device", "epochs", "members", "cut", "strategy", "namespace"]),
         st.sampled_from([None, [], {}, [[]], "revoke", "invite", "epoch", "policy", "admit", 1]),

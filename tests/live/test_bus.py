@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import pytest
 
 from tcfs.live.base import EventBus, Message
+from tcfs.live.connection import NatsSettings
 from tcfs.live.memory import Exchange, MemoryBus
-from tcfs.live.nats import NatsBus, NatsSettings
+from tcfs.live.nats import NatsBus
 from tests.live.waiting import Bell, collect, until
 from tests.servers import unique
 
@@ -34,6 +35,7 @@ def place(request: pytest.FixtureRequest, tmp_path):
     else:
         server = request.getfixturevalue("nats_server")
         token = tmp_path / "token"
+        token.touch(0o600)
         token.write_text(server.token)
         settings = NatsSettings((server.url,), credentials=token)
 

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import datetime
 import json
+import logging
 import shutil
+import urllib.request
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import nkeys
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from tcfs.errors import ConfigError, LiveError
+from tcfs.errors import LiveError
 from tcfs.live.base import Message
+from tcfs.live.connection import NatsSettings
 from tcfs.live.forward import Forwarder
-from tcfs.live.nats import NatsBus, NatsSettings
+from tcfs.live.nats import NatsBus
 from tcfs.service.servers.nats import NatsServer
 from tcfs.service.servers.process import free_ports
+from tcfs.tls.contexts import NATS, TlsContexts, TlsFiles
+from tests.certificates import Authority, Pair
+from tests.jwts import DAY_S, Operator
 from tests.live.waiting import Bell, collect, until
 
 Start = Callable[..., NatsServer]
@@ -57,8 +58,19 @@ def message(n: int) -> Message:
 
 
 def secret(path: Path, text: str) -> Path:
+    path.touch(0o600)
     path.write_text(text)
     return path
+
+
+def trusting(ca: Path, pair: Pair | None = None) -> TlsContexts:
+    own = (pair.cert, pair.key) if pair else (None, None)
+    return TlsContexts(TlsFiles(NATS, ca, *own))
+
+
+def tls_lines(pair: Pair, *more: str) -> str:
+    files = f"cert_file: {json.dumps(str(pair.cert))}, key_file: {json.dumps(str(pair.key))}"
+    return f"tls {{ {', '.join((files, *more))} }}"
 
 
 @pytest.mark.parametrize("forget", [False, True], ids=["restarted", "without its data"])
@@ -99,7 +111,7 @@ def test_a_stream_that_somebody_deletes_is_made_anew(start_nats: Start, open_bus
 def _delete_stream(server: NatsServer) -> None:
     import asyncio
 
-    from tcfs.live.nats import connect
+    from tcfs.live.connection import connect
 
     async def delete() -> None:
         client = await connect(NatsSettings((server.url,)), "test")
@@ -115,7 +127,7 @@ def test_the_wrong_token_is_refused_and_not_shown(
     wrong = NatsSettings((nats_server.url,), credentials=secret(tmp_path / "t", "wrong-token"))
     bus = open_bus(wrong, "queue")
     until(lambda: "not connected yet" not in bus.problem, open_bus.bell)
-    assert "Authorization" in bus.problem
+    assert "does not take our credentials" in bus.problem
     assert "wrong-token" not in bus.problem
     assert not bus.connected
 
@@ -142,13 +154,13 @@ def test_credentials_that_are_none_are_said_to_be(tmp_path: Path, open_bus: Open
 
 
 def test_tls_needs_the_right_authority(start_nats: Start, open_bus: Opened, tmp_path: Path):
-    ca, cert, key = _certificates(tmp_path)
-    tls = f"tls {{ cert_file: {json.dumps(str(cert))}, key_file: {json.dumps(str(key))} }}"
-    server = start_nats(token="", more=tls)
-    good = open_bus(NatsSettings((server.url,), tls=True, ca_cert=ca), "queue")
+    ca = Authority(tmp_path)
+    server = start_nats(token="", more=tls_lines(ca.pair("server")))
+    good = open_bus(NatsSettings((server.url,), tls=True, contexts=trusting(ca.file)), "queue")
     until(lambda: good.connected, open_bus.bell)
     bad = open_bus(NatsSettings((server.url,), tls=True), "queue-2")
-    until(lambda: "CERTIFICATE_VERIFY_FAILED" in bad.problem, open_bus.bell)
+    until(lambda: "no authority that is trusted here" in bad.problem, open_bus.bell)
+    assert "sync.nats_ca_cert" in bad.problem
     assert not bad.connected
 
 
@@ -165,10 +177,11 @@ def test_a_server_that_says_it_needs_no_tls_is_refused_where_tls_is_required(
 def test_an_authority_that_cannot_be_read_is_an_error_of_the_configuration(tmp_path: Path):
     import asyncio
 
-    from tcfs.live.nats import connect
+    from tcfs.live.connection import connect
 
-    settings = NatsSettings(("nats://127.0.0.1:9",), tls=True, ca_cert=tmp_path / "none.pem")
-    with pytest.raises(ConfigError, match="nats_ca_cert"):
+    contexts = trusting(tmp_path / "none.pem")
+    settings = NatsSettings(("nats://127.0.0.1:9",), tls=True, contexts=contexts)
+    with pytest.raises(LiveError, match="nats_ca_cert"):
         asyncio.run(connect(settings, "test"))
 
 
@@ -229,38 +242,135 @@ def _set_domains(*servers: NatsServer) -> None:
         server.start()
 
 
-def _certificates(directory: Path) -> tuple[Path, Path, Path]:
-    """An authority, and a certificate of 127.0.0.1 with its key."""
-    now = datetime.datetime.now(datetime.UTC)
-    day = datetime.timedelta(days=1)
+def _says(bus: NatsBus, words: str) -> bool:
+    return words in bus.problem
 
-    def certificate(subject: str, issuer: str, public, signer, *extensions):
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
-            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
-            .public_key(public)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - day)
-            .not_valid_after(now + day)
-        )
-        for extension in extensions:
-            builder = builder.add_extension(extension, critical=True)
-        return builder.sign(signer, hashes.SHA256())
 
-    import ipaddress
+def _is_connected(bus: NatsBus, bell: Bell) -> None:
+    until(lambda: bus.connected or bus.problem not in ("", "not connected yet"), bell)
+    assert bus.connected, bus.problem
 
-    root, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    authority = certificate(
-        "test ca", "test ca", root.public_key(), root, x509.BasicConstraints(True, None)
+
+def test_a_server_that_wants_certificates_takes_those_of_its_authority_alone(
+    start_nats: Start, open_bus: Opened, tmp_path: Path
+):
+    ca, other = Authority(tmp_path), Authority(tmp_path, "other authority")
+    wants = f"ca_file: {json.dumps(str(ca.file))}", "verify: true"
+    server = start_nats(token="", more=tls_lines(ca.pair("server"), *wants))
+
+    def bus(pair: Pair | None, **more) -> NatsBus:
+        own = (pair.cert, pair.key) if pair else (None, None)
+        contexts = TlsContexts(TlsFiles(NATS, ca.file, *own, **more))
+        return open_bus(NatsSettings((server.url,), tls=True, contexts=contexts), "queue")
+
+    _is_connected(bus(ca.pair("anna")), open_bus.bell)
+    expired = ca.pair("old", days=-1)
+    for refused, words in (
+        (bus(None), "asks for a client certificate. Name one"),
+        (bus(other.pair("eve")), "does not take our client certificate: unknown ca"),
+        (bus(expired), "our client certificate (sync.nats_client_cert) expired on"),
+        (bus(expired, now=lambda: 0.0), "the server says that our client certificate has expired"),
+    ):
+        until(partial(_says, refused, words), open_bus.bell)
+        assert not refused.connected
+        refused.close()
+
+
+@pytest.mark.parametrize(
+    ("days", "host", "words"),
+    [
+        (-1, "127.0.0.1", "the server's certificate has expired"),
+        (365, "elsewhere.example", "the server's certificate is another host's"),
+    ],
+)
+def test_what_is_wrong_with_the_servers_certificate_is_told(
+    start_nats: Start, open_bus: Opened, tmp_path: Path, days: float, host: str, words: str
+):
+    ca = Authority(tmp_path)
+    server = start_nats(token="", more=tls_lines(ca.pair("server", days=days, hosts=(host,))))
+    bus = open_bus(NatsSettings((server.url,), contexts=trusting(ca.file)), "queue")
+    until(lambda: words in bus.problem, open_bus.bell)
+
+
+def test_a_renewed_pair_is_used_by_the_next_connection_and_half_of_one_is_not(
+    start_nats: Start, open_bus: Opened, tmp_path: Path
+):
+    ca = Authority(tmp_path)
+    (monitor,) = free_ports(1)
+    wants = f"ca_file: {json.dumps(str(ca.file))}", "verify_and_map: true"
+    users = 'authorization { users: [{ user: "CN=anna" }, { user: "CN=berta" }] }'
+    server = start_nats(
+        token="", more=f"{tls_lines(ca.pair('server'), *wants)}\n{users}\nhttp: 127.0.0.1:{monitor}"
     )
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    leaf = certificate("server", "test ca", own.public_key(), root, names)
-    pem = serialization.Encoding.PEM
-    files = directory / "ca.pem", directory / "cert.pem", directory / "key.pem"
-    files[0].write_bytes(authority.public_bytes(pem))
-    files[1].write_bytes(leaf.public_bytes(pem))
-    files[2].write_bytes(
-        own.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return files
+    pair, new = ca.pair("anna"), ca.pair("berta")
+    settings = NatsSettings((server.url,), tls=True, contexts=trusting(ca.file, pair))
+    bus = open_bus(settings, "queue")
+    _is_connected(bus, open_bus.bell)
+
+    def again() -> None:
+        before = bus.generation
+        server.kill()
+        until(lambda: not bus.connected, open_bus.bell)
+        server.start()
+        until(lambda: bus.generation > before and bus.connected, open_bus.bell)
+
+    assert _users(monitor) == {"CN=anna"}
+    pair.cert.write_bytes(new.cert.read_bytes())
+    again()
+    assert settings.contexts.problem is not None
+    assert _users(monitor) == {"CN=anna"}
+    pair.write(new)
+    again()
+    assert _users(monitor) == {"CN=berta"}
+
+
+def _users(monitor: int) -> set[str]:
+    """Whom the server takes its clients for, as its monitoring page says."""
+    url = f"http://127.0.0.1:{monitor}/connz?auth=1"
+    with urllib.request.urlopen(url) as answer:
+        return {one["authorized_user"] for one in json.load(answer)["connections"]}
+
+
+def test_a_jwt_opens_the_door_and_a_new_one_is_taken_up(
+    start_nats: Start, open_bus: Opened, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.DEBUG)
+    operator = Operator()
+    account, stranger = operator.account("fleet"), operator.account("stranger")
+    server = start_nats(token="", more=operator.server_lines(account))
+    file = account.user("anna", days=None).write(tmp_path / "anna.creds")
+    bus = open_bus(NatsSettings((server.url,), credentials=file), "queue")
+    _is_connected(bus, open_bus.bell)
+    bus.publish([message(1)])
+    assert collect(bus, "x", 1)[0].data == b"1"
+
+    # The server ends the connection when the JWT ends: the next one shows what is in the file then.
+    short = account.user("anna", days=4 / DAY_S).write(tmp_path / "short.creds")
+    other = open_bus(NatsSettings((server.url,), credentials=short), "queue-2")
+    _is_connected(other, open_bus.bell)
+    before = other.generation
+    until(lambda: "credentials" in other.problem and "expired" in other.problem, open_bus.bell)
+    assert not other.connected
+    account.user("anna", days=1).write(short)
+    until(lambda: other.generation > before and other.connected, open_bus.bell)
+
+    # By a clock that is behind it is good still: then the server tells, without saying why.
+    late = account.user("anna", days=-1).write(tmp_path / "late.creds")
+    refused = open_bus(NatsSettings((server.url,), credentials=late, now=lambda: 0.0), "queue-3")
+    until(lambda: "does not take our credentials" in refused.problem, open_bus.bell)
+    unknown = stranger.user("eve").write(tmp_path / "eve.creds")
+    eve = open_bus(NatsSettings((server.url,), credentials=unknown), "queue-4")
+    until(lambda: "does not take our credentials" in eve.problem, open_bus.bell)
+    lines = "".join(path.read_text() for path in tmp_path.glob("*.creds")).splitlines()
+    secrets = [line for line in lines if line.startswith(("SU", "ey"))]
+    assert len(secrets) == 8
+    assert caplog.text
+    assert [secret for secret in secrets if secret in caplog.text] == []
+
+
+def test_credentials_that_others_can_read_are_refused(open_bus: Opened, tmp_path: Path):
+    file = Operator().account("fleet").user("anna").write(tmp_path / "anna.creds")
+    file.chmod(0o644)
+    bus = open_bus(NatsSettings(("nats://127.0.0.1:9",), credentials=file), "queue")
+    until(lambda: "can be read by others" in bus.problem, open_bus.bell)
+    assert "chmod 600" in bus.problem

@@ -206,3 +206,13 @@ def test_many_equal_files_are_paired_without_looking_at_all_of_them_each_time():
     matcher = MoveMatcher(gone)
     for n in range(count):
         assert matcher.match(RelPath(b"new/%d" % n), HASHES[0], n) == b"old/%d" % n
+
+
+def test_a_tombstone_beside_a_version_changes_nothing_for_who_has_that_version():
+    live = version(DEVICES[0], 1, content=1)
+    head = settle(RelPath(b"p"), [live, version(DEVICES[1], 1)])
+    base = replace(BASE, ids=(live.id,))
+    assert pull_action(head, base, None, True) is PullAction.NOTHING
+    assert pull_action(head, base, ("file", HASHES[2], 0o644, b""), True) is PullAction.NOTHING
+    assert pull_action(head, base, live.manifest.content, False) is PullAction.ADOPT
+    assert pull_action(head, None, None, False) is PullAction.MATERIALISE

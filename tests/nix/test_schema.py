@@ -60,6 +60,8 @@ def test_the_names_are_those_of_the_rfc():
 def test_files_of_secrets_are_known_by_their_names():
     secret = {key for key, field in settings() if is_secret(key.partition(".")[2], field)}
     assert {"storage.credentials_file", "secrets.kdbx_path", "sync.device_identity"} <= secret
+    assert {"storage.client_key_path", "sync.nats_client_key"} <= secret
+    assert not secret & {"storage.client_cert_path", "sync.nats_client_cert"}
     assert not secret & {"storage.ca_cert_path", "sync.sync_root", "sync.state_db"}
 
 

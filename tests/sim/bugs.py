@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from tcfs.content import ingest, restore
 from tcfs.content.unpack import PackReader
-from tcfs.state import history
+from tcfs.state import garbage, history
 from tcfs.state.database import Database
 from tcfs.state.index import Outbox
 from tcfs.state.roots import Roots
@@ -31,7 +31,7 @@ from tcfs.sync import (
 )
 from tcfs.sync import resolve as resolving
 from tcfs.sync.commit import Committer
-from tcfs.sync.gc import marks
+from tcfs.sync.gc import collect, marks, survey
 from tcfs.sync.workbench import Workbench
 from tests.sim.disk import SimulatedFiles
 
@@ -200,6 +200,33 @@ def _tombstone_beats_edit() -> Undo:
     return _replace(pull, "pull_action", hasty)
 
 
+def _barrier_after_renames() -> Undo:
+    place = placement.Placer._place_batch
+
+    def undurable(self: Any, *arguments: Any) -> None:
+        # The barrier before it, for the files themselves, was waited for by the caller.
+        take_back = _replace(Workbench, "barrier", _nothing)
+        try:
+            place(self, *arguments)
+        finally:
+            take_back()
+
+    return _replace(placement.Placer, "_place_batch", undurable)
+
+
+def _swept_by_clock() -> Undo:
+    real = marks.waited_for
+
+    def patient(context: Any, author: Any, seq: int, namespace: Any) -> Any:
+        found = context.control.upkeep.marks
+        marked_at = max(m.marked_at for m in found if (m.author, m.seq) == (author, seq))
+        if context.host.clock.now() > marked_at + 3600:
+            return []
+        return real(context, author, seq, namespace)
+
+    return _replace(survey, "waited_for", patient)
+
+
 def _todo_forgotten() -> Undo:
     take_up = Roots.take_up
 
@@ -247,7 +274,7 @@ BUGS: Final[dict[str, Bug]] = {
     ),
     "same-tick": Bug(
         "the clock need not tick before a stat is trusted",
-        lambda: _replace(push._Work, "_let_the_clock_tick", _nothing),
+        lambda: _replace(push, "let_the_clock_tick", _nothing),
     ),
     "winner-by-device": Bug("each device prefers its own side of a conflict", _winner_by_arrival),
     "unreadable-is-empty": Bug(
@@ -260,9 +287,17 @@ BUGS: Final[dict[str, Bug]] = {
     "sweep-needed": Bug(
         "a sweep does not look whether a pack is needed again",
         lambda: _all(
-            _replace(marks, "is_past", lambda *_args, **_options: True),
-            _replace(receive, "take_up_marks", _nothing),
+            _replace(garbage.Garbage, "stranded", lambda _self, _namespace: []),
+            _replace(collect._Work, "_still_needed", lambda _self, _pack, _size: False),
         ),
+    ),
+    "sweep-by-clock": Bug("a pack is swept an hour after it was marked", _swept_by_clock),
+    "marks-unheeded": Bug(
+        "a push counts on packs that are marked",
+        lambda: _replace(receive, "take_up_marks", _nothing),
+    ),
+    "barrier-after-renames": Bug(
+        "a pull trusts renames that are not durable", _barrier_after_renames
     ),
     "todo-forgotten": Bug("what a pull has yet to do is forgotten", _todo_forgotten),
 }

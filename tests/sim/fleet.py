@@ -9,10 +9,11 @@ from __future__ import annotations
 import concurrent.futures
 import logging
 import os
+import sqlite3
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,17 +31,19 @@ from tcfs.errors import (
     NotFoundError,
     UsageError,
 )
-from tcfs.ledger import control
+from tcfs.host.spelt import Names, SpeltFiles
 from tcfs.model.clock import Ordering, VectorClock
+from tcfs.model.event import Version
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import ROOT, show
 from tcfs.state.state import State
 from tcfs.sync import session
 from tcfs.sync.facade import Limits
 from tcfs.sync.fleet import Fleet
+from tcfs.sync.hinted import Hint
 from tcfs.sync.settings_desk import SettingsDesk
 from tests.sim.bucket import Bucket
-from tests.sim.disk import EXACT
+from tests.sim.disk import EXACT, Gate, SimulatedFiles
 from tests.sim.machine import Machine, put_state
 from tests.sim.model import Violation
 from tests.sim.timeline import Timeline
@@ -87,8 +90,7 @@ class InlineExecutor:
 def tamed() -> Iterator[None]:
     """While it lasts, the engine has no threads of its own: one thing happens at a time.
 
-    Nor does it publish its settings, whose memo is on a real disk; nor read and fold the same
-    control ledger twice, which would take half of all time, since every operation does.
+    Nor does it publish its settings, whose memo is on a real disk.
     """
     real = concurrent.futures.ThreadPoolExecutor
     places: list[Any] = [concurrent.futures]
@@ -97,14 +99,10 @@ def tamed() -> Iterator[None]:
         for name, module in sys.modules.items()
         if name.startswith("tcfs.") and getattr(module, "ThreadPoolExecutor", None) is real
     ]
-    memory = _Memory()
     with ExitStack() as stack:
         for place in places:
             stack.enter_context(replaced(place, "ThreadPoolExecutor", InlineExecutor))
         stack.enter_context(replaced(SettingsDesk, "publish_on_the_way", lambda _self: None))
-        stack.enter_context(replaced(control, "_Reader", memory.reader))
-        stack.enter_context(replaced(control, "_entries", memory.entries))
-        stack.enter_context(replaced(control, "fold_control", memory.fold))
         yield
 
 
@@ -117,51 +115,6 @@ def replaced(owner: Any, name: str, new: Any) -> Iterator[None]:
         yield
     finally:
         setattr(owner, name, old)
-
-
-class _Memory:
-    """The same answers to the same questions about control ledgers; all of them are values."""
-
-    def __init__(self) -> None:
-        self._readers: dict[Any, Any] = {}
-        self._entries: dict[int, tuple[Any, Any]] = {}
-        self._folds: dict[Any, tuple[Any, Any, Any]] = {}
-        unpatched: Any = control
-        self._make_reader = unpatched._Reader
-        self._make_entries = unpatched._entries
-        self._fold = unpatched.fold_control
-
-    def reader(self, objects: dict[Any, bytes], repo: Any) -> Any:
-        question = (frozenset(objects.items()), repo)
-        if question not in self._readers:
-            made = self._make_reader(objects, repo)
-            made.read = self._by_keys(made.read)
-            made.verified = self._by_keys(made.verified)
-            self._readers[question] = made
-        return self._readers[question]
-
-    def _by_keys(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        known: dict[Any, Any] = {}
-
-        def ask(keys: dict[Any, bytes]) -> Any:
-            question = frozenset(keys.items())
-            if question not in known:
-                known[question] = method(keys)
-            return known[question]
-
-        return ask
-
-    def entries(self, segments: Any) -> Any:
-        if id(segments) not in self._entries:
-            self._entries[id(segments)] = (segments, self._make_entries(segments))
-        return self._entries[id(segments)][1]
-
-    def fold(self, entries: Any, claims: Any) -> Any:
-        claims = list(claims)
-        question = (id(entries), *map(id, claims))
-        if question not in self._folds:
-            self._folds[question] = (entries, claims, self._fold(entries, claims))
-        return self._folds[question][2]
 
 
 @cache
@@ -255,19 +208,28 @@ def make_directory(machine: Machine, path: bytes) -> None:
 class Device:
     """One device: its machine, its user, and its engine while that is open.
 
+    Args:
+        like: whose configuration it has: with a cloned disk another's.
+
     Attributes:
         alone: why its tree need not agree with the others', or nothing.
-        inbox: hints that the live bus has for it.
+        inbox: what the live bus has for it: who wrote which segment.
+        touched: what its user touched since the operation began that runs now.
     """
 
-    def __init__(self, machine: Machine, identity: DeviceIdentity, format_hash: str) -> None:
+    def __init__(
+        self, machine: Machine, identity: DeviceIdentity, format_hash: str, like: str = ""
+    ) -> None:
         self.machine = machine
         self.name = machine.name
+        self.like = like or self.name
         self.identity = identity
-        self.tree = tree_of(self.name)
-        self.user = User(machine.disk, self.tree)
+        self.tree = tree_of(self.like)
+        self.user = User(machine.disk, self.tree, self._meant)
         self.alone = ""
-        self.inbox: list[str] = []
+        self.inbox: list[Hint] = []
+        self.touched: set[bytes] = set()
+        self._told = 0
         self.last_segment = ""
         self.rebuilding = False
         """Whether its index is to be rebuilt, and was not to the end."""
@@ -283,12 +245,44 @@ class Device:
 
     def snapshot(self) -> Tree:
         """Its tree."""
-        return snapshot(self.machine.disk, self.tree)
+        found = snapshot(self.machine.disk, self.tree)
+        files = self._spelt()
+        if files is None:
+            return found
+        start = len(self.tree) + 1
+        return {files.true(self.tree + b"/" + path)[start:]: e for path, e in found.items()}
+
+    def _spelt(self) -> SpeltFiles | None:
+        """Its disk by true names, if that takes several names for one."""
+        disk, path = self.machine.disk, self.machine.state_path
+        if disk.names == EXACT:
+            return None
+        names = Names()
+        if path.exists():
+            with closing(sqlite3.connect(path)) as connection, suppress(sqlite3.OperationalError):
+                names.__setstate__(dict(connection.execute("SELECT path, name FROM spelling")))
+        files = SpeltFiles(SimulatedFiles(disk, Gate()), names)
+        files.cover(self.tree)
+        return files
+
+    def _meant(self, path: bytes) -> bytes:
+        """Where its user finds what the fleet calls so; else the path itself."""
+        files = self._spelt()
+        try:
+            return path if files is None else files.at(path)
+        except OSError:
+            return path
+
+    def aside(self) -> list[bytes]:
+        """What the files hold that its engine has under names of its own."""
+        metadata = self.machine.disk.get(self.tree + b"/.tcfs")
+        found = self.machine.disk.walk(metadata) if metadata is not None else ()
+        return [inode.data for _, inode in found if inode.kind == "file"]
 
     def open(self) -> Fleet:
         """The engine; opened if it is not."""
         if self._fleet is None:
-            machine, loaded = self.machine, loaded_config(self.name)
+            machine, loaded = self.machine, loaded_config(self.like)
             fmt = load_format(machine.store, self._format_hash)
             state = State(machine.state_path, machine.connection)
             try:
@@ -318,8 +312,18 @@ class Device:
         self.identity = generate(name, machine.host.entropy, machine.now())
         claim(machine.store, parse_code(code), self.identity, machine.now())
         self._clocks.clear()
+        self._told = 0
         self.last_segment = ""
         self.rebuilding = False
+
+    def clone(self, machine: Machine) -> Device:
+        """The same disk with the same identity in another machine, which is new."""
+        self.close()
+        machine.disk.copy_of(self.machine.disk)
+        make_directory(machine, os.fsencode(machine.home))
+        if self.machine.state_path.exists():
+            put_state(machine.state_path, self.machine.state_path.read_bytes())
+        return Device(machine, self.identity, self._format_hash, self.like)
 
     def close(self) -> None:
         """End the process, as it were."""
@@ -365,6 +369,17 @@ class Device:
         except NotFoundError:
             return
 
+    def _do_hinted(self, hints: Sequence[Hint]) -> Any:
+        """What a daemon does when events arrive: it fetches what they name, and nothing else."""
+        keeper = self.open().keeper
+        keeper.receive_hinted(hints)
+        return keeper.pull(keeper.roots()[0], "auto")
+
+    def _do_kept_push(self, path: bytes, received: bool) -> Any:
+        """What a daemon does when its watcher saw something."""
+        keeper = self.open().keeper
+        return keeper.push(keeper.roots()[0], [RelPath(path)], received=received)
+
     def _do_plan(self) -> None:
         fleet = self.open()
         fleet.pull(limits=YES, dry_run=True)
@@ -403,8 +418,26 @@ class Device:
     def _do_strategy(self, strategy: str) -> None:
         self.open().set_strategy(strategy)
 
-    def _do_gc(self) -> None:
-        self.open().gc.run()
+    def _do_gc(self) -> Any:
+        return self.open().gc.run()
+
+    def _do_snapshot(self) -> None:
+        self.open().gc.snapshot()
+
+    def _do_compact(self) -> None:
+        self.open().gc.snapshot(compact=True)
+
+    def _do_hold(self, tag: str) -> None:
+        try:
+            self.open().gc.hold(tag)
+        except UsageError:
+            return
+
+    def _do_release(self, tag: str) -> None:
+        try:
+            self.open().gc.release(tag)
+        except NotFoundError:
+            return
 
     def _do_retention(self, versions: int) -> None:
         self.open().gc.set_retention(keep_versions=versions)
@@ -424,11 +457,25 @@ class Device:
 
     # What must hold on each device by itself
 
-    def known_contents(self) -> set[bytes]:
-        """The hash of every content in the history that this device knows."""
+    def history(self) -> list[Version]:
+        """Every version that this device knows."""
         context = self.open()._context
         found = context.state.history.log(context.namespace, ROOT, before=None, limit=100_000)
-        return {version.manifest.file_hash for _, version in found}
+        return [version for _, version in found]
+
+    def known_contents(self) -> set[bytes]:
+        """The hash of every content in the history that this device knows."""
+        return {version.manifest.file_hash for version in self.history()}
+
+    def news(self) -> list[Hint]:
+        """The segments of this device that it has not told the bus of."""
+        if self._fleet is None:
+            return []
+        context = self._fleet._context
+        found = self._fleet.keeper.own_segments(context.namespace, self._told, 100)
+        if found:
+            self._told = found[-1].head.seq
+        return [Hint(one.namespace, context.identity.device_id, one.head) for one in found]
 
     def clocks_only_rise(self) -> None:
         """Raises Violation."""

@@ -60,6 +60,8 @@ STOPS: Final[dict[str, frozenset[str]]] = {
     "tree": frozenset(("rename_new", "exchange", "rename", "unlink", "rmdir", "set_attributes")),
     "read": frozenset(("open", "read")),
     "safe": frozenset(("put", "delete", "commit", "barrier")),
+    "look": frozenset(("scan",)),
+    "fetch": frozenset(("get", "get_range")),
     "": frozenset(),
 }
 """Operations before which a scheduler in search of trouble stops, by what it is after."""
@@ -132,6 +134,8 @@ class SimulatedConnection(sqlite3.Connection):
     """SQLite, asked at each commit whether the machine is still there."""
 
     machine: ClassVar[Machine]
+    level = 2
+    """What ``PRAGMA synchronous`` was last set to, as far as it matters: FULL, or less."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -147,6 +151,8 @@ class SimulatedConnection(sqlite3.Connection):
             return cursor
         if machine.dead and sql != "ROLLBACK":
             raise SimulatedCrash
+        if sql.startswith("PRAGMA synchronous ="):
+            self.level = 2 if sql.endswith(("FULL", "EXTRA")) else 0
         return super().execute(sql, parameters)
 
 
@@ -262,10 +268,9 @@ class Machine(Gate):
 
     # The state
 
-    def committed(self, connection: sqlite3.Connection) -> None:
+    def committed(self, connection: SimulatedConnection) -> None:
         """A transaction returned. What that promises depends on what was asked of SQLite."""
-        (level,) = connection.execute("PRAGMA synchronous").fetchone()
-        if level >= 2:
+        if connection.level >= 2:
             self._states.clear()
         else:
             self._states = [*self._states[-7:], connection.serialize()]

@@ -10,14 +10,21 @@ at what the disks hold, and asks:
 * **nothing appears**: every file holds what some user saved;
 * **nobody's work is undone**: between two moments of quiet, a path that no user touched stays as
   it was, and one that a single user touched ends as that user left it, deleted included;
+* **all decide alike**: of two edits by users who did not know of each other's, the one by the
+  device whose name comes first has the path, where that is the strategy;
+* **the history is the users'**: it holds no content that nobody saved, and no deletion of a file
+  that nobody deleted, not even for a while;
 * **all trees are equal**, and nothing of tcfs's own is left lying about.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
+from blake3 import blake3
+
+from tcfs.model.spelling import composed
 from tests.sim.users import Entry, Tree
 
 CONFLICT_MARK = b".conflict-"
@@ -36,6 +43,8 @@ class Touch:
     """As the last of them left it; None for deleted."""
     wrote: bool = False
     """Whether anyone put something there."""
+    acts: list[tuple[str, Entry | None, Entry | None]] = field(default_factory=list)
+    """Each act: whose it was, what was there before his eyes, and what he left."""
 
 
 class Model:
@@ -48,13 +57,24 @@ class Model:
         """Contents that must be found again, and why."""
         self.merging = False
         """Whether tcfs may write lines of several."""
+        self.by_name = False
+        """Whether the strategy is that the device whose name comes first has the path."""
         self.agreed: Tree = {}
         """The tree of the last quiet moment."""
-        self._standing: set[bytes] = set()
-        """What users saved and no user, having it before his eyes, replaced or removed."""
+        self._standing: set[tuple[bytes, bytes]] = set()
+        """What users saved where, and no user, having it before his eyes, replaced or removed."""
         self._touched: dict[bytes, Touch] = {}
+        self._rewrites: dict[bytes, list[tuple[str, bytes, Entry | None]]] = {}
+        """Of each path since the last quiet moment: who put what in place of which bytes."""
         self._unclear: set[bytes] = set()
         self._anything_goes = False
+        self._history_changed = False
+        """Whether anybody ever asked tcfs to change history's course."""
+        self._removed: set[bytes] = set()
+        """Paths where a user ever took a file or symlink away."""
+        self._directories: set[bytes] = set()
+        """Paths where there ever was a directory."""
+        self._digests: dict[bytes, bytes] = {}
 
     # What happens
 
@@ -68,9 +88,7 @@ class Model:
         """
         new = []
         if shared:
-            seen = {entry.data for entry in before.values() if entry.kind == "file"}
-            left = {entry.data for entry in after.values() if entry.kind == "file"}
-            self._standing = (self._standing - (seen - left)) | (left - seen)
+            self._edited(device, before, after)
         for path in before.keys() | after.keys():
             old, entry = before.get(path), after.get(path)
             if old == entry:
@@ -80,20 +98,82 @@ class Model:
                 touch.devices.add(device)
                 touch.last = entry
                 touch.wrote |= entry is not None
+                if old is not None and old.kind == "file" and _bytes_at(after, path) != old.data:
+                    self._rewrites.setdefault(path, []).append((device, old.data, entry))
+                touch.acts.append((device, old, entry))
+            self._note_kinds(path, old, entry)
             if entry is not None and entry.kind == "file":
                 self.saved.add(entry.data)
                 new.append(entry.data)
         return new
 
-    def power_failed(self, before: Tree, after: Tree, unsynced: set[bytes]) -> None:
-        """A disk forgot; ``unsynced`` is what users saved there and nobody had made durable."""
+    def _note_kinds(self, path: bytes, old: Entry | None, entry: Entry | None) -> None:
+        if old is not None and (entry is None or entry.kind != old.kind):
+            self._removed.add(path)
+        if "dir" in {one.kind for one in (old, entry) if one is not None}:
+            self._directories.add(path)
+
+    def _edited(self, device: str, before: Tree, after: Tree) -> None:
+        """What stands after a user turned one tree into another."""
+        held = {entry.data for entry in after.values() if entry.kind == "file"}
+        for path, old in before.items():
+            if old.kind != "file" or _bytes_at(after, path) == old.data:
+                continue
+            if old.data not in held:
+                gone = {(other, data) for other, data in self._standing if data == old.data}
+            else:
+                gone = {(path, old.data)}
+            self._standing -= gone
+        for path, entry in after.items():
+            if (
+                entry.kind == "file"
+                and _bytes_at(before, path) != entry.data
+                and not self._only_put_back(device, path, before.get(path), entry)
+            ):
+                self._standing.add((path, entry.data))
+
+    def _only_put_back(self, device: str, path: bytes, old: Entry | None, entry: Entry) -> bool:
+        """Whether a user saved what another, whose work is not on this disk, went on from.
+
+        Equal bytes at one path are one file, whoever saved them first: that one who had it before
+        his eyes edited or removed it is then no loss.
+        """
+        rewrites = self._rewrites.get(path, [])
+        answered = {before for user, before, _ in rewrites if user == device}
+        if old is not None:
+            answered.add(old.data)
+        return any(
+            user != device
+            and before == entry.data
+            and (after is None or after.data not in answered)
+            for user, before, after in rewrites
+        )
+
+    def power_failed(
+        self, before: Tree, after: Tree, unsynced: set[bytes], aside: Iterable[bytes] = ()
+    ) -> None:
+        """A disk forgot.
+
+        Args:
+            unsynced: what users saved there and nobody had made durable.
+            aside: what files hold now that the engine was about to replace or remove.
+        """
         kept = {entry.data for entry in after.values()}
-        self._standing -= unsynced - kept
+        self._standing = {
+            (path, data)
+            for path, data in self._standing
+            if data not in unsynced
+            or (data in kept and not _bytes_at(before, path) == data != _bytes_at(after, path))
+        }
+        for torn in aside:
+            if any(_torn_from(torn, data) for data in unsynced):
+                self.saved.add(torn)  # as below; it may come back as a conflict copy
         for path in before.keys() | after.keys():
             old, entry = before.get(path), after.get(path)
             if old == entry:
                 continue
             self._unclear.add(path)
+            self._removed.add(path)
             if entry is not None and any(_torn_from(entry.data, data) for data in unsynced):
                 # Torn as it may be, it is what this user's file now holds.
                 self.saved.add(entry.data)
@@ -106,6 +186,7 @@ class Model:
         """All devices have this tree."""
         self.agreed = dict(tree)
         self._touched.clear()
+        self._rewrites.clear()
 
     def owe(self, data: bytes, why: str) -> None:
         """This content is no user's to lose any more."""
@@ -118,7 +199,7 @@ class Model:
 
     def anything_goes(self) -> None:
         """Somebody asked tcfs to change history's course: paths may change that nobody touched."""
-        self._anything_goes = True
+        self._anything_goes = self._history_changed = True
 
     def unclear(self, paths: Iterable[bytes]) -> None:
         """Nobody can say what these paths should hold."""
@@ -126,11 +207,12 @@ class Model:
 
     # What must hold
 
-    def check_quiet(self, trees: dict[str, Tree], *, folding: bool) -> None:
+    def check_quiet(self, trees: dict[str, Tree], *, folding: Set[str] = frozenset()) -> None:
         """All is quiet, and these trees must agree.
 
         Args:
-            folding: some devices spell names in their own way; trees are then not compared by name.
+            folding: devices where what a user wrote may come to be at another path, which Unicode
+                takes for the same.
 
         Raises:
             Violation: it is not so.
@@ -141,13 +223,18 @@ class Model:
             _compare(names[0], expected, name, trees[name])
         for name, tree in trees.items():
             self._nothing_appears(name, tree)
-        if not self._anything_goes and not folding:
+        theirs = [path for path, touch in self._touched.items() if touch.devices & folding]
+        self._unclear |= _alike(theirs, self.agreed.keys() | expected.keys())
+        if not self._anything_goes:
             self._nobody_is_undone(expected)
+            if self.by_name and not self.merging and not folding:
+                self._all_decide_alike(expected)
         if not self._anything_goes and not self.merging:
             self._edits_stand(expected)
-        self._standing = {entry.data for entry in expected.values() if entry.kind == "file"}
+        self._standing = {(p, entry.data) for p, entry in expected.items() if entry.kind == "file"}
         self.agreed = dict(expected)
         self._touched.clear()
+        self._rewrites.clear()
         self._unclear.clear()
         self._anything_goes = False
 
@@ -162,10 +249,73 @@ class Model:
             if data not in held:
                 raise Violation(f"lost: {data[:60]!r} ({why})")
 
+    def check_history(self, versions: Iterable[tuple[bytes, bytes, bool]]) -> None:
+        """Nothing stands in the history that no user did.
+
+        Args:
+            versions: of each its path, the hash of its content if it is a file's, and whether it is
+                a deletion.
+
+        Raises:
+            Violation: it is not so.
+        """
+        if self.merging:
+            return
+        saved = self.saved_digests()
+        for path, digest, deleted in versions:
+            if digest and digest not in saved:
+                raise Violation(f"the history has bytes at {path!r} that nobody saved")
+            if deleted and not (
+                self._history_changed
+                or CONFLICT_MARK in path
+                or path in self._removed
+                or path in self._directories
+            ):
+                raise Violation(f"the history says that {path!r} was deleted, and nobody did")
+
+    def saved_digests(self) -> Mapping[bytes, bytes]:
+        """Every content that a user ever saved, by its hash."""
+        for data in self.saved - set(self._digests.values()):
+            self._digests[blake3(data).digest()] = data
+        return self._digests
+
+    def _all_decide_alike(self, tree: Tree) -> None:
+        near = self._users_near()
+        for path, touch in self._touched.items():
+            agreed, found = self.agreed.get(path), tree.get(path)
+            above = [path[:end] for end in _ends(path)]
+            if (
+                {device for device, _, _ in touch.acts} != touch.devices
+                or len(touch.acts) != 2
+                or len(touch.devices) != 2
+                or CONFLICT_MARK in path
+                or near.get(path)
+                or not self._touched.keys().isdisjoint(above)
+                or not self._unclear.isdisjoint([path, *above])
+            ):
+                continue
+            (first, first_saw, mine), (_, second_saw, theirs) = sorted(
+                touch.acts, key=lambda act: act[0]
+            )
+            if mine is None or theirs is None or {mine.kind, theirs.kind} != {"file"}:
+                continue
+            if not (_same(first_saw, agreed) and _same(second_saw, agreed)):
+                continue  # one of them knew what the other had done
+            before = agreed.data if agreed is not None else None
+            if len({before, mine.data, theirs.data}) == 3 and (
+                found is None or found.data != mine.data
+            ):
+                raise Violation(
+                    f"{path!r} is not {first}'s, whose name comes first: {_show(found)}"
+                )
+
     def _edits_stand(self, tree: Tree) -> None:
         held = {entry.data for entry in tree.values()}
-        for data in self._standing - held:
-            raise Violation(f"{data[:60]!r} was replaced by no user, and is in no file")
+        for path, data in sorted(self._standing):
+            if data not in held:
+                raise Violation(
+                    f"{data[:60]!r} of {path!r} was replaced by no user, and is in no file"
+                )
 
     def _nothing_appears(self, name: str, tree: Tree) -> None:
         lines: set[bytes] = set()
@@ -237,6 +387,18 @@ class Model:
             for end in _ends(path):
                 near.setdefault(path[:end], set()).add("?")
         return near
+
+
+def _bytes_at(tree: Tree, path: bytes) -> bytes | None:
+    entry = tree.get(path)
+    return entry.data if entry is not None and entry.kind == "file" else None
+
+
+def _alike(touched: Iterable[bytes], paths: Iterable[bytes]) -> set[bytes]:
+    """Paths that Unicode takes for one that was touched, or for one above it."""
+    ends = {path[:end] for path in touched for end in (*_ends(path), len(path))}
+    alike = {composed(path) for path in ends if not path.isascii()}
+    return {path for path in paths if not path.isascii() and composed(path) in alike}
 
 
 def _torn_from(data: bytes, whole: bytes) -> bool:

@@ -10,16 +10,23 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from tcfs.model.spelling import own_name
+from tests.sim.clones import TWIN
 from tests.sim.disk import LOSSES, Naming
 from tests.sim.fleet import NAMES, READER, Device
 from tests.sim.machine import FAULTS
+from tests.sim.scenes import SCENES
 from tests.sim.world import WHOLE, Move, Setting, World
 
 # Few, and prefixes of each other, so that files become directories and back.
 PATHS: Final = (
     b"a", b"b", b"c.txt", b"p", b"p/x", b"p/y", b"p/x/z", b"q/r/s", b"q/r", b"d/e/f.txt", b"q/\xff"
 )  # fmt: skip
-FOLDED: Final = (b"A", b"a", b"P/x", b"p/X", b"caf\xc3\xa9", b"cafe\xcc\x81")
+# One by one with these or each other, on disks that ignore case or normalise.
+FOLDED: Final = (
+    *(b"a", b"A", b"p/x", b"p/X", b"P/x", b"P/y", b"P", own_name(b"a")),
+    *(b"caf\xc3\xa9", b"cafe\xcc\x81", b"CAF\xc3\x89/x", b"cafe\xcc\x81/x"),
+)
 TARGETS: Final = (b"a", b"p", b"p/x", b"../..", b"nowhere")
 RESOLUTIONS: Final = ("keep_local", "keep_remote", "keep_both", "merge", "defer")
 STRATEGIES: Final = ("", "", "", "first-write", "last-write", "merge")
@@ -31,6 +38,8 @@ SIZES: Final = {
     "tcfs.content.packer.TARGET": (300, 3000),
     "tcfs.content.packer.SOFT_LIMIT": (600, 6000),
 }
+UPKEEP: Final = frozenset(("snapshot", "compact", "hold", "release"))
+"""Operations that are an admin's."""
 
 
 def draw_setting(seed: int) -> Setting:
@@ -46,6 +55,10 @@ def draw_setting(seed: int) -> Setting:
     if rng.random() < 0.15:
         folding = rng.choice((Naming(ignores_case=True), Naming(True, True), Naming(False, True)))
         naming[names[-1]] = folding
+    retention = rng.choice((1, 2, 2, 2, 3)) if rng.random() < 0.2 else 0
+    if rng.random() < (0.9 if retention else 0.1):
+        # Packs of their own, which can be collected.
+        sizes["tcfs.sync.upload.MAX_INLINE_PACK"] = 40
     return Setting(
         seed,
         names,
@@ -53,7 +66,7 @@ def draw_setting(seed: int) -> Setting:
         strategy=rng.choice(STRATEGIES),
         tick_ns=ticks,
         naming=naming,
-        retention=rng.choice((1, 2)) if rng.random() < 0.15 else 0,
+        retention=retention,
         sizes=sizes,
     )
 
@@ -63,7 +76,7 @@ class Drawer:
 
     def __init__(self, world: World, *, least: int = 350) -> None:
         self._world = world
-        self._rng = rng = random.Random(f"moves {world.setting.seed}")
+        self.rng = rng = random.Random(f"moves {world.setting.seed}")
         self._least = least
         self._away = ""
         self._count = 0
@@ -71,6 +84,8 @@ class Drawer:
         self._paths = [p for p in PATHS if p.isascii() or not world.setting.naming]
         rng.shuffle(self._paths)
         self._paths = self._paths[: rng.randint(3, len(self._paths))]
+        if world.setting.naming:
+            self._paths += rng.sample(FOLDED, rng.randint(2, len(FOLDED)))
         self._skew = rng.choice((0.5, 1.0, 2.0))
         self._phases = rng.choice((1, 1, 1, 2))
         self._step = rng.choice((1, 3, 10, 40))
@@ -99,17 +114,37 @@ class Drawer:
             for weight, name in (
                 (10, "sync"), (6, "push"), (6, "pull"), (1, "push_part"), (1, "pull_part"),
                 (1, "plan"), (1, "resolve"), (0.3, "undo"), (0.3, "restore"), (0.15, "rebuild"),
-                (0.3, "verify"), (rng.choice((0.5, 5)), "gc"),
+                (0.3, "verify"), (rng.choice((0.5, 5)), "gc"), (3, "kept_push"),
+                (rng.choice((0.1, 2)), "snapshot"), (rng.choice((0.1, 3)), "compact"),
+                (0.2, "hold"), (0.2, "release"),
             )
             if rng.random() < 0.75 or name == "sync"
         ]  # fmt: skip
+        self._scenes = self._choose_scenes()
+        self._scene_share = rng.choice((0.02, 0.05, 0.15))
+        if world.setting.retention:
+            self._scene_share = 0.15
+
+    def _choose_scenes(self) -> list[tuple[float, str]]:
+        setting = self._world.setting
+        weights = {
+            "collected": 8 if setting.retention else 0,
+            "damaged": 0.5 if setting.encrypted else 2,
+            "both": 2,
+            "power": 2,
+            "midway": 3,
+            "cloned": 0.3,
+            "away": 0.7,
+        }
+        writers = [name for name in setting.names if name != READER]
+        return [(weights.get(name, 1), name) for name in SCENES if len(writers) > 1]
 
     def __iter__(self) -> Iterator[Move]:
-        world, rng = self._world, self._rng
+        world, rng = self._world, self.rng
         if rng.random() < 0.7:
             first = world.setting.names[0]
             for path in self._paths[:4]:
-                yield ("user", first, True, "write", path, self._content())
+                yield ("user", first, True, "write", path, self.content())
             yield ("settle",)
         for _phase in range(self._phases):
             goal = world.timeline.operations + self._least // self._phases
@@ -120,15 +155,63 @@ class Drawer:
                 if banished and rng.random() < 0.02:
                     banished = False
                     yield ("banish", rng.choice(others), rng.choice(("revoke", "expire")))
+                if rng.random() < self._scene_share:
+                    yield from self._play(_weighted(rng, self._scenes))
                 yield self._next()
             if rng.random() < 0.03:
                 yield ("roll_back", rng.choice((1, 3, 10, 30)))
                 return
             yield ("settle",)
+        if rng.random() < (0.6 if world.setting.retention else 0.2):
+            yield ("tidy",)
+
+    def _play(self, name: str) -> Iterator[Move]:
+        """A scene, with other things in between."""
+        for move in SCENES[name](self):
+            yield move
+            if self.rng.random() < 0.1:
+                yield self._next()
+
+    # What scenes ask
+
+    def one(self, *but: str) -> str:
+        """A device that may write."""
+        return self.rng.choice([n for n in self._world.setting.names if n not in (READER, *but)])
+
+    def two(self) -> tuple[str, str]:
+        """Two of them."""
+        first = self.one()
+        return first, self.one(first)
+
+    def twin(self, name: str) -> str | None:
+        """The clone of a device, if there is one."""
+        twin = name + TWIN
+        return twin if twin in self._world.devices else None
+
+    def busy(self, name: str) -> bool:
+        """Whether an operation of a device is under way."""
+        return self._world.devices[name].running
+
+    def pending(self, name: str) -> str:
+        """What the operation of a device waits to do."""
+        task = self._world.devices[name].machine.task
+        return task.pending[1] if task is not None else ""
+
+    def target(self, name: str) -> bytes:
+        """To which path of its tree; empty if to none."""
+        device = self._world.devices[name]
+        task = device.machine.task
+        target = task.pending[2] if task is not None else b""
+        prefix = device.tree + b"/"
+        if isinstance(target, str) or not target.startswith(prefix) or b"/.tcfs" in target:
+            return b""
+        return target[len(prefix) :]
+
+    # Drawing
 
     def _next(self) -> Move:
-        rng, world = self._rng, self._world
-        name = rng.choice(world.setting.names)
+        rng, world = self.rng, self._world
+        name = rng.choice(list(world.devices))
         device = world.devices[name]
         if name == self._away and not device.running:
             return self._user(name)
@@ -147,13 +230,13 @@ class Drawer:
         if rng.random() < self._user_share:
             return self._user(name)
         if device.inbox and rng.random() < 0.5:
-            return ("hint" if rng.random() < 0.7 else "drop_hint", name)
+            return self._hint(name)
         if rng.random() < 0.1:
             return ("reopen", name)
         return self._operation(name)
 
     def _run(self, name: str, device: Device) -> Move:
-        rng = self._rng
+        rng = self.rng
         if rng.random() < 0.05:
             return ("run", name, WHOLE)
         if rng.random() < self._faults:
@@ -170,13 +253,21 @@ class Drawer:
             return ("run", name, WHOLE, "", stop)
         return ("run", name, 1 + int(rng.expovariate(1 / self._step)))
 
+    def _hint(self, name: str) -> Move:
+        rng = self.rng
+        if rng.random() < 0.2:
+            return ("drop_hint", name)
+        picks = tuple(rng.randrange(20) for _ in range(rng.choice((1, 1, 2, 5))))
+        lie = rng.choice(("hash", "ahead")) if rng.random() < 0.1 else ""
+        return ("hint", name, picks, rng.random() < 0.2, lie)
+
     def _crash(self, name: str) -> Move:
-        rng = self._rng
+        rng = self.rng
         loss = rng.choice((None, *LOSSES))
         return ("crash", name, loss, rng.randrange(1 << 30))
 
     def _event(self, name: str) -> Move:
-        rng = self._rng
+        rng = self.rng
         roll = rng.random()
         if roll < 0.4:
             jump = rng.choice((-86400 * 400.0, -3600.0, -1.0, 0.5, 3600.0, 86400 * 400.0))
@@ -186,42 +277,42 @@ class Drawer:
         return self._crash(name)
 
     def _operation(self, name: str) -> Move:
-        rng = self._rng
+        rng = self.rng
         operation = _weighted(rng, self._operations)
         values: tuple[Any, ...] = ()
         if operation == "pull":
             values = (rng.choice(("auto", "auto", "defer")),)
         elif operation in ("push_part", "pull_part"):
-            values = (self._path(),)
+            values = (self.path(),)
+        elif operation == "kept_push":
+            values = (self.path(), rng.random() < 0.5)
+        elif operation in UPKEEP:
+            name = NAMES[0]
+            values = (rng.choice(("one", "two")),) if operation in ("hold", "release") else ()
         elif operation == "resolve":
-            values = (self._path(), rng.choice(RESOLUTIONS))
+            values = (self.path(), rng.choice(RESOLUTIONS))
         elif operation == "restore":
-            values = (self._path(), rng.randrange(5))
+            values = (self.path(), rng.randrange(5))
         return ("operation", name, operation, *values)
 
     def _aim(self, device: Device) -> bytes | None:
         """The path that an engine is about to do something to, for its user to be in its way."""
-        task = device.machine.task
-        if task is None or not task.pending[1] or self._rng.random() >= self._aimed:
+        if not self.pending(device.name) or self.rng.random() >= self._aimed:
             return None
-        target = task.pending[2]
-        prefix = device.tree + b"/"
-        if isinstance(target, str) or not target.startswith(prefix) or b"/.tcfs" in target:
-            return None
-        return target[len(prefix) :]
+        return self.target(device.name) or None
 
     def _user(self, name: str, aim: bytes | None = None) -> Move:
-        rng = self._rng
+        rng = self.rng
         action = _weighted(rng, self._habits)
         if aim is not None and action == "git":
             action = "write"
-        values: tuple[Any, ...] = (self._path() if aim is None else aim,)
+        values: tuple[Any, ...] = (self.path() if aim is None else aim,)
         if action in ("write", "replace", "append"):
-            values += (self._content(),)
+            values += (self.content(),)
         elif action in ("move", "copy"):
-            values += (self._path(),)
+            values += (self.path(),)
         elif action == "cycle":
-            values = tuple(dict.fromkeys(self._path() for _ in range(rng.choice((2, 3)))))
+            values = tuple(dict.fromkeys(self.path() for _ in range(rng.choice((2, 3)))))
         elif action == "link":
             values += (rng.choice(TARGETS),)
         elif action == "chmod":
@@ -231,12 +322,14 @@ class Drawer:
             values = (b"repo", b"%d" % self._count)
         return ("user", name, rng.random() < self._synced, action, *values)
 
-    def _path(self) -> bytes:
+    def path(self) -> bytes:
+        """A path, the first ones far more often."""
         paths = self._paths
-        return paths[int(len(paths) * self._rng.random() ** (1 + self._skew))]
+        return paths[int(len(paths) * self.rng.random() ** (1 + self._skew))]
 
-    def _content(self) -> bytes:
-        rng = self._rng
+    def content(self) -> bytes:
+        """What a user may save."""
+        rng = self.rng
         if rng.random() < 0.15:
             return b"same %d\n" % rng.randrange(3)
         self._count += 1

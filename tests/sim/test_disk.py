@@ -185,6 +185,20 @@ def test_a_file_that_was_renamed_before_it_was_synced_may_be_torn() -> None:
     assert seen == {None, b"whole", b"", bytes(5), b"wh\0\0\0"}
 
 
+def test_bytes_that_changed_in_place_come_with_the_times_of_their_write() -> None:
+    seen = set()
+    for disk, files, rng, loss in losses():
+        write(files, b"/top/a", b"old")
+        files.barrier(b"/top")
+        before = files.lstat(b"/top/a")
+        disk.write(disk.find(b"/top/a"), b"new")
+        disk.lose_power(loss, rng)  # type: ignore[arg-type]
+        data = disk.find(b"/top/a").data
+        seen.add(data)
+        assert data == b"old" or files.lstat(b"/top/a") != before
+    assert {b"old", b"new"} < seen
+
+
 def test_names_may_survive_in_another_order_than_they_were_given() -> None:
     seen = set()
     for disk, files, rng, loss in losses():

@@ -65,3 +65,179 @@ def test_a_marker_that_a_killed_process_left_is_durable_before_the_root_is_recor
             ("run", "ann", first + 3),
             ("crash", "ann", "none", 2),
         )
+
+
+def test_a_file_deleted_again_while_it_is_pushed_stays_deleted() -> None:
+    """Others had deleted the path before: their tombstone is no change that outlives a deletion."""
+    hold(
+        ("user", "ann", True, "write", b"a", b"before\n"),
+        ("settle",),
+        ("user", "bob", True, "delete", b"a"),
+        ("settle",),
+        ("user", "ann", True, "write", b"a", b"anew\n"),
+        ("operation", "ann", "push"),
+        ("run", "ann", WHOLE),
+        ("user", "ann", True, "delete", b"a"),
+    )
+
+
+def test_a_file_written_over_its_own_deletion_and_moved_away_leaves_its_old_name() -> None:
+    hold(
+        ("user", "ann", True, "write", b"a", b"before\n"),
+        ("settle",),
+        ("user", "ann", True, "delete", b"a"),
+        ("operation", "ann", "sync"),
+        ("run", "ann", WHOLE),
+        ("user", "ann", True, "write", b"a", b"anew\n"),
+        ("operation", "ann", "sync"),
+        ("run", "ann", WHOLE),
+        ("user", "ann", True, "move", b"a", b"d/e"),
+    )
+
+
+@pytest.mark.parametrize("action", ["write", "replace"])
+def test_an_edit_in_the_moment_in_which_attributes_are_set_is_seen(action: str) -> None:
+    """Its times are overwritten: only its bytes tell it from what the fleet has."""
+    hold(
+        ("user", "ann", True, "write", b"a", b"first\n"),
+        ("settle",),
+        ("user", "bob", True, "chmod", b"a", 0o600, 0o700),
+        ("operation", "bob", "push"),
+        ("run", "bob", WHOLE),
+        ("operation", "ann", "pull", "auto"),
+        ("run", "ann", WHOLE, "", "tree"),
+        ("user", "ann", True, action, b"a", b"other\n"),
+    )
+
+
+def test_a_file_that_takes_the_place_of_one_just_placed_is_seen_by_its_inode() -> None:
+    """Size and time may be the same where the clock of the file system is coarse."""
+    hold(
+        ("user", "ann", True, "write", b"a", b"first\n"),
+        ("user", "ann", True, "write", b"b", b"other\n"),
+        ("operation", "ann", "push"),
+        ("run", "ann", WHOLE),
+        ("operation", "bob", "pull_part", b"b"),
+        ("run", "bob", WHOLE),
+        ("operation", "bob", "pull", "auto"),
+        ("run", "bob", WHOLE, "", "tree"),
+        ("run", "bob", 1),
+        ("user", "bob", True, "move", b"b", b"a"),
+        tick_ns={"ann": 10_000_000_000, "bob": 10_000_000_000},
+    )
+
+
+def test_who_only_puts_back_what_another_went_on_from_has_lost_nothing() -> None:
+    hold(
+        ("user", "ann", True, "write", b"a", b"first\n"),
+        ("settle",),
+        ("user", "bob", True, "append", b"a", b"second\n"),
+        ("user", "ann", True, "truncate", b"a"),
+        ("user", "ann", True, "write", b"a", b"first\n"),
+    )
+
+
+def test_an_edit_that_a_power_loss_tore_under_a_temporary_name_is_kept_as_it_is() -> None:
+    for salt in range(12):
+        hold(
+            ("user", "ann", True, "write", b"a", b"first, and longer\n"),
+            ("settle",),
+            ("user", "ann", True, "delete", b"a"),
+            ("operation", "ann", "push"),
+            ("run", "ann", WHOLE),
+            ("operation", "bob", "pull", "auto"),
+            ("run", "bob", WHOLE, "", "tree"),
+            ("user", "bob", False, "write", b"a", b"second\n"),
+            ("run", "bob", 1),
+            ("crash", "bob", "all", salt),
+        )
+
+
+def test_what_an_earlier_identity_left_under_temporary_names_is_looked_at() -> None:
+    """Its state is laid aside with it; an edit in the last moment may lie there."""
+    for salt in range(6):
+        hold(
+            ("user", "ann", True, "write", b"a", b"before, and longer\n"),
+            ("settle",),
+            ("user", "ann", True, "delete", b"a"),
+            ("operation", "ann", "push"),
+            ("run", "ann", WHOLE),
+            ("operation", "bob", "pull", "auto"),
+            ("run", "bob", WHOLE, "", "tree"),
+            ("user", "bob", True, "write", b"a", b"mine\n"),
+            ("run", "bob", 1),
+            ("crash", "bob", "all", salt),
+            ("banish", "bob", "revoke"),
+            ("run", "ann", WHOLE),
+        )
+
+
+def test_an_edit_within_the_tick_in_which_a_file_was_looked_at_is_not_taken_away() -> None:
+    """Its user touched it, and its bytes are as they were: a write may leave the same stat."""
+    for earlier in (0, 100):  # so that one of them falls within a tick
+        hold(
+            *[("user", "ann", True, "mkdir", b"b")] * earlier,
+            ("user", "ann", True, "write", b"a", b"first\n"),
+            ("settle",),
+            ("user", "ann", True, "delete", b"a"),
+            ("operation", "ann", "push"),
+            ("run", "ann", WHOLE),
+            ("operation", "bob", "pull", "auto"),
+            ("run", "bob", 1),
+            ("user", "bob", True, "touch", b"a"),
+            ("run", "bob", WHOLE, "", "read"),
+            ("run", "bob", WHOLE, "", "tree"),
+            ("user", "bob", True, "write", b"a", b"mine!\n"),
+            tick_ns={"bob": 10_000_000},
+        )
+
+
+@pytest.mark.parametrize("action", [("link", b"p", b"x"), ("write", b"p", b"instead\n")])
+def test_a_directory_that_gave_way_to_a_file_is_seen_so_by_who_sees_a_part_of_the_push(
+    action: tuple[bytes, ...],
+) -> None:
+    """Else the file stands above what was in the directory, and both are kept as a conflict."""
+    hold(
+        ("user", "ann", True, "write", b"p/x", b"1\n"),
+        ("user", "ann", True, "write", b"p/y/z", b"2\n"),
+        ("settle",),
+        ("user", "bob", True, *action),
+        ("operation", "bob", "push"),
+        *[
+            move
+            for _ in range(6)
+            for move in (
+                ("run", "bob", WHOLE, "", "safe"),
+                ("operation", "ann", "sync"),
+                ("run", "ann", WHOLE),
+            )
+        ],
+        sizes={"tcfs.sync.commit.PART_BYTES": 300},
+    )
+
+
+def test_an_edit_within_the_tick_of_one_that_was_read_at_the_second_look_is_sent() -> None:
+    for earlier in (0, 100):  # so that one of them falls within a tick
+        hold(
+            *[("user", "ann", True, "mkdir", b"b")] * earlier,
+            ("user", "bob", True, "write", b"a", b"1\n"),
+            ("operation", "bob", "push"),
+            ("run", "bob", WHOLE, "", "read"),
+            ("user", "bob", True, "write", b"a", b"first\n"),
+            ("run", "bob", WHOLE, "", "safe"),
+            ("user", "bob", True, "write", b"a", b"other\n"),
+            tick_ns={"bob": 10_000_000},
+        )
+
+
+def test_a_forked_control_chain_is_no_problem_any_more_once_its_device_is_revoked() -> None:
+    """Both machines of a cloned identity acknowledged a snapshot; nobody could ever mend that."""
+    hold(
+        ("settle",),
+        ("operation", "ann", "snapshot"),
+        ("run", "ann", WHOLE),
+        ("clone", "bob"),
+        ("operation", "bob", "sync"),
+        ("operation", "bob.twin", "sync"),
+        ("run", "bob.twin", WHOLE, "", "safe"),
+    )

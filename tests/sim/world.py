@@ -9,9 +9,9 @@ is cut down. Everything random was decided when the move was drawn (``moves``).
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from typing import Any, Final
@@ -19,11 +19,16 @@ from typing import Any, Final
 from blake3 import blake3
 
 from tcfs.errors import TcfsError
-from tcfs.model.paths import show
+from tcfs.model.event import ChainHead
+from tcfs.model.ids import RelPath, SegmentHash
+from tcfs.model.paths import parents, show
+from tcfs.sync.hinted import Hint
 from tests.sim.bucket import Bucket
+from tests.sim.clones import clone, part_clones
 from tests.sim.disk import Inode, Loss, Naming
 from tests.sim.fleet import NAMES, Device, install_state, new_machine, tamed, template
-from tests.sim.machine import Task
+from tests.sim.leaks import nothing_leaks
+from tests.sim.machine import Machine, Task
 from tests.sim.model import Model, Violation
 from tests.sim.timeline import Timeline
 from tests.sim.users import Tree
@@ -69,35 +74,37 @@ class World:
         self.model = Model()
         self.ended = False
         """Whether nothing more can be said of this world."""
-        self.faulty = False
-        """Whether anything went wrong so far that may leave garbage in the store."""
         start = template(setting.names, setting.encrypted)
         self.bucket: Bucket = start.bucket.copy()
         self.devices: dict[str, Device] = {}
         for name in setting.names:
-            machine = new_machine(
-                self.timeline,
-                name,
-                self.bucket,
-                seed=str(setting.seed),
-                naming=setting.naming.get(name, Naming()),
-                tick_ns=setting.tick_ns.get(name, 1),
-                dropped=self._dropped(name),
-            )
+            machine = self.machine(name, name)
             if name == NAMES[0]:
                 install_state(machine, start.admin_state)
             self.devices[name] = Device(machine, start.identities[name], start.format_hash)
         if setting.strategy:
             self.devices[NAMES[0]].operate("strategy", setting.strategy)
             self.model.merging = setting.strategy == "merge"
-
+        self.model.by_name = not setting.strategy
         if setting.retention:
             self.devices[NAMES[0]].operate("retention", setting.retention)
+
+    def machine(self, name: str, like: str) -> Machine:
+        """A machine of this world, with a file system like that of a device of the setting."""
+        return new_machine(
+            self.timeline,
+            name,
+            self.bucket,
+            seed=str(self.setting.seed),
+            naming=self.setting.naming.get(like, Naming()),
+            tick_ns=self.setting.tick_ns.get(like, 1),
+            dropped=self._dropped(name),
+        )
 
     def close(self) -> None:
         """End every process."""
         for device in self.devices.values():
-            self._stop(device)
+            self.stop(device)
             device.close()
 
     def _dropped(self, name: str) -> Callable[[bytes, Inode], None]:
@@ -115,6 +122,8 @@ class World:
     def make(self, move: Move) -> None:
         """Do one move. Raises Violation."""
         kind, *values = move
+        if values and type(values[0]) is str and values[0] not in self.devices:
+            return
         if kind != "run":
             self.timeline.note(f"{move}")
         handler: Callable[..., None] = getattr(self, f"_{kind}")
@@ -128,15 +137,21 @@ class World:
             name, "user", action, b" ".join(v for v in values if type(v) is bytes)
         )
         device.user.act(action, *values)
-        new = self.model.user_changed(name, before, device.snapshot(), shared=not device.reader)
+        after = device.snapshot()
+        changed = {p for p in before.keys() | after if before.get(p) != after.get(p)}
+        device.touched |= changed
+        new = self.model.user_changed(name, before, after, shared=not device.reader)
         if synced:
             disk.sync_names()
             for _, inode in disk.walk(disk.find(device.tree)):
                 if inode.kind == "file" and inode.data in new:
                     disk.fsync(inode)
         else:
-            disk.unsynced_saves.update(new)
-        if device.reader and before != device.snapshot():
+            inodes = (disk.get(device.tree + b"/" + path) for path in changed)
+            disk.unsynced_saves.update(
+                (inode.number, inode.data) for inode in inodes if inode and inode.kind == "file"
+            )
+        if device.reader and before != after:
             device.alone = device.alone or "a reader that was edited"
 
     def _operation(self, name: str, operation: str, *values: Any) -> None:
@@ -146,11 +161,12 @@ class World:
         if operation in ("undo", "restore", "resolve", "rebuild"):
             self.model.anything_goes()
             self.model.merging |= operation == "resolve" and values[-1] == "merge"
-        if operation in ("push_part", "pull_part"):
+        if operation in ("push_part", "pull_part", "kept_push"):
             # What stood above it on this disk before, say, is not told of.
             names = values[0].split(b"/")
             self.model.unclear(b"/".join(names[: i + 1]) for i in range(len(names)))
         before = device.snapshot()
+        device.touched.clear()
 
         def work() -> Any:
             result = device.operate(operation, *values)
@@ -164,7 +180,6 @@ class World:
         task = device.machine.task
         if task is None:
             return
-        self.faulty |= bool(fault)
         task.resume(steps, fault, stop=stop)
         if self.timeline.operations > COUNT_LIMIT:
             raise Violation("this does not come to an end")
@@ -174,18 +189,16 @@ class World:
 
     def _crash(self, name: str, loss: Loss | None, salt: int) -> None:
         device = self.devices[name]
-        self.faulty = True
         before = device.snapshot()
-        unsynced = set(device.machine.disk.unsynced_saves)
+        unsynced = {data for _, data in device.machine.disk.unsynced_saves}
         device.machine.crash(loss, random.Random(salt))
         device.close()
         device.machine.restart()
         device.inbox.clear()
-        self.model.power_failed(before, device.snapshot(), unsynced)
+        self.model.power_failed(before, device.snapshot(), unsynced, device.aside())
 
     def _arm(self, name: str, operation: str, fault: str) -> None:
         """The next operation of that kind fails, whenever it comes."""
-        self.faulty = True
         self.devices[name].machine.armed = (operation, fault)
 
     def _reopen(self, name: str) -> None:
@@ -200,16 +213,34 @@ class World:
         disk = self.devices[name].machine.disk
         disk.capacity = disk.used + bytes_left
 
-    def _hint(self, name: str) -> None:
-        """The live bus delivers a hint: a daemon pulls."""
+    def _hint(self, name: str, picks: Sequence[int], keep: bool, lie: str) -> None:
+        """The live bus delivers events, in any order: a daemon fetches what they name.
+
+        Args:
+            picks: which of those that wait.
+            keep: they come once more.
+            lie: what is wrong with the last of them, if anything.
+        """
         device = self.devices[name]
-        if device.inbox:
-            device.inbox.pop()
-            self._operation(name, "pull", "auto")
+        if device.running or not device.inbox:
+            return
+        places = dict.fromkeys(pick % len(device.inbox) for pick in picks)
+        hints = [device.inbox[place] for place in places]
+        if not keep:
+            device.inbox = [h for i, h in enumerate(device.inbox) if i not in places]
+        hints[-1] = _untrue(hints[-1], lie)
+        self._operation(name, "hinted", hints)
 
     def _drop_hint(self, name: str) -> None:
-        inbox = self.devices[name].inbox
-        del inbox[:1]
+        """The live bus loses an event."""
+        del self.devices[name].inbox[:1]
+
+    def _clone(self, name: str) -> None:
+        clone(self, name)
+
+    def _tidy(self) -> None:
+        if not self.ended:
+            nothing_leaks(self)
 
     def _banish(self, name: str, how: str) -> None:
         """An admin revokes a device, or expires one that is away."""
@@ -217,12 +248,15 @@ class World:
         if device is admin or device.reader or admin.running:
             return
         self.model.anything_goes()
+        for one in self.devices.values():
+            if one.reader:
+                one.alone = one.alone or "a reader may hold what the revocation takes back"
         self._operation(NAMES[0], how, device.identity.device_id)
 
     def _roll_back(self, writes: int) -> None:
         """The store is as it was some writes ago. Nobody may lose what is on a disk for that."""
         for device in self.devices.values():
-            self._stop(device)
+            self.stop(device)
         before = [device.snapshot() for device in self.devices.values()]
         self.bucket.roll_back(writes)
         for _ in range(2):
@@ -249,7 +283,7 @@ class World:
     def _share(self) -> None:
         """Everybody has what there is, to begin with."""
         for device in self.devices.values():
-            self._quietly(device, "sync")
+            self.quietly(device, "sync")
         self.model.begin(self.devices[self.setting.names[0]].snapshot())
 
     # What comes of them
@@ -258,6 +292,7 @@ class World:
         error = task.error
         if error is None:
             self.timeline.note(f"{device.name}: {task.name} ended")
+            self._tell(device)
             return
         self.timeline.note(f"{device.name}: {task.name} ended with {type(error).__name__}: {error}")
         if isinstance(error, Violation):
@@ -272,19 +307,27 @@ class World:
             return
         results = result if isinstance(result, tuple) else (result,)
         failed = {problem.path for one in results for problem in one.problems}
+        if show(device.tree) in failed:
+            return
         after = device.snapshot()
-        for path, entry in before.items():
-            if entry.kind == "file" and after.get(path) == entry and show(path) not in failed:
+        # What its user touched meanwhile, were it to put it away and back, may have been missed.
+        for path in before.keys() - device.touched:
+            entry = before[path]
+            at_and_above = {show(path), *(show(above) for above in parents(RelPath(path)))}
+            if entry.kind == "file" and after.get(path) == entry and not at_and_above & failed:
                 self.model.owe(entry.data, f"{device.name} pushed it as {path!r}")
-        if any(one.segment for one in results):
+
+    def _tell(self, device: Device) -> None:
+        """The live bus takes what a device tells of, and has it for all others."""
+        for hint in device.news():
             for other in self.devices.values():
                 if other is not device:
-                    other.inbox.append(device.name)
+                    other.inbox.append(hint)
                     self.timeline.operation(other.name, "bus", "hint", device.name)
 
     # Rest
 
-    def _stop(self, device: Device) -> None:
+    def stop(self, device: Device) -> None:
         """Let what runs come to its end."""
         task = device.machine.task
         while task is not None and not task.ended:
@@ -295,16 +338,8 @@ class World:
         if self.ended:
             return
         self.timeline.note("settle")
-        for device in self.devices.values():
-            device.machine.armed = None
-            device.machine.disk.capacity = 1 << 40
-            device.inbox.clear()
-            self._stop(device)
+        self.rest()
         busy: list[str] = []
-        self._readmit()
-        for device in self.devices.values():
-            if device.rebuilding:  # what tcfs tells its user to do
-                self._quietly(device, "rebuild")
         for number in range(ROUNDS):
             busy = self._sync_together(number)
             if not busy:
@@ -313,10 +348,23 @@ class World:
             raise Violation(f"{busy} still have something to do after {ROUNDS} rounds")
         self.check()
 
+    def rest(self) -> None:
+        """No faults any more, nothing runs, and every device belongs to the fleet."""
+        for device in self.devices.values():
+            device.machine.armed = None
+            device.machine.disk.capacity = 1 << 40
+            device.inbox.clear()
+            self.stop(device)
+        part_clones(self)
+        self._readmit()
+        for device in self.devices.values():
+            if device.rebuilding:  # what tcfs tells its user to do
+                self.quietly(device, "rebuild")
+
     def _readmit(self) -> None:
         """Whoever was revoked or expired comes back as a new device, with the files it has."""
         admin = self.devices[NAMES[0]]
-        members = {info.device_id: info for info in self._quietly(admin, "devices")}
+        members = {info.device_id: info for info in self.quietly(admin, "devices")}
         for device in self.devices.values():
             info = members.get(device.identity.device_id)
             if info is None or not info.revoked:
@@ -324,7 +372,7 @@ class World:
             self.model.anything_goes()
             # What it pushed past the cut was never part of the fleet's history.
             self.model.forgive(device.name)
-            code = self._quietly(admin, "invite")
+            code = self.quietly(admin, "invite")
             device.enroll(code)
 
     def _sync_together(self, number: int) -> list[str]:
@@ -355,12 +403,17 @@ class World:
             raise Violation(f"{name}: {problems[:3]}")
         return bool(total)
 
-    def _quietly(self, device: Device, operation: str) -> Any:
-        """An operation that nothing disturbs must succeed. Raises Violation."""
-        task = Task(operation, lambda: device.operate(operation))
+    def alone(self, device: Device, operation: str, *values: Any) -> Task:
+        """An operation from its begin to its end, with nothing beside it."""
+        task = Task(operation, lambda: device.operate(operation, *values))
         device.machine.task = task
         while not task.ended:
             self._run(device.name, WHOLE)
+        return task
+
+    def quietly(self, device: Device, operation: str, *values: Any) -> Any:
+        """An operation that nothing disturbs must succeed. Raises Violation."""
+        task = self.alone(device, operation, *values)
         if task.error is not None:
             raise Violation(
                 f"{device.name}: {operation} in quiet failed with {task.error!r}"
@@ -371,18 +424,35 @@ class World:
         """Everything that must hold in quiet. Raises Violation."""
         trees = {name: device.snapshot() for name, device in self.devices.items()}
         equal = {name: tree for name, tree in trees.items() if not self.devices[name].alone}
-        self.model.check_quiet(equal, folding=bool(self.setting.naming))
-        hashes: dict[bytes, bytes] = {blake3(data).digest(): data for data in self.model.owed}
+        # The fleet's way of writing é wins over that of who wrote it on such a disk.
+        normalising = {n for n, it in self.setting.naming.items() if it.normalises_unicode}
+        self.model.check_quiet(equal, folding=normalising)
+        saved = self.model.saved_digests()
         for name in equal:
             device = self.devices[name]
-            known = {hashes[digest] for digest in device.known_contents() if digest in hashes}
+            known = {saved[digest] for digest in device.known_contents() if digest in saved}
             if not self.setting.retention:
                 self.model.check_kept(trees.values(), known)
             device.clocks_only_rise()
             device.nothing_is_left_over()
         # What they verify in the store is the same: one of them does it.
         names = sorted(equal)
-        self.devices[names[self.timeline.operations % len(names)]].verified()
+        device = self.devices[names[self.timeline.operations % len(names)]]
+        device.verified()
+        if not self.setting.naming:
+            self.model.check_history(
+                (version.manifest.rel_path, version.manifest.file_hash, version.op == "delete")
+                for version in device.history()
+            )
+
+
+def _untrue(hint: Hint, lie: str) -> Hint:
+    seq, digest = hint.head
+    if lie == "hash":
+        return replace(hint, head=ChainHead(seq, SegmentHash("0" * len(digest))))
+    if lie == "ahead":
+        return replace(hint, head=ChainHead(seq + 1, digest))
+    return hint
 
 
 @contextmanager

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -95,6 +97,20 @@ def test_a_file_that_is_no_state_is_refused_with_a_remedy(path: Path) -> None:
     with pytest.raises(LocalFileError) as refused:
         State(path)
     assert "rebuild-index" in refused.value.remedy
+
+
+class _FullDisk(sqlite3.Connection):
+    def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
+        if sql == "COMMIT":
+            raise sqlite3.OperationalError("database or disk is full")
+        return super().execute(sql, parameters)
+
+
+def test_a_state_that_could_not_be_made_holds_no_lock(path: Path) -> None:
+    with pytest.raises(LocalFileError, match="full") as failed:
+        State(path, _FullDisk)
+    assert "Make room" in failed.value.remedy
+    State(path).close()
 
 
 def _die_in_a_transaction(path: Path) -> None:
@@ -198,20 +214,53 @@ def test_an_intent_reads_back_as_the_base_of_its_version(state: State, root: Roo
         (one.id,), m.vclock, "file", m.file_size, 0o640, m.mtime_ns, 0, 0, m.file_hash, b"", 0
     )
     removal = Intent(RelPath(b"b"), "tombstone")
-    state.roots.intend(root, [removal, Intent(path, "file", one.id)])
+    intended = state.roots.intend(root, [removal, Intent(path, "file", one.id)])
     assert state.roots.intents(root) == [
         Intended(path, "file", plain),
         Intended(removal.path, "tombstone", None),
     ]
-    state.roots.set_base(root, [(path, plain)])
-    state.roots.drop_base(root, [removal.path])
+    state.roots.settle_intents(intended, [removal])
+    assert [i.path for i in state.roots.intents(root)] == [removal.path]
+    state.roots.settle_intents(intended)
     assert state.roots.intents(root) == []
 
     both = (one.id, VersionId(DEVICES[1], 4))
-    clock = VectorClock({DEVICES[0]: 3, DEVICES[1]: 4})
-    state.roots.intend(root, [Intent(path, "file", one.id, both, clock, 0o700)])
+    clock = {DEVICES[0]: 3, DEVICES[1]: 4}
+    state.roots.intend(root, [Intent(path, "file", one.id)])
+    later = state.roots.intend(root, [Intent(path, "file", one.id, both, clock, 0o700)])
     (found,) = state.roots.intents(root)
-    assert found.entry == replace(plain, ids=both, clock=clock, mode=0o700)
+    assert found.entry == replace(plain, ids=both, clock=VectorClock(clock), mode=0o700)
+    state.roots.settle_intents(later)
+    assert [i.entry for i in state.roots.intents(root)] == [plain]
+    state.roots.clear_intents(root)
+    assert state.roots.intents(root) == []
+
+
+def test_intents_of_an_older_state_are_taken_over(path: Path, root: Root, state: State) -> None:
+    one = version(DEVICES[0], 3, b"docs/a", content=1)
+    accept(state.history, one)
+    run = state.database.connection.execute
+    run("DROP TABLE intent_list")
+    run(
+        "CREATE TABLE intent (root INTEGER, path BLOB, kind TEXT, device INTEGER, counter INTEGER,"
+        " ids TEXT, clock TEXT, mode INTEGER)"
+    )
+    number = state.database.device_no(DEVICES[0])
+    both, clock = [[DEVICES[0], 3], [DEVICES[1], 4]], {DEVICES[0]: 3, DEVICES[1]: 4}
+    for row in (
+        (root.id, b"a", "file", number, 3, json.dumps(both), json.dumps(clock), 0o700),
+        (root.id, b"b", "tombstone", None, None, None, None, None),
+    ):
+        run("INSERT INTO intent VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    run("PRAGMA user_version = 3")
+    state.close()
+    again = State(path)
+    first, second = again.roots.intents(root)
+    assert second == Intended(RelPath(b"b"), "tombstone", None)
+    assert first.entry is not None
+    assert first.entry.ids == (one.id, VersionId(DEVICES[1], 4))
+    assert (first.entry.clock, first.entry.mode) == (VectorClock(clock), 0o700)
+    again.close()
 
 
 def test_an_intent_whose_version_was_taken_back_says_nothing_of_a_base(
@@ -226,7 +275,7 @@ def test_removing_a_root_takes_everything_of_it_along(state: State, root: Root) 
     state.roots.take_up(root, [RelPath(b"b")], 1)
     state.roots.intend(root, [Intent(RelPath(b"c"), "tombstone")])
     state.roots.remove(root)
-    for table in ("base", "todo", "intent"):
+    for table in ("base", "todo", "intent_list"):
         (count,) = state.database.connection.execute(f"SELECT count(*) FROM {table}").fetchone()
         assert count == 0
 

@@ -1,14 +1,8 @@
 """The S3 store on a real server: what goes wrong has a name and a remedy."""
 
 import datetime
-import ipaddress
-import ssl
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from tcfs.errors import ConfigError, StoreError
 from tcfs.model.ids import StoreKey
@@ -142,57 +136,6 @@ def test_another_kind_of_server_is_told_as_such_by_every_verb(place, keys):
 def test_a_server_without_tls_is_told_as_such(place, keys):
     server = place.server.replace("http:", "https:")
     refused_alike(S3Store(changed(place, server=server), lambda: keys), f.TlsFailed)
-
-
-def certificate(directory):
-    """A self-signed certificate for 127.0.0.1: (its PEM file, what a server needs)."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = directory / "cert.pem"
-    pem.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    private = directory / "key.pem"
-    private.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem, private)
-    return pem, context
-
-
-def test_a_certificate_is_trusted_only_with_its_authority(place, keys, weed_server, tmp_path):
-    pem, context = certificate(tmp_path)
-    proxy = FaultProxy(weed_server.s3_port, tls=context)
-    try:
-        there = changed(place, server=proxy.url)
-        with pytest.raises(f.TlsFailed, match="certificate verify failed") as caught:
-            S3Store(there, lambda: keys).get(KEY)
-        assert "storage.ca_cert_path" in caught.value.remedy
-        store = S3Store(changed(there, ca_cert=pem), lambda: keys)
-        store.put(KEY, b"over tls")
-        assert store.get(KEY) == b"over tls"
-        store.close()
-    finally:
-        proxy.close()
 
 
 def test_tls_can_be_asked_for(weed_server):

@@ -295,8 +295,13 @@ class World:
             if not self._devices:
                 session.init_fleet(device.loaded, name=device.name, host=device.host)
             else:
-                code = self._devices[0].fleet.invite(role=role).code
-                session.enroll_fleet(device.loaded, name=device.name, invite=code, host=device.host)
+                admin = self._devices[0].fleet
+                code = admin.invite(role=role).code
+                done = session.enroll_fleet(
+                    device.loaded, name=device.name, invite=code, host=device.host
+                )
+                if done.waiting:
+                    admin.access.admit(done.fingerprint)
             if pristine and templates:
                 self.close()
                 templates.take(members, self)
@@ -362,6 +367,9 @@ class Watching:
         result = getattr(self.inner, method)(*args, **options)
         self.after(method, path)
         return result
+
+    def spelling(self, path: bytes) -> bytes:
+        return self._call("spelling", path, path)
 
     def lstat(self, path: bytes) -> Stat:
         return self._call("lstat", path, path)

@@ -90,7 +90,7 @@ def test_devices_share_a_tree_through_a_server(remote, kind):
         remote.use(f"{place}/{unique('fleet')}")
     anna, ben = remote.device("anna"), remote.device("ben")
     told = [one for one in anna.fleet.status().warnings if "conditional writes" in one]
-    assert [one.endswith("waiting: ben") for one in told] == ([True] if kind == "seaweedfs" else [])
+    assert bool(told) == (kind == "seaweedfs")
     anna.fill({"notes.txt": "hello", "empty": b"", "large": noise(3 * MIB)})
     anna.push()
     ben.pull()

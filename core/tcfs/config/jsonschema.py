@@ -28,6 +28,11 @@ _NATS = (
     f"^({_SERVER}(,{_SERVER})*)?$",
     "empty, or URLs without credentials that begin with nats:// or tls://, by ','",
 )
+_LOCAL = r"http://(127\.0\.0\.1|localhost|\[::1])(:[0-9]+)?(/[^?# ]*)?"
+_WEB = (
+    f"^(https://[^@/?# ]+(/[^?# ]*)?|{_LOCAL})?$",
+    "empty, or an https URL without credentials, '?' and '#'",
+)
 
 PATTERNS: Final = {
     "storage.endpoint": (
@@ -37,6 +42,8 @@ PATTERNS: Final = {
     ),
     "storage.prefix": (f"^({_PART}(/{_PART})*)?$", "names of a-z, 0-9, '.', '_' and '-', by '/'"),
     "storage.remote_name": (f"^{_NAME}*$", "letters, digits, '.', '_' and '-'"),
+    "auth.issuer": _WEB,
+    "auth.device_endpoint": _WEB,
     "sync.namespace": ("^[a-z0-9][a-z0-9._-]{0,62}$", "1 to 63 of a-z, 0-9, '.', '_' and '-'"),
     "sync.device_name": (
         f"^({_NAME}{{0,62}})?$",

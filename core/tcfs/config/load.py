@@ -38,6 +38,8 @@ OTHER_VARIABLES: Final = frozenset(
         "TCFS_S3_SECRET",
         "TCFS_S3_TOKEN",
         "TCFS_FILER_KEY",
+        "TCFS_CLIENT_KEY_PASSWORD",
+        "TCFS_OIDC_SECRET",
     }
 )
 """Variables of ours that are no settings: places, and credentials for ``tcfs.secrets`` to read."""

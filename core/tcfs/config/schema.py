@@ -24,6 +24,7 @@ LogLevel = Literal["error", "warn", "info", "debug", "trace"]
 LogFormat = Literal["text", "json"]
 
 AddressingStyle = Literal["auto", "path", "virtual"]
+AccessRole = Literal["none", "reader", "writer", "admin"]
 
 ENDPOINT_SCHEMES = (
     "file",
@@ -36,6 +37,9 @@ ENDPOINT_SCHEMES = (
     "seaweedfs+https",
 )
 _PREFIX = re.compile(r"([a-z0-9._-]+(/[a-z0-9._-]+)*)?")
+_SAFE_URL = re.compile(
+    r"https://[^@/?# ]+(/[^?# ]*)?|http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?(/[^?# ]*)?"
+)
 _REMOTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -120,6 +124,17 @@ class StorageConfig(Section):
     ca_cert_path: Path | None = Field(
         default=None, description="Certificate authority (PEM) to trust for the endpoint."
     )
+    client_cert_path: Path | None = Field(
+        default=None,
+        description="Certificate (PEM) that says who this device is to an endpoint that asks.",
+    )
+    client_key_path: Path | None = Field(
+        default=None,
+        description=(
+            "Private key (PEM, mode 0600) of storage.client_cert_path. A new pair is taken up "
+            "without a restart."
+        ),
+    )
     timeout: Seconds = Field(
         default=60.0,
         ge=1,
@@ -183,6 +198,88 @@ class SecretsConfig(Section):
         description="Path of the entry whose user name and password are the keys of the store.",
     )
     sops_dir: Path | None = Field(default=None, description="Directory of SOPS files.")
+    expiry_warning: Seconds = Field(
+        default=30 * 86400.0,
+        ge=0,
+        description=(
+            "Time before certificates and NATS credentials expire from which status warns (in "
+            "seconds, or text such as 30d)."
+        ),
+    )
+
+
+class AuthConfig(Section):
+    """Signing in at an OpenID provider such as a GitLab, and whom the MCP server lets in."""
+
+    issuer: str = Field(
+        default="",
+        description=(
+            "The provider's address as it names itself, such as https://gitlab.example.com; empty "
+            "for none."
+        ),
+    )
+    client_id: str = Field(
+        default="", description="Id of the application that is registered at the provider."
+    )
+    confidential: bool = Field(
+        default=False,
+        description=(
+            "Whether the application has a secret, which then comes from where credentials do, "
+            "named oidc-secret."
+        ),
+    )
+    scopes: tuple[str, ...] = Field(
+        default=("openid", "profile"),
+        description="What is asked for when signing in; openid always is.",
+    )
+    audience: str = Field(
+        default="",
+        description=(
+            "What tokens must be for, where that is not the application: the URL of the MCP "
+            "server, if the provider makes such tokens (RFC 8707)."
+        ),
+    )
+    device_endpoint: str = Field(
+        default="",
+        description=(
+            "Where signing in with a code begins, if the provider does not tell: for a GitLab "
+            "its address and /oauth/authorize_device."
+        ),
+    )
+    ca_cert_path: Path | None = Field(
+        default=None, description="Certificate authority (PEM) to trust for the provider."
+    )
+    servers: tuple[str, ...] = Field(
+        default=(),
+        description=(
+            "URLs of MCP servers that may be shown this device's token. A token that is made for "
+            "one server may be shown to that one anyway."
+        ),
+    )
+    reader_groups: tuple[str, ...] = Field(
+        default=(),
+        description=(
+            "Groups (full paths, such as org/team) whose members may use the reading tools of "
+            "the MCP server."
+        ),
+    )
+    writer_groups: tuple[str, ...] = Field(
+        default=(), description="Groups whose members may also change files through it."
+    )
+    admin_groups: tuple[str, ...] = Field(
+        default=(), description="Groups whose members may use every tool of it."
+    )
+    default_role: AccessRole = Field(
+        default="none",
+        description="What users of the provider may do that are in none of these groups.",
+    )
+
+    @field_validator("issuer", "device_endpoint")
+    @classmethod
+    def _safe(cls, value: str) -> str:
+        if value and not _SAFE_URL.fullmatch(value):
+            raise ValueError("should be an https URL without credentials, '?' and '#'")
+        return value
 
 
 class SyncConfig(Section):
@@ -262,7 +359,17 @@ class SyncConfig(Section):
     nats_ca_cert: Path | None = Field(
         default=None, description="Certificate authority (PEM) to trust for the NATS server."
     )
-
+    nats_client_cert: Path | None = Field(
+        default=None,
+        description="Certificate (PEM) that says who this device is to the NATS server.",
+    )
+    nats_client_key: Path | None = Field(
+        default=None,
+        description=(
+            "Private key (PEM, mode 0600) of sync.nats_client_cert. A new pair is taken up "
+            "without a restart."
+        ),
+    )
     nats_credentials_file: Path | None = Field(
         default=None,
         description=(
@@ -347,6 +454,9 @@ class Config(Section):
     storage: StorageConfig = Field(default=StorageConfig(), description="The object store.")
     secrets: SecretsConfig = Field(
         default=SecretsConfig(), description="Where credentials come from."
+    )
+    auth: AuthConfig = Field(
+        default=AuthConfig(), description="Signing in at an OpenID provider such as a GitLab."
     )
     sync: SyncConfig = Field(default=SyncConfig(), description="What is kept the same, and how.")
     fuse: FuseConfig = Field(default=FuseConfig(), description="The mounted file system.")

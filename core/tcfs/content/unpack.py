@@ -93,6 +93,9 @@ class PackReader:
         key = keys.epoch_key(self.header.epoch) if sealed else b""
         self._sealer = Sealer(self.header.binding, key, self.header.salt)
         self._hasher = ChunkHasher(keys.chunk_key)
+        self._proven = False
+        self.doubtful = False
+        """Whether frames failed and none was ever right: the head may be what was damaged."""
 
     def unseal(self, offset: int, frame: Bytes, *, trailer: bool = False) -> Unsealed:
         """Authenticate and decrypt the frame at ``offset``.
@@ -111,8 +114,10 @@ class PackReader:
         try:
             payload = self._sealer.open(offset, frame_aad(offset, codec, trailer=trailer), view[1:])
         except IntegrityError as error:
+            self.doubtful = not self._proven
             what = "trailer" if trailer else "frame"
             raise damaged(self.pack, f"the {what} at {offset}: {error.message}") from None
+        self._proven, self.doubtful = True, False
         return Unsealed(self.pack, offset, codec, payload)
 
     def open_frame(self, offset: int, frame: Bytes, *, limit: int = MAX_FRAME) -> memoryview:
@@ -273,7 +278,7 @@ class PackReaders:
         """
         with self._lock:
             known = self._readers.get(pack)
-            if known is not None:
+            if known is not None and not known.doubtful:
                 self._readers.move_to_end(pack)
                 return known
         if head is None:

@@ -141,6 +141,7 @@ def make_invite(
     entropy: Entropy,
     now: float,
     attest: Required | None = None,
+    admit: bool = False,
 ) -> Invitation:
     """Prepare an invite: its code, its event, and the epochs sealed to it.
 
@@ -150,6 +151,8 @@ def make_invite(
         endpoint: the store, without credentials.
         attest: the TPM's quote that whoever uses it must bring. Then no epoch is sealed to the
             invite, whose key proves nothing of a machine: an admin does that for the device.
+        admit: whether an admin has to admit the device that uses it. Then no epoch is sealed to the
+            invite either.
 
     Raises:
         AccessError: this device is no admin, or lacks a namespace's keys.
@@ -165,6 +168,7 @@ def make_invite(
         endpoint=endpoint,
         entropy=entropy,
         attest=attest,
+        admit=admit,
     )
     change = prepare(view, fmt, identity, [event], objects, entropy=entropy, now=now)
     return Invitation(code, change)
@@ -181,6 +185,7 @@ def draw_invite(
     endpoint: str,
     entropy: Entropy,
     attest: Required | None = None,
+    admit: bool = False,
 ) -> tuple[InviteCode, dict[str, Any], list[SealedObject]]:
     """A new invite: its code, its event, and the epochs sealed to it; raises as ``make_invite``."""
     require_admin(view, identity.device_id)
@@ -201,9 +206,10 @@ def draw_invite(
         if not view.state.rules.now(namespace).any_device_may_read():
             continue
         epochs[namespace] = known[-1].epoch
-        if fmt.encryption and attest is None:
+        if fmt.encryption and attest is None and not admit:
             own = keys.get(namespace) or NamespaceKeys(namespace)
             objects.append(seal(fmt.repo, own.secrets(view.state), code.invite_id, recipient))
     asked = attest.to_json() if attest is not None else None
-    event = invite_event(code.invite_id, code.signer.public_key, role, expires_at, epochs, asked)
+    public = code.signer.public_key
+    event = invite_event(code.invite_id, public, role, expires_at, epochs, asked, admit=admit)
     return code, event, objects

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from blake3 import blake3
+
 from tcfs.device.change import ControlChange, prepare
 from tcfs.device.enroll import Enrolled, claim
 from tcfs.device.epochs import NamespaceKeys, SealedObject
@@ -73,6 +75,7 @@ def open_pool(
     endpoint: str,
     entropy: Entropy,
     now: float,
+    admit: bool = False,
 ) -> Pool:
     """Prepare invites for ``uses`` devices under a passphrase. Times in unix seconds.
 
@@ -100,6 +103,7 @@ def open_pool(
             expires_at=expires_at,
             endpoint=endpoint,
             entropy=entropy,
+            admit=admit,
         )
         codes.append(code.encode())
         events.append(event)
@@ -162,10 +166,18 @@ def _unused(
     if not codes:
         return []
     fmt = load_format(store, codes[0].format_hash)
-    users = load_control(store, repo=fmt.repo, root_key=fmt.root_public_key).state.claimed
+    state = load_control(store, repo=fmt.repo, root_key=fmt.root_public_key).state
     own = identity.device_id
+    users = {request.invite_id: request.device.device_id for request in state.requests}
+    users |= state.claimed
     free = [code for code in codes if users.get(code.invite_id, own) == own]
-    return sorted(free, key=lambda code: code.invite_id not in users)
+
+    def order(code: InviteCode) -> tuple[bool, bytes]:
+        # Devices that enroll at once begin at different ones: where invites wait for an admin,
+        # two that took the same could not both be admitted.
+        return code.invite_id not in users, blake3((own + code.invite_id).encode()).digest()
+
+    return sorted(free, key=order)
 
 
 def _open(data: bytes, passphrase: str) -> _Opened:

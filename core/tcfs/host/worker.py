@@ -19,11 +19,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from tcfs.errors import LocalFileError, TcfsError
 from tcfs.host import native
 
+_SET_PIPE_SIZE: Final[int | None] = getattr(fcntl, "F_SETPIPE_SZ", None)
+_PIPE_SIZE: Final = 1 << 20
 _START: Final = "import sys; sys.path[:] = {path}; from tcfs.host.worker import serve; serve()"
 
 
@@ -65,6 +68,8 @@ class Worker:
             raise AssertionError("pipes were asked for")
         self._process = process
         self._requests, self._answers = process.stdin, process.stdout
+        for pipe in (process.stdin, process.stdout):
+            _widen(pipe.fileno())
         self._in_step = True
 
     @property
@@ -154,6 +159,17 @@ def _pickled_error(error: BaseException) -> bytes:
 
 def _ending(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _widen(fd: int) -> None:
+    """A pipe that holds much, where the system has such.
+
+    Every write or read that has to wait gives up the interpreter's lock, and with a busy thread
+    beside it waits up to 5 ms to get it back: with 64 KiB at a time that adds up.
+    """
+    if _SET_PIPE_SIZE is not None:
+        with suppress(OSError):  # there is a limit for all pipes of a user
+            fcntl.fcntl(fd, _SET_PIPE_SIZE, _PIPE_SIZE)
 
 
 def _send(fd: int, data: bytes) -> None:

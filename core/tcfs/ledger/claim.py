@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
+from blake3 import blake3
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pyrage import RecipientError, x25519
@@ -21,6 +22,7 @@ from tcfs.model.ids import StoreKey
 CLAIMS_PREFIX: Final = "claims/"
 MAX_CLAIM: Final = 64 << 10
 """Bytes of the largest claim."""
+_UUID = 36
 
 _DOMAIN = b"tcfs claim v1\0"
 _SIGNATURES = ("invite_signature", "device_signature")
@@ -29,6 +31,20 @@ _SIGNATURES = ("invite_signature", "device_signature")
 def claim_key(invite_id: str) -> StoreKey:
     """Where the use of an invite is written."""
     return StoreKey(f"{CLAIMS_PREFIX}{invite_id}")
+
+
+def request_key(invite_id: str, data: bytes) -> StoreKey:
+    """Where a claim that an admin has to admit is written.
+
+    The hash in it lets any number stand side by side, on whatever store: none takes another's
+    place, and which of them holds is said by an admin.
+    """
+    return StoreKey(f"{CLAIMS_PREFIX}{invite_id}-{blake3(data).hexdigest()}")
+
+
+def invite_of(key: StoreKey) -> str:
+    """The invite that a key below ``claims/`` is of; of whatever else, no invite's id."""
+    return key[len(CLAIMS_PREFIX) :][:_UUID]
 
 
 def make_claim(
@@ -65,16 +81,21 @@ def parse_claim(
     repo: UUID,
     invite_key: bytes,
     attest: Mapping[str, Any] | None = None,
+    *,
+    admit: bool = False,
 ) -> Claim:
     """Read a claim and verify both of its signatures, and the quote that ``attest`` asks for.
 
     The role of the device it returns is ``reader``; the fold gives it the invite's.
 
+    Args:
+        admit: whether the invite's claims wait for an admin, and stand under ``request_key``.
+
     Raises:
         IntegrityError: damaged, forged, moved, or of another repository; names the key.
     """
     try:
-        return _parse(key, data, repo, invite_key, attest)
+        return _parse(key, data, repo, invite_key, attest, admit)
     except IntegrityError as error:
         raise IntegrityError(f"{key}: {error.message}", details={"key": key}) from None
 
@@ -85,6 +106,7 @@ def _parse(
     repo: UUID,
     invite_key: bytes,
     attest: Mapping[str, Any] | None,
+    admit: bool,
 ) -> Claim:
     if len(data) > MAX_CLAIM:
         raise IntegrityError("it is larger than any claim may be")
@@ -92,8 +114,10 @@ def _parse(
     if found.get("format") != 1 or found.get("repo") != str(repo):
         raise IntegrityError("it is of another repository or format")
     invite_id = found.get("invite_id")
-    if not isinstance(invite_id, str) or claim_key(invite_id) != key:
+    if not isinstance(invite_id, str) or invite_of(key) != invite_id:
         raise IntegrityError("it is of another invite")
+    if key != (request_key(invite_id, data) if admit else claim_key(invite_id)):
+        raise IntegrityError("it is not where a claim of its invite has to be")
     device = DeviceRecord.from_json(found.get("device"), role="reader")
     try:
         x25519.Recipient.from_str(device.recipient)

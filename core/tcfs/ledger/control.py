@@ -8,7 +8,7 @@ became known, until a round teaches nothing new.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from tcfs.errors import AccessError, IntegrityError
 from tcfs.ledger.chain import Finding, KnownSegment, next_place
-from tcfs.ledger.claim import CLAIMS_PREFIX, claim_key, parse_claim
+from tcfs.ledger.claim import CLAIMS_PREFIX, invite_of, parse_claim
 from tcfs.ledger.fetch import FetchResult, fetch
 from tcfs.ledger.keys import namespace_prefix, parse_key
 from tcfs.ledger.segment import (
@@ -51,8 +51,11 @@ class ControlView:
         verified: every control segment whose signature held, those past a fork included.
         fresh: verified objects that were read from the store and are not in the cache yet. What
             does not verify is read again each time, since it may have been damaged on its way.
-        findings: whatever is not as it should be.
+        findings: whatever is not as it should be, in the objects or in the store's listing of them.
         segments: the accepted ones, in causal order.
+        objects: all of what it was read from.
+        doubts: of the findings those that follow from the objects alone.
+        opened: segments whose signatures held, by key and public key.
     """
 
     state: ControlState
@@ -62,6 +65,9 @@ class ControlView:
     fresh: Mapping[StoreKey, bytes] = field(repr=False)
     findings: tuple[Finding, ...]
     segments: tuple[Segment, ...] = field(default=(), repr=False)
+    objects: Mapping[StoreKey, bytes] = field(default_factory=dict, repr=False)
+    doubts: tuple[Finding, ...] = field(default=(), repr=False)
+    opened: Mapping[tuple[StoreKey, bytes], Segment] = field(default_factory=dict, repr=False)
 
     def knows(self, device: DeviceId, head: ChainHead) -> bool:
         """Whether this control segment is here, for ``fetch(control_known=...)``."""
@@ -74,6 +80,7 @@ def load_control(
     repo: UUID,
     root_key: bytes,
     cached: Mapping[StoreKey, bytes] | None = None,
+    last: ControlView | None = None,
 ) -> ControlView:
     """Read and verify the whole control ledger.
 
@@ -82,11 +89,18 @@ def load_control(
         root_key: the root's public key, from ``format.json``.
         cached: objects that earlier calls returned as ``fresh``; never read again. They count
             even if the store lost them, since a revocation must not vanish; that is a finding.
+        last: what an earlier call returned, which stands for as long as the objects are the same;
+            the signatures of segments that are the same are not checked again.
 
     Raises:
         StoreError: the store failed.
     """
-    objects = {key: data for key, data in (cached or {}).items() if _whole(key, data)}
+    before = {} if last is None else last.objects
+    objects = {
+        key: data
+        for key, data in (cached or {}).items()
+        if before.get(key) == data or _whole(key, data)
+    }
     fresh: dict[StoreKey, bytes] = {}
     findings: list[Finding] = []
     if store is not None:
@@ -98,8 +112,13 @@ def load_control(
         for key in listed.keys() - objects.keys():
             fresh[key] = store.get(key)
         findings += [_vanished(key) for key in sorted(objects.keys() - listed.keys())]
+    if last is not None and not fresh and objects == before:
+        return replace(last, fresh={}, findings=(*findings, *last.doubts))
     objects |= fresh
     reader = _Reader(objects, repo)
+    if last is not None:
+        same = {key for key, data in objects.items() if before.get(key) == data}
+        reader.opened |= {place: found for place, found in last.opened.items() if place[0] in same}
     keys: dict[DeviceId, bytes] = {ROOT_DEVICE: root_key}
     claims: list[Claim] = []
     # A round teaches the keys of devices, and the invites by which claims are verified; what can be
@@ -114,14 +133,22 @@ def load_control(
         if learned == keys and believed == claims:
             trusted = reader.believed(keys)
             strangers = [_stranger(name) for name in sorted(reader.devices - keys.keys())]
+            doubts = [*doubts, *strangers, *result.findings]
             return ControlView(
                 state=state,
                 heads=result.heads,
                 known=result.known,
                 verified=reader.verified(keys),
                 fresh={key: data for key, data in fresh.items() if key in trusted},
-                findings=(*findings, *doubts, *strangers, *result.findings),
+                findings=(*findings, *doubts),
                 segments=result.segments,
+                objects=objects,
+                doubts=tuple(doubts),
+                opened={
+                    place: found
+                    for place, found in reader.opened.items()
+                    if isinstance(found, Segment)
+                },
             )
         keys, claims = learned, believed
     raise IntegrityError("the control ledger contradicts itself: its members cannot be told")
@@ -140,7 +167,7 @@ class _Reader:
         self._claims = {
             key: data for key, data in sorted(objects.items()) if key.startswith(CLAIMS_PREFIX)
         }
-        self._opened: dict[tuple[StoreKey, bytes], Segment | IntegrityError] = {}
+        self.opened: dict[tuple[StoreKey, bytes], Segment | IntegrityError] = {}
         self._read: dict[tuple[StoreKey, bytes], Claim | IntegrityError] = {}
         self._keys: Mapping[DeviceId, bytes] = {}
         self.devices = {DeviceId(key.split("/")[2]) for key in self._objects}
@@ -173,16 +200,22 @@ class _Reader:
         """The claims whose signatures hold, and what is wrong with the others."""
         found: list[Claim] = []
         doubts: list[Finding] = []
-        by_key = {claim_key(invite.invite_id): invite for invite in invites.values()}
         for key, data in self._claims.items():
-            invite = by_key.get(key)
+            invite = invites.get(invite_of(key))
             if invite is None:
                 doubts.append(_doubt(f"{key}: no invite is known for it"))
                 continue
             claim = self._read.get((key, invite.public_key))
             if claim is None:
                 try:
-                    claim = parse_claim(key, data, self._repo, invite.public_key, invite.attest)
+                    claim = parse_claim(
+                        key,
+                        data,
+                        self._repo,
+                        invite.public_key,
+                        invite.attest,
+                        admit=invite.admit,
+                    )
                 except IntegrityError as error:
                     claim = error
                 self._read[key, invite.public_key] = claim
@@ -203,7 +236,7 @@ class _Reader:
         sign_key = self._keys.get(device)
         if sign_key is None:
             raise AccessError(f"{key}: its device is not known")
-        known = self._opened.get((key, sign_key))
+        known = self.opened.get((key, sign_key))
         if known is None:
             try:
                 known = open_segment(
@@ -211,7 +244,7 @@ class _Reader:
                 )
             except IntegrityError as error:
                 known = error
-            self._opened[key, sign_key] = known
+            self.opened[key, sign_key] = known
         if isinstance(known, IntegrityError):
             raise known
         return known
@@ -326,12 +359,17 @@ def invite_event(
     expires_at: int,
     epochs: Mapping[Any, Any],
     attest: Mapping[str, Any] | None = None,
+    *,
+    admit: bool = False,
 ) -> dict[str, Any]:
     """Whoever holds the invite's key may join once, until ``expires_at`` (unix seconds).
 
-    ``attest``: only with a TPM's quote; see ``ledger.attestation``.
+    ``attest``: only with a TPM's quote; see ``ledger.attestation``. ``admit``: only once an admin
+    has admitted the device.
     """
-    asked = {} if attest is None else {"attest": dict(attest)}
+    asked: dict[str, Any] = {} if attest is None else {"attest": dict(attest)}
+    if admit:
+        asked["admit"] = True
     return {
         **asked,
         "op": "invite",

@@ -108,6 +108,9 @@ class Invite:
     issuer: DeviceId
     attest: Mapping[str, Any] | None = None
     """The TPM's quote that a claim must carry; see ``tcfs.ledger.attestation``."""
+    admit: bool = False
+    """A claim only asks: an admin's ``admit`` lets one device in. Where the store keeps no
+    conditional writes, nothing else could say which of two was first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +173,11 @@ class ControlState:
     built on what they wrote before that was known, so it must still verify."""
     unconfirmed: tuple[str, ...] = ()
     """Used invites that rest on their claims alone; an admin's next words confirm them."""
+    requests: tuple[Claim, ...] = ()
+    """Claims that wait for an admin, each device with its invite's role. Several may be of one
+    invite; at most one of these is ever admitted."""
+    given_away: frozenset[EpochId] = frozenset()
+    """Epochs whose keys a device was given that is no member after all."""
     refused: tuple[Refusal, ...] = ()
     rules: Ruleset = field(default_factory=Ruleset)
     upkeep: UpkeepState = field(default_factory=UpkeepState)
@@ -179,17 +187,26 @@ class ControlState:
         record = self.devices.get(device) or self.void.get(device)
         return record.sign_key if record else None
 
+    def request_of(self, device: DeviceId, sign_key: bytes) -> Claim | None:
+        """What this device asked, while it waits to be admitted."""
+        for request in self.requests:
+            if (request.device.device_id, request.device.sign_key) == (device, sign_key):
+                return request
+        return None
+
     def epochs_to_renew(self) -> tuple[NamespaceId, ...]:
         """Namespaces whose current epoch was given to a device that is not to read any more.
 
         Two admins who revoke at once each make an epoch; the later one may be sealed to the device
-        that the other had revoked. And a rule may have closed a namespace to a member.
+        that the other had revoked. Two who admit different devices with one invite give the keys to
+        both. And a rule may have closed a namespace to a member.
         """
         return tuple(
             sorted(
                 space
                 for space, known in self.epochs.items()
-                if self._holders(known[-1]) - self.readers(space)
+                if known[-1].epoch in self.given_away
+                or self._holders(known[-1]) - self.readers(space)
             )
         )
 

@@ -7,7 +7,7 @@ Pure: signatures and chains were verified before an event gets here. See FORMAT.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Final, get_args
 
@@ -25,6 +25,7 @@ from tcfs.model.access import (
     Strategy,
     parse_role,
 )
+from tcfs.model.control_fields import key_of, since_of
 from tcfs.model.event import ChainHead
 from tcfs.model.ids import (
     CONTROL,
@@ -45,7 +46,6 @@ from tcfs.model.rules import (
     Permission,
     RuleChange,
     Ruleset,
-    Since,
     check_pattern,
     check_subject,
     is_group,
@@ -81,9 +81,11 @@ def fold_control(entries: Iterable[ControlEntry], claims: Iterable[Claim]) -> Co
     for good: the root's, then those of whoever became an admin earlier. Of two admins who revoke
     each other at once, the one who was there first stays, whatever times they claim.
     """
-    by_invite: dict[str, Claim] = {}
-    for claim in sorted(claims, key=lambda c: (c.claimed_at, c.device.device_id)):
-        by_invite.setdefault(claim.invite_id, claim)
+    by_invite: dict[str, list[Claim]] = {}
+    for claim in sorted(
+        claims, key=lambda c: (c.claimed_at, c.device.device_id, c.device.sign_key)
+    ):
+        by_invite.setdefault(claim.invite_id, []).append(claim)
     ordered = sorted(set_of(entries), key=lambda e: (e.lamport, e.device, e.seq, e.index))
     cuts: dict[DeviceId, Mapping[NamespaceId, ChainHead]] = {}
     settled: set[tuple[DeviceId, int, int]] = set()
@@ -92,7 +94,7 @@ def fold_control(entries: Iterable[ControlEntry], claims: Iterable[Claim]) -> Co
         for entry in ordered:
             state.apply(entry, by_invite)
         if not state.open:
-            return state.done()
+            return state.done(by_invite)
         # All of one author's at once, so that the passes are as many as there are such admins.
         author = min(state.open, key=lambda revocation: revocation.rank).place[0]
         for revocation in state.open:
@@ -146,12 +148,14 @@ class _Building:
         self.claimed: dict[str, DeviceId] = {}
         self.pending: dict[str, Claim] = {}
         self.confirmed: set[str] = set()
+        self.ousted: set[DeviceId] = set()
+        self.given_away: set[EpochId] = set()
         self.refused: list[Refusal] = []
         self.changes: list[Change] = []
         self.upkeep = Upkeep()
         self.expired: set[DeviceId] = set()
 
-    def apply(self, entry: ControlEntry, claims: Mapping[str, Claim]) -> None:
+    def apply(self, entry: ControlEntry, claims: Mapping[str, Sequence[Claim]]) -> None:
         self.step += 1
         try:
             op = entry.event.get("op")
@@ -212,11 +216,25 @@ class _Building:
         if void is not None and void.sign_key == device.sign_key:
             raise IntegrityError("it confirms the use of an invite that was void")
         holder = self.devices.get(self.claimed.get(invite_id, device.device_id))
-        if holder is not None and holder.sign_key != device.sign_key:
+        who = (device.device_id, device.sign_key)
+        if holder is not None and (holder.device_id, holder.sign_key) != who:
+            if self.invites[invite_id].admit:
+                self._oust(device)
+                raise IntegrityError("another device was admitted with that invite")
             del self.devices[holder.device_id]
             self._make_void(holder, "its invite was used by another device")
         self.claimed[invite_id] = device.device_id
         self.confirmed.add(invite_id)
+
+    def _oust(self, device: DeviceRecord) -> None:
+        """Two admins admitted different devices with one invite: this is the later one.
+
+        It is no member, and was given the keys.
+        """
+        if device.device_id not in self.devices:
+            self.void[device.device_id] = device
+            self.ousted.add(device.device_id)
+        self.given_away |= {known[-1].epoch for known in self.epochs.values()}
 
     def _admit(self, device: DeviceRecord) -> None:
         known = self.devices.get(device.device_id)
@@ -229,7 +247,7 @@ class _Building:
         if device.role == "admin":
             self.seniority.setdefault(device.device_id, self.step)
 
-    def _invite(self, entry: ControlEntry, claims: Mapping[str, Claim]) -> None:
+    def _invite(self, entry: ControlEntry, claims: Mapping[str, Sequence[Claim]]) -> None:
         event = entry.event
         epochs = event.get("epochs")
         role = parse_role(event.get("role"))
@@ -242,21 +260,23 @@ class _Building:
             or not all(isinstance(epoch, str) for epoch in epochs.values())
             or invite_id in self.invites
             or not isinstance(event.get("attest", {}), dict)
+            or type(event.get("admit", False)) is not bool
         ):
             raise IntegrityError("an invite's fields are not as they must be")
         invite = Invite(
             invite_id,
-            _key(event.get("public_key")),
+            key_of(event.get("public_key")),
             role,
             expires,
             dict(epochs),
             entry.device,
             event.get("attest"),
+            event.get("admit", False),
         )
         self.invites[invite_id] = invite
-        claim = claims.get(invite_id)
-        if claim is None:
+        if invite.admit or not claims.get(invite_id):
             return
+        claim = claims[invite_id][0]
         if claim.claimed_at > invite.expires_at:
             self.refused.append(Refusal(claim.device.device_id, 0, "its invite had expired"))
             return
@@ -300,7 +320,7 @@ class _Building:
         record = EpochRecord(
             space,
             EpochId(epoch),
-            _key(event.get("commitment")),
+            key_of(event.get("commitment")),
             frozenset(members),
             len(self.changes),
         )
@@ -377,7 +397,7 @@ class _Building:
         if given is not None:
             permissions = frozenset(p for p in PERMISSIONS if p in given)
         self.changes.append(
-            RuleChange(NamespaceId(namespace), subject, path, permissions, _since(event), author)
+            RuleChange(NamespaceId(namespace), subject, path, permissions, since_of(event), author)
         )
 
     def _group(self, entry: ControlEntry) -> None:
@@ -389,7 +409,7 @@ class _Building:
             or not all(isinstance(m, str) and is_uuid(m) for m in members)
         ):
             raise IntegrityError("a group's fields are not as they must be")
-        self.changes.append(GroupChange(name, frozenset(members), _since(entry.event)))
+        self.changes.append(GroupChange(name, frozenset(members), since_of(entry.event)))
 
     def _epochs(self, kept: Sequence[Change]) -> dict[NamespaceId, tuple[EpochRecord, ...]]:
         """The epochs, each with how many of the changes that count stand before it."""
@@ -422,7 +442,22 @@ class _Building:
                 self.refused.append(Refusal(author.device, author.seq, _NO_DELEGATE, author.index))
         return Ruleset(tuple(kept))
 
-    def done(self) -> ControlState:
+    def _requests(self, claims: Mapping[str, Sequence[Claim]]) -> Iterator[Claim]:
+        """Claims that wait for an admin: of open invites with which nobody was admitted yet."""
+        for invite_id, invite in sorted(self.invites.items()):
+            ended = any(self._current(ns) != epoch for ns, epoch in invite.epochs.items())
+            if not invite.admit or ended or invite_id in self.confirmed:
+                continue
+            seen: set[tuple[DeviceId, bytes]] = set()
+            for claim in claims.get(invite_id, ()):
+                device = claim.device
+                who = (device.device_id, device.sign_key)
+                taken = device.device_id in self.devices or device.device_id in self.void
+                if who not in seen and not taken and claim.claimed_at <= invite.expires_at:
+                    seen.add(who)
+                    yield replace(claim, device=replace(device, role=invite.role))
+
+    def done(self, claims: Mapping[str, Sequence[Claim]]) -> ControlState:
         devices = {
             name: replace(device, cut=self.cuts[name], expired=name in self.expired)
             if name in self.gone
@@ -430,6 +465,12 @@ class _Building:
             for name, device in self.devices.items()
         }
         rules = self._delegates()
+        given_away = self.given_away | {
+            record.epoch
+            for known in self.epochs.values()
+            for record in known
+            if record.members & self.ousted
+        }
         return ControlState(
             devices=devices,
             invites=self.invites,
@@ -438,32 +479,9 @@ class _Building:
             claimed=self.claimed,
             void=self.void,
             unconfirmed=tuple(sorted(self.claimed.keys() - self.confirmed)),
+            requests=tuple(self._requests(claims)),
+            given_away=frozenset(given_away),
             rules=rules,
             refused=tuple(self.refused),
             upkeep=self.upkeep.done(),
         )
-
-
-def _since(event: Mapping[str, object]) -> Since:
-    """Where a change of rules begins to hold, chain by chain."""
-    found = event.get("since")
-    since: dict[NamespaceId, dict[DeviceId, int]] = {}
-    if not isinstance(found, dict):
-        raise IntegrityError("a rule does not say since where it holds")
-    for namespace, chains in found.items():
-        if not isinstance(chains, dict) or not all(
-            type(seq) is int and seq >= 0 for seq in chains.values()
-        ):
-            raise IntegrityError("a rule does not say since where it holds")
-        since[NamespaceId(str(namespace))] = {DeviceId(str(d)): s for d, s in chains.items()}
-    return since
-
-
-def _key(text: object) -> bytes:
-    try:
-        key = bytes.fromhex(text) if isinstance(text, str) else b""
-    except ValueError:
-        key = b""
-    if len(key) != 32:
-        raise IntegrityError("a key or commitment has not 32 bytes")
-    return key

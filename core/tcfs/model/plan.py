@@ -140,10 +140,10 @@ def pull_action(
             return PullAction.ADOPT
         # A local edit that the deleter had not seen outlives the deletion.
         return PullAction.NOTHING if dirty else PullAction.REMOVE
+    # A tombstone beside what is live says nothing of it: only who had not seen it wrote one.
+    nothing_new = bool(known) and known >= {v.id for group in head.groups for v in group}
     if local is not None and dirty and head.group_of(local) is None:
-        if head.ids and known >= set(head.ids):
-            return PullAction.NOTHING
-        return PullAction.SEND_FIRST
+        return PullAction.NOTHING if nothing_new else PullAction.SEND_FIRST
     if head.conflicted:
         return PullAction.CONFLICT
     version = head.version
@@ -151,9 +151,7 @@ def pull_action(
     if local is None:
         # Deleted here and changed elsewhere: the change outlives the deletion. Deleted here and
         # unchanged elsewhere: a push will say so.
-        if base is not None and known >= set(head.ids):
-            return PullAction.NOTHING
-        return PullAction.MATERIALISE
+        return PullAction.NOTHING if nothing_new else PullAction.MATERIALISE
     if local == version.manifest.content:
         return PullAction.ADOPT
     if local[0] == version.manifest.kind and local[1] == version.manifest.file_hash:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from tcfs.errors import AccessError, ConfigError
+from tcfs.host.private import read_secret, stamp_of
 from tcfs.model.paths import show
 from tcfs.secrets.chain import SourceState
-from tcfs.secrets.files import file_state, read_secret, stamp_of, text_of
+from tcfs.secrets.files import file_state, text_of
 
 CREDENTIAL: Final = "age-identity"
 _PREFIX: Final = "AGE-SECRET-KEY-1"

@@ -17,10 +17,13 @@ S3_ACCESS: Final = "s3-access"
 S3_SECRET: Final = "s3-secret"
 S3_TOKEN: Final = "s3-token"
 FILER_KEY: Final = "filer-key"
+CLIENT_KEY_PASSWORD: Final = "client-key-password"
+OIDC_SECRET: Final = "oidc-secret"
 
-SECRETS: Final = (S3_ACCESS, S3_SECRET, S3_TOKEN, FILER_KEY)
+SECRETS: Final = (S3_ACCESS, S3_SECRET, S3_TOKEN, FILER_KEY, CLIENT_KEY_PASSWORD, OIDC_SECRET)
 """Access key id, secret key and session token of S3; the key that signs the tokens of a SeaweedFS
-filer."""
+filer; what opens the encrypted private keys of client certificates; the secret of the application
+that signs in at an OpenID provider."""
 
 
 @dataclass(frozen=True, slots=True)

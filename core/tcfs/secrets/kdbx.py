@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from tcfs.errors import AccessError, ConfigError, IntegrityError, LocalFileError, NotFoundError
+from tcfs.host.private import read_secret, stamp_of
 from tcfs.model.paths import show
 from tcfs.secrets.chain import S3_ACCESS, S3_SECRET, SourceState
-from tcfs.secrets.files import file_state, read_secret, stamp_of, text_of
+from tcfs.secrets.files import file_state, text_of
 from tcfs.secrets.names import named
 
 PASSWORD_VARIABLE: Final = "TCFS_KDBX_PASSWORD"

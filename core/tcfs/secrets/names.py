@@ -7,7 +7,15 @@ from types import MappingProxyType
 from typing import Final
 
 from tcfs.errors import ConfigError
-from tcfs.secrets.chain import FILER_KEY, S3_ACCESS, S3_SECRET, S3_TOKEN, SECRETS
+from tcfs.secrets.chain import (
+    CLIENT_KEY_PASSWORD,
+    FILER_KEY,
+    OIDC_SECRET,
+    S3_ACCESS,
+    S3_SECRET,
+    S3_TOKEN,
+    SECRETS,
+)
 
 OURS: Final = MappingProxyType(
     {
@@ -15,6 +23,8 @@ OURS: Final = MappingProxyType(
         S3_SECRET: "TCFS_S3_SECRET",
         S3_TOKEN: "TCFS_S3_TOKEN",
         FILER_KEY: "TCFS_FILER_KEY",
+        CLIENT_KEY_PASSWORD: "TCFS_CLIENT_KEY_PASSWORD",
+        OIDC_SECRET: "TCFS_OIDC_SECRET",
     }
 )
 AWS: Final = MappingProxyType(

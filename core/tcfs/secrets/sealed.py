@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tcfs.errors import ConfigError, LocalFileError
+from tcfs.host.private import read_secret, stamp_of
 from tcfs.model.paths import show
 from tcfs.secrets.age import AgeIdentities, decrypt
 from tcfs.secrets.chain import SourceState
-from tcfs.secrets.files import read_secret, stamp_of, text_of
+from tcfs.secrets.files import text_of
 from tcfs.secrets.names import named, parse_credentials
 from tcfs.secrets.sops import FORMATS, open_sops, opener_of
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcfs.errors import ConfigError
+from tcfs.host.private import read_secret, stamp_of
 from tcfs.model.paths import show
 from tcfs.secrets.chain import (
     S3_ACCESS,
@@ -17,7 +18,7 @@ from tcfs.secrets.chain import (
     CredentialSource,
     SourceState,
 )
-from tcfs.secrets.files import file_state, read_secret, stamp_of, text_of
+from tcfs.secrets.files import file_state, text_of
 from tcfs.secrets.names import AWS, OURS, format_credentials, parse_credentials
 
 if TYPE_CHECKING:

@@ -225,7 +225,10 @@ def _enroll(run: _Run, registry: Callable[[], bytes]) -> None:
         for machine in run.others(FIRST):
             code = first.tcfs("device", "invite", "--quiet").splitlines()[-1]
             # --invite - reads the code from standard input: a secret is not for a command line.
-            machine.tcfs("device", "enroll", "--name", machine.name, "--invite", "-", text=code)
+            enroll = ("device", "enroll", "--name", machine.name, "--invite", "-", "--json")
+            joined = json.loads(machine.tcfs(*enroll, text=code))
+            if joined["waiting"]:  # the store keeps no conditional writes
+                first.tcfs("device", "admit", joined["fingerprint"])
             machine.tcfs("status")
     with run.step(2, "tcfs device list shows all three on each"):
         for machine in run.machines.values():
@@ -430,11 +433,11 @@ def _remove_queues(loaded: LoadedConfig, devices: list[str]) -> list[str]:
     import asyncio
 
     from tcfs.live.base import STREAM, queue_name
-    from tcfs.live.nats import NatsSettings, connect, reason_of
+    from tcfs.live.connection import NatsSettings, connect, reason_of
 
     async def remove() -> None:
-        config = loaded.config.sync
-        client = await connect(NatsSettings.of(config, config.nats_url), "verify")
+        config = loaded.config
+        client = await connect(NatsSettings.of(config, config.sync.nats_url), "verify")
         try:
             stream = client.jetstream(timeout=5)
             for device in devices:

@@ -61,10 +61,11 @@ class Findings:
 
     def forget(self, namespace: str, kinds: Iterable[str]) -> None:
         """Drop findings of a namespace that are about to be looked for anew."""
-        with self._db.transaction() as run:
-            run.executemany(
-                "DELETE FROM finding WHERE ns = ? AND kind = ?", [(namespace, k) for k in kinds]
-            )
+        old = self._db.connection.execute("SELECT DISTINCT ns, kind FROM finding").fetchall()
+        gone = sorted(set(old) & {(namespace, kind) for kind in kinds})
+        if gone:  # seldom: most looks at the store find all as it should be
+            with self._db.transaction() as run:
+                run.executemany("DELETE FROM finding WHERE ns = ? AND kind = ?", gone)
 
     def all(self) -> list[StoredFinding]:
         """Every finding, in the order of chains."""

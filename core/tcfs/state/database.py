@@ -16,13 +16,19 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
+import orjson
+from msgspec import msgpack
+
 from tcfs.errors import LocalFileError
 from tcfs.model.ids import DeviceId
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 BUSY_TIMEOUT_S: Final = 10.0
 _PARAMETERS: Final = 960
 """Of one statement; SQLite before 3.32 took 999."""
+
+_CHECKPOINT_PAGES: Final = 8000
+"""Pages of the log, of 4 KiB each, from which it is copied into the database."""
 
 _CREATES = re.compile(r"^CREATE (?:UNIQUE )?(?:TABLE|INDEX) (\w+)", re.MULTILINE)
 
@@ -48,12 +54,16 @@ class Database:
                 check_same_thread=False,
                 factory=factory,
             )
-            self._prepare()
         except sqlite3.Error as error:
-            raise LocalFileError(
-                f"the state file {path} cannot be opened: {error}",
-                remedy="Move it away and run: tcfs rebuild-index",
-            ) from error
+            raise _unopened(path, error) from error
+        try:
+            self._prepare()
+        except BaseException as error:
+            # Else a transaction that was begun would lock the file for as long as this process is.
+            self.connection.close()
+            if isinstance(error, sqlite3.Error):
+                raise _unopened(path, error) from error
+            raise
         self._device_numbers: dict[DeviceId, int] = {}
         self._device_ids: dict[int, DeviceId] = {}
 
@@ -63,6 +73,8 @@ class Database:
         run("PRAGMA synchronous = FULL")
         run("PRAGMA foreign_keys = ON")
         run("PRAGMA cache_size = -32000")
+        # A first pull writes many pages more than once: fewer checkpoints copy each less often.
+        run(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         (version,) = run("PRAGMA user_version").fetchone()
         if version == 0:
             schema = resources.files("tcfs.state").joinpath("schema.sql").read_text("utf-8")
@@ -74,7 +86,7 @@ class Database:
                 run(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 version = SCHEMA_VERSION
             run("COMMIT")
-        if version in (2, 3):
+        if 2 <= version < SCHEMA_VERSION:
             version = self._migrate()
         if version < SCHEMA_VERSION:
             raise LocalFileError(
@@ -89,7 +101,7 @@ class Database:
             )
 
     def _migrate(self) -> int:
-        """Add the tables that earlier versions lack; nothing that is there changes."""
+        """Add the tables that an earlier version lacks; what is there is kept."""
         schema = resources.files("tcfs.state").joinpath("schema.sql").read_text("utf-8")
         run = self.connection.execute
         run("BEGIN IMMEDIATE")
@@ -100,9 +112,29 @@ class Database:
                 made = _CREATES.search(statement)
                 if made and made.group(1) not in known:
                     run(statement)
+            if "intent" in known:
+                self._list_intents()
             run(f"PRAGMA user_version = {SCHEMA_VERSION}")
         run("COMMIT")
         return SCHEMA_VERSION
+
+    def _list_intents(self) -> None:
+        """Up to version 3 an intent was a row of its own."""
+        run = self.connection.execute
+        lists: dict[int, list[Any]] = {}
+        for root, path, kind, device, counter, ids, clock, mode in run(
+            "SELECT root, path, kind, device.id, counter, ids, clock, mode FROM intent"
+            " LEFT JOIN device ON device.no = intent.device"
+        ).fetchall():
+            version = None if device is None else (device, counter)
+            parsed = [None if text is None else orjson.loads(text) for text in (ids, clock)]
+            lists.setdefault(root, []).append((path, kind, version, *parsed, mode))
+        for root, listed in lists.items():
+            run(
+                "INSERT INTO intent_list (root, listed) VALUES (?, ?)",
+                (root, msgpack.encode(listed)),
+            )
+        run("DROP TABLE intent")
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -163,6 +195,14 @@ class Database:
         self.connection.close()
 
 
+def _unopened(path: Path, error: sqlite3.Error) -> LocalFileError:
+    if isinstance(error, sqlite3.OperationalError):
+        remedy = "Make room or mend its disk, then run the command again: nothing is lost."
+    else:
+        remedy = "Move it away and run: tcfs rebuild-index"
+    return LocalFileError(f"the state file {path} cannot be opened: {error}", remedy=remedy)
+
+
 def insert_rows(
     run: sqlite3.Connection, into: str, rows: Sequence[Sequence[Any]], *, tail: str = ""
 ) -> None:
@@ -180,6 +220,19 @@ def insert_rows(
         part = rows[start : start + step]
         statement = f"{into} VALUES {','.join([one] * len(part))} {tail}"
         run.execute(statement, list(chain.from_iterable(part)))
+
+
+def delete_rows(
+    run: sqlite3.Connection, table: str, column: str, values: Sequence[Any], root: int
+) -> None:
+    """Delete a root's rows whose column has one of these values, many to a statement.
+
+    See ``insert_rows`` for why.
+    """
+    for start in range(0, len(values), _PARAMETERS - 1):
+        part = values[start : start + _PARAMETERS - 1]
+        marks = ",".join("?" * len(part))
+        run.execute(f"DELETE FROM {table} WHERE root = ? AND {column} IN ({marks})", (root, *part))
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -31,8 +31,11 @@ _COLUMNS: Final = (
     "path, device, counter, live, lamport, seq, op, kind, file_hash, file_size, mode, mtime_ns,"
     " target, size_class, written_at, written_by, actor, moved_from, parents, clock, chunks, extra"
 )
+_ID: Final = "path, device, counter"
 _MANY: Final = 500
 """Paths from which one walk over the tree is cheaper than a question for each."""
+_MOST_FRESH: Final = 100_000
+"""Versions that are kept as they came, so that a first pull need not read them back."""
 _ABOVE_ALL: Final = b"\xff" * (MAX_NAME + 1)
 """Greater than every path: no component is that long, and a slash is less."""
 
@@ -42,6 +45,7 @@ class History:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._fresh: dict[NamespaceId, dict[VersionId, Version]] = {}
 
     # Chains
 
@@ -96,6 +100,7 @@ class History:
         Returns the paths this concerns. The segments stay known, in quarantine.
         """
         number = self._db.device_no(device)
+        self.forget_fresh()
         with self._db.transaction() as run:
             rows = run.execute(
                 "SELECT DISTINCT path FROM version WHERE ns = ? AND device = ? AND seq > ?",
@@ -180,14 +185,37 @@ class History:
                 for event in events
                 for parent in event.manifest.parents
             ]
+            before = run.total_changes
             insert_rows(
                 run,
                 f"INSERT OR IGNORE INTO version (ns, {_COLUMNS})",
                 [self._row(namespace, author, header, event) for event in events],
             )
+            if run.total_changes - before == len(events):
+                self._keep_fresh(namespace, header, events)
+            else:
+                self.forget_fresh()
             if superseded:
                 self._supersede(run, superseded)
             self._apply_waiting(run, namespace, author, header)
+
+    def _keep_fresh(
+        self, namespace: NamespaceId, header: SegmentHeader, events: Sequence[ContentEvent]
+    ) -> None:
+        fresh = self._fresh.setdefault(namespace, {})
+        if len(fresh) + len(events) > _MOST_FRESH:
+            self.forget_fresh()
+            return
+        device, lamport, seq = header.device, header.lamport, header.seq
+        for op, counter, manifest, moved_from in (
+            (e.op, e.counter, e.manifest, e.moved_from) for e in events
+        ):
+            made = VersionId(device, counter)
+            fresh[made] = Version(made, lamport, seq, op, manifest, moved_from)
+
+    def forget_fresh(self) -> None:
+        """Let go of versions that were kept in memory since they were added."""
+        self._fresh.clear()
 
     def _supersede(
         self, run: sqlite3.Connection, superseded: list[tuple[NamespaceId, int, int]]
@@ -293,13 +321,35 @@ class History:
     def tree(self, namespace: NamespaceId, prefix: RelPath) -> Iterator[Head]:
         """The heads at and below a prefix in path order, deleted paths included."""
         low, high = below(prefix)
-        rows = self._db.connection.execute(
-            f"SELECT {_COLUMNS} FROM version WHERE ns = ? AND live = 1"
-            " AND (path = ? OR (path >= ? AND path < ?)) ORDER BY path",
-            (namespace, prefix, low, high),
+        where = (
+            "FROM version WHERE ns = ? AND live = 1"
+            " AND (path = ? OR (path >= ? AND path < ?)) ORDER BY path"
         )
-        for path, group in groupby(rows, key=lambda row: RelPath(row[0])):
+        run, values = self._db.connection.execute, (namespace, prefix, low, high)
+        fresh = self._fresh.get(namespace)
+        if fresh:
+            (count,) = run(f"SELECT count(*) {where}", values).fetchone()
+            if count <= 2 * len(fresh):
+                yield from self._fresh_tree(namespace, run(f"SELECT {_ID} {where}", values), fresh)
+                return
+        for path, group in groupby(run(f"SELECT {_COLUMNS} {where}", values), key=_path_of):
             yield _settle(path, [self._version(row) for row in group])
+
+    def _fresh_tree(
+        self,
+        namespace: NamespaceId,
+        rows: Iterable[tuple[RelPath, int, int]],
+        fresh: Mapping[VersionId, Version],
+    ) -> Iterator[Head]:
+        device_id = self._db.device_id
+        for path, group in groupby(rows, key=_path_of):
+            live = []
+            for _, device, counter in group:
+                wanted = VersionId(device_id(device), counter)
+                version = fresh.get(wanted) or self.version(namespace, wanted)
+                assert version is not None
+                live.append(version)
+            yield _settle(path, live)
 
     def conflicted(self, namespace: NamespaceId, prefix: RelPath) -> list[RelPath]:
         """Paths at and below a prefix whose live versions differ, in path order."""
@@ -455,6 +505,10 @@ class History:
             (namespace, start, start + _ABOVE_ALL, limit),
         ).fetchall()
         return [RelPath(path) for (path,) in rows]
+
+
+def _path_of(row: tuple[Any, ...]) -> RelPath:
+    return RelPath(row[0])
 
 
 def below(prefix: RelPath) -> tuple[bytes, bytes]:

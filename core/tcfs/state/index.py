@@ -160,18 +160,19 @@ class Index:
         self, table: str, namespace: NamespaceId, chunks: Sequence[ChunkId]
     ) -> dict[ChunkId, ChunkAddress]:
         run = self._db.connection.execute
-        found = {}
+        rows: list[tuple[ChunkId, int, int, int, int, int]] = []
         for start in range(0, len(chunks), _AT_ONCE):
             asked = chunks[start : start + _AT_ONCE]
             marks = ",".join("?" * len(asked))
-            for chunk, pack, *place in run(
-                "SELECT c.id, pack.id, frame_offset, frame_length, c.offset, length"
-                f" FROM {table} c JOIN pack ON pack.no = c.pack"
-                f" WHERE c.ns = ? AND c.id IN ({marks})",
+            rows += run(
+                "SELECT id, pack, frame_offset, frame_length, offset, length"
+                f" FROM {table} WHERE ns = ? AND id IN ({marks})",
                 (namespace, *asked),
-            ):
-                found[ChunkId(chunk)] = ChunkAddress(PackId(pack), *place)
-        return found
+            ).fetchall()
+        packs: dict[int, PackId] = {}
+        for number in {row[1] for row in rows}:
+            (packs[number],) = run("SELECT id FROM pack WHERE no = ?", (number,)).fetchone()
+        return {row[0]: ChunkAddress(packs[row[1]], *row[2:]) for row in rows}
 
     def unannounced(
         self, namespace: NamespaceId, chunks: Iterable[ChunkId]

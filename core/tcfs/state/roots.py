@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Final
 
 import orjson
-from msgspec import Struct
+from msgspec import Struct, msgpack
+from msgspec.structs import replace
 
 from tcfs.model.clock import VectorClock
 from tcfs.model.ids import DeviceId, NamespaceId, RelPath, VersionId
 from tcfs.model.manifest import Kind
 from tcfs.model.paths import ROOT
 from tcfs.model.plan import BaseEntry, LocalEntry
-from tcfs.state.database import Database, insert_rows
+from tcfs.state.database import Database, delete_rows, insert_rows
 from tcfs.state.history import below, dump_clock, dump_ids, parse_ids
 
 _COLUMNS: Final = (
     "path, ids, clock, kind, size, mode, mtime_ns, ctime_ns, inode, file_hash, target, size_class"
 )
 
-
-_NONE: Final = (None, None)
 
 _STAT: Final = "path, kind, size, mode, mtime_ns, ctime_ns, inode"
 
@@ -73,7 +73,7 @@ class Root:
     pulled: int
 
 
-class Intent(Struct, frozen=True, gc=False):
+class Intent(Struct, frozen=True, array_like=True, gc=False):
     """What a pull is about to put at a path; kind ``tombstone`` and no version for a removal.
 
     Attributes:
@@ -85,8 +85,16 @@ class Intent(Struct, frozen=True, gc=False):
     kind: Kind
     version: VersionId | None = None
     ids: tuple[VersionId, ...] | None = None
-    clock: VectorClock | None = None
+    clock: dict[DeviceId, int] | None = None
     mode: int | None = None
+
+
+_pack = msgpack.Encoder().encode
+_unpack_intents: Final = msgpack.Decoder(list[Intent]).decode
+
+
+def _pack_intents(intents: Iterable[Intent]) -> bytes:
+    return _pack(list(intents))
 
 
 class Intended(Struct, frozen=True, gc=False):
@@ -205,36 +213,29 @@ class Roots:
         return int(count)
 
     def set_base(self, root: Root, entries: Iterable[tuple[RelPath, BaseEntry]]) -> None:
-        """Record what a pull put on disk, durably; the paths are no longer to do or intended."""
+        """Record what a pull put on disk, durably; there is nothing to do there any more."""
         entries = list(entries)
         with self._db.transaction() as run:
             self.refresh_base(root, entries)
-            keys = [(root.id, path) for path, _ in entries]
-            run.executemany("DELETE FROM todo WHERE root = ? AND path = ?", keys)
+            _delete(run, "todo", root, [path for path, _ in entries])
 
     def refresh_base(self, root: Root, entries: Iterable[tuple[RelPath, BaseEntry]]) -> None:
         """Record what a push found on disk, durably. What a pull has to do there stays to do."""
         rows = [(root.id, path, *_row(entry)) for path, entry in entries]
-        keys = [row[:2] for row in rows]
         with self._db.transaction() as run:
             insert_rows(run, "INSERT OR REPLACE INTO base", rows)
-            if run.execute("SELECT 1 FROM intent LIMIT 1").fetchone():
-                run.executemany("DELETE FROM intent WHERE root = ? AND path = ?", keys)
 
     def drop_base(self, root: Root, paths: Iterable[RelPath]) -> None:
         """Record that a pull left nothing on disk at these paths: nothing is to do there."""
         paths = list(paths)
         with self._db.transaction() as run:
             self.forget_base(root, paths)
-            keys = [(root.id, path) for path in paths]
-            run.executemany("DELETE FROM todo WHERE root = ? AND path = ?", keys)
+            _delete(run, "todo", root, paths)
 
     def forget_base(self, root: Root, paths: Iterable[RelPath]) -> None:
         """Record that nothing is on disk at these paths. What a pull has to do there stays."""
-        keys = [(root.id, path) for path in paths]
         with self._db.transaction() as run:
-            run.executemany("DELETE FROM base WHERE root = ? AND path = ?", keys)
-            run.executemany("DELETE FROM intent WHERE root = ? AND path = ?", keys)
+            _delete(run, "base", root, list(paths))
 
     def forget_versions(self, root: Root, device: DeviceId, counter: int) -> None:
         """Forget the base of paths that rest on what a device wrote after a counter."""
@@ -242,9 +243,7 @@ class Roots:
             path for path, entry in self.base(root).items() if entry.clock.get(device) > counter
         ]
         with self._db.transaction() as run:
-            run.executemany(
-                "DELETE FROM base WHERE root = ? AND path = ?", [(root.id, p) for p in stale]
-            )
+            _delete(run, "base", root, stale)
 
     def _entry(self, row: tuple[Any, ...]) -> BaseEntry:
         # A tree pushed in one go has a clock per file; a tree pulled twice shares most of them.
@@ -271,8 +270,11 @@ class Roots:
 
     def take_up(self, root: Root, paths: Iterable[RelPath], pulled: int) -> None:
         """Record that remote changes up to a history row are to be put on disk."""
+        rows = [(root.id, path) for path in paths]
+        if not rows and pulled == root.pulled:
+            return
         with self._db.transaction() as run:
-            insert_rows(run, "INSERT OR IGNORE INTO todo", [(root.id, path) for path in paths])
+            insert_rows(run, "INSERT OR IGNORE INTO todo", rows)
             run.execute("UPDATE root SET pulled = ? WHERE id = ?", (pulled, root.id))
 
     def wait(self, root: Root, paths: Iterable[RelPath]) -> None:
@@ -293,9 +295,7 @@ class Roots:
     def done(self, root: Root, paths: Iterable[RelPath]) -> None:
         """Record that nothing is to do at these paths."""
         with self._db.transaction() as run:
-            run.executemany(
-                "DELETE FROM todo WHERE root = ? AND path = ?", [(root.id, p) for p in paths]
-            )
+            _delete(run, "todo", root, list(paths))
 
     def waiting(self, root: Root) -> int:
         """How many paths have remote changes not yet on disk."""
@@ -306,51 +306,65 @@ class Roots:
 
     # Intents
 
-    def intend(self, root: Root, intents: Iterable[Intent]) -> None:
-        """Record, durably, what is about to be put on disk."""
-        number = self._db.device_no
+    def intend(self, root: Root, intents: Iterable[Intent]) -> int:
+        """Record, durably, what is about to be put on disk. Returns the number of this list."""
         with self._db.transaction() as run:
-            rows = [
-                (
-                    *(root.id, i.path, i.kind),
-                    *((number(i.version.device), i.version.counter) if i.version else _NONE),
-                    None if i.ids is None else dump_ids(i.ids),
-                    None if i.clock is None else dump_clock(i.clock.clocks),
-                    i.mode,
+            done = run.execute(
+                "INSERT INTO intent_list (root, listed) VALUES (?, ?)",
+                (root.id, _pack_intents(intents)),
+            )
+        assert done.lastrowid is not None
+        return done.lastrowid
+
+    def settle_intents(self, number: int | None, left: Iterable[Intent] = ()) -> None:
+        """Forget a list of intents, but for those that are ``left``."""
+        left = list(left)
+        with self._db.transaction() as run:
+            if left:
+                run.execute(
+                    "UPDATE intent_list SET listed = ? WHERE id = ?", (_pack_intents(left), number)
                 )
-                for i in intents
-            ]
-            insert_rows(run, "INSERT OR REPLACE INTO intent", rows)
+            else:
+                run.execute("DELETE FROM intent_list WHERE id = ?", (number,))
 
     def intents(self, root: Root) -> list[Intended]:
-        """What a pull that was cut off was about to put on disk."""
-        rows = self._db.connection.execute(
-            "SELECT i.path, i.ids, coalesce(i.clock, v.clock), i.kind, v.file_size,"
-            " coalesce(i.mode, v.mode), v.mtime_ns, 0, 0, v.file_hash, v.target, v.size_class,"
-            " i.device, i.counter, v.row FROM intent i LEFT JOIN version v"
-            " ON v.ns = ? AND v.device = i.device AND v.counter = i.counter"
-            " WHERE i.root = ? ORDER BY i.path",
-            (root.namespace, root.id),
+        """What a pull that was cut off was about to put on disk, in path order."""
+        lists = self._db.connection.execute(
+            "SELECT listed FROM intent_list WHERE root = ? ORDER BY id", (root.id,)
         ).fetchall()
-        return [Intended(RelPath(row[0]), row[3], self._intended(row)) for row in rows]
+        latest = {i.path: i for (listed,) in lists for i in _unpack_intents(listed)}
+        return [
+            Intended(path, latest[path].kind, self._intended(root, latest[path]))
+            for path in sorted(latest)
+        ]
 
-    def _intended(self, row: tuple[Any, ...]) -> BaseEntry | None:
-        if row[14] is None:
+    def _intended(self, root: Root, intent: Intent) -> BaseEntry | None:
+        version = intent.version
+        if version is None:
             return None
-        ids = row[1] or dump_ids([VersionId(self._db.device_id(row[12]), row[13])])
-        return self._entry((row[0], ids, *row[2:12]))
-
-    def drop_intents(self, root: Root, paths: Iterable[RelPath]) -> None:
-        """Forget the intents of these paths."""
-        with self._db.transaction() as run:
-            run.executemany(
-                "DELETE FROM intent WHERE root = ? AND path = ?", [(root.id, p) for p in paths]
-            )
+        row = self._db.connection.execute(
+            "SELECT path, NULL, clock, NULL, file_size, mode, mtime_ns, 0, 0, file_hash, target,"
+            " size_class FROM version WHERE ns = ? AND device = ? AND counter = ?",
+            (root.namespace, self._db.device_no(version.device), version.counter),
+        ).fetchone()
+        if row is None:
+            return None
+        ids = dump_ids(intent.ids or [version])
+        entry = self._entry((row[0], ids, row[2], intent.kind, *row[4:]))
+        return replace(
+            entry,
+            clock=entry.clock if intent.clock is None else VectorClock.of(intent.clock),
+            mode=entry.mode if intent.mode is None else intent.mode,
+        )
 
     def clear_intents(self, root: Root) -> None:
         """Forget the intents of a root."""
         with self._db.transaction() as run:
-            run.execute("DELETE FROM intent WHERE root = ?", (root.id,))
+            run.execute("DELETE FROM intent_list WHERE root = ?", (root.id,))
+
+
+def _delete(run: sqlite3.Connection, table: str, root: Root, paths: Sequence[RelPath]) -> None:
+    delete_rows(run, table, "path", paths, root.id)
 
 
 def _root(row: tuple[Any, ...]) -> Root:

@@ -1,5 +1,5 @@
--- What this device knows. Everything here but `base`, `root`, `outbox` and `intent` can be rebuilt
--- from the store; those four say how this machine's files relate to it.
+-- What this device knows. Everything here but `base`, `root`, `outbox`, `intent_list` and `spelling`
+-- can be rebuilt from the store; those five say how this machine's files relate to it.
 --
 -- Paths are bytes. Hashes and chunk ids are 32 bytes. Times of files are nanoseconds.
 
@@ -144,18 +144,23 @@ CREATE TABLE todo (
     PRIMARY KEY (root, path)
 ) WITHOUT ROWID;
 
--- What a pull is about to put on disk, written before the first rename. After a crash a path that
--- holds it is remembered as pulled; any other is pulled again.
-CREATE TABLE intent (
-    root    INTEGER NOT NULL REFERENCES root ON DELETE CASCADE,
-    path    BLOB NOT NULL,
-    kind    TEXT NOT NULL,     -- 'tombstone' for a removal
-    device  INTEGER,           -- the version that is to be there; NULL for a removal
-    counter INTEGER,
-    ids     TEXT,              -- as in `base`; NULL: that version alone
-    clock   TEXT,
-    mode    INTEGER,           -- NULL: the version's
-    PRIMARY KEY (root, path)
+-- What a pull is about to put on disk, written before the first rename: a list for each batch,
+-- since they come and go together. After a crash a path that holds what was intended is remembered
+-- as pulled; any other is pulled again. Of two intents for one path the later counts.
+CREATE TABLE intent_list (
+    id     INTEGER PRIMARY KEY,
+    root   INTEGER NOT NULL REFERENCES root ON DELETE CASCADE,
+    -- MessagePack: [[path, kind, version or nil, ids or nil, clock or nil, mode or nil], ...].
+    -- kind 'tombstone' and no version: a removal. nil: the ids, clock and mode of that version.
+    listed BLOB NOT NULL
+);
+
+-- What paths are called on a disk that takes several names for one, where that is not what the fleet
+-- calls them; see tcfs.sync.spelling. Written before the disk is changed. A row whose name is not
+-- on disk means nothing.
+CREATE TABLE spelling (
+    path BLOB PRIMARY KEY,  -- absolute; below its root spelt as in the fleet
+    name BLOB NOT NULL      -- its last name on disk
 ) WITHOUT ROWID;
 
 -- Finished segments that may not be in the store yet. A retry sends the same bytes.

@@ -5,8 +5,13 @@ Those that derive from ``StoreRefused`` will not pass by themselves.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
 from tcfs.errors import StoreError
 from tcfs.store.base import StoreRefused
+from tcfs.tls.trouble import Kind, TlsTrouble
 
 
 class StoreUnreachable(StoreError):
@@ -34,13 +39,64 @@ class NotThatStore(StoreRefused):
 
 
 class TlsFailed(StoreRefused):
-    """The server's certificate is not to be trusted, or it speaks no TLS."""
+    """No connection that can be trusted: the server speaks no TLS, or files of ours are no use."""
 
     code = "tls_failed"
-    default_remedy = (
-        "If the server has a certificate of your own, name its authority in storage.ca_cert_path; "
-        "if it has none, write http:// in the endpoint."
-    )
+    default_remedy = "Check the endpoint with: tcfs config show"
+
+
+class ServerCertificateExpired(TlsFailed):
+    """The server's certificate has expired, or is not valid yet."""
+
+    code = "server_certificate_expired"
+
+
+class ServerCertificateUnknown(TlsFailed):
+    """No authority that is trusted here signed the server's certificate."""
+
+    code = "server_certificate_unknown"
+
+
+class ServerCertificateElsewhere(TlsFailed):
+    """The server's certificate is another host's."""
+
+    code = "server_certificate_elsewhere"
+
+
+class ClientCertificateExpired(TlsFailed):
+    """The certificate that says who we are has expired."""
+
+    code = "client_certificate_expired"
+
+
+class ClientCertificateWanted(TlsFailed):
+    """The server asks for a client certificate, and none is configured."""
+
+    code = "client_certificate_wanted"
+
+
+class ClientCertificateRefused(TlsFailed):
+    """The server does not trust the client certificate."""
+
+    code = "client_certificate_refused"
+
+
+_BY_KIND: Final[Mapping[Kind, type[TlsFailed]]] = MappingProxyType(
+    {
+        "server_expired": ServerCertificateExpired,
+        "server_unknown": ServerCertificateUnknown,
+        "server_elsewhere": ServerCertificateElsewhere,
+        "client_expired": ClientCertificateExpired,
+        "client_wanted": ClientCertificateWanted,
+        "client_refused": ClientCertificateRefused,
+    }
+)
+
+
+def tls_failure(trouble: TlsTrouble, where: str) -> TlsFailed:
+    """The error for what went wrong with TLS at an endpoint."""
+    kind = _BY_KIND.get(trouble.kind, TlsFailed)
+    return kind(f"no trusted connection to {where}: {trouble.text}", remedy=trouble.remedy)
 
 
 class CredentialsMissing(StoreRefused):

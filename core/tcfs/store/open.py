@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tcfs.errors import ConfigError
@@ -17,6 +16,7 @@ from tcfs.store.base import BlobStore, StoreRefused
 from tcfs.store.endpoint import Endpoint, parse_endpoint
 from tcfs.store.local import LocalStore
 from tcfs.store.memory import MemoryStore
+from tcfs.tls.contexts import STORE_DEFAULTS, TlsFiles
 
 if TYPE_CHECKING:
     from tcfs.store.s3_client import Addressing, S3Keys
@@ -56,7 +56,7 @@ class StoreOptions:
         credentials: its secrets.
         memory: what was found out about it.
         addressing: see ``S3Place``.
-        ca_cert: certificate authorities (PEM) to trust instead of the system's.
+        tls: what TLS with it rests on.
         enforce_tls: refuse a server without TLS.
         timeout: seconds without a byte after which a connection counts as broken.
         workers: requests at once, at most.
@@ -69,7 +69,7 @@ class StoreOptions:
     credentials: Credentials = Credentials()
     memory: Memory = Memory()
     addressing: Addressing = "auto"
-    ca_cert: Path | None = None
+    tls: TlsFiles = STORE_DEFAULTS
     enforce_tls: bool = False
     timeout: float = 60.0
     workers: int = 8
@@ -120,6 +120,12 @@ def _remote_store(place: Endpoint, create: bool, options: StoreOptions) -> BlobS
             f"{place.url} has no TLS, which storage.enforce_tls asks for",
             remedy="Write https:// in the endpoint, or unset storage.enforce_tls.",
         )
+    names = options.tls.names
+    if (options.tls.cert or options.tls.key) and not place.encrypted:
+        raise ConfigError(
+            f"{place.url} has no TLS, so nobody there sees the certificate of {names.cert}",
+            remedy=f"Write https:// in the endpoint, or unset {names.cert} and {names.key}.",
+        )
     clock = SystemClock()
     store = _s3(place, create, options) if place.kind == "s3" else _filer(place, create, options)
     store = GateStore(store, most=options.workers, memory=options.memory_bytes)
@@ -153,7 +159,7 @@ def _s3(place: Endpoint, create: bool, options: StoreOptions) -> BlobStore:
         region=place.region,
         prefix=place.prefix,
         addressing=options.addressing,
-        ca_cert=options.ca_cert,
+        tls=options.tls,
         connections=options.workers + 4,  # parts of a large object are requests of their own
         timeout=options.timeout,
     )
@@ -165,7 +171,7 @@ def _filer(place: Endpoint, create: bool, options: StoreOptions) -> BlobStore:
     from tcfs.store.http import HttpClient
     from tcfs.store.seaweedfs import SeaweedStore
 
-    client = HttpClient(place.server, timeout=options.timeout, ca_cert=options.ca_cert)
+    client = HttpClient(place.server, timeout=options.timeout, tls=options.tls)
     key = options.credentials.filer_key
     return SeaweedStore.create(place, client, key) if create else SeaweedStore(place, client, key)
 

@@ -221,7 +221,7 @@ class S3Store:
             return self._client
 
     def _doing(self, doing: str) -> AbstractContextManager[None]:
-        return translated(doing, self.endpoint)
+        return translated(doing, self.endpoint, self._place.tls)
 
     def _empty_range(self, key: StoreKey, offset: int) -> bytes:
         # HTTP has no range of nothing: what is left to tell is whether it could be there.

@@ -5,13 +5,17 @@ It is botocore's: what boto3 adds to it is not used, and takes a third of a smal
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from tcfs.store.failures import CredentialsMissing
+from tcfs.tls.contexts import STORE_DEFAULTS, TlsContexts, TlsFiles
+
+if TYPE_CHECKING:
+    import ssl
 
 Addressing = Literal["auto", "path", "virtual"]
 
@@ -40,7 +44,8 @@ class S3Place:
         prefix: before every key, without slashes at its ends; may be empty.
         addressing: whether the bucket stands in the path or in the host name; ``auto`` is the path
             for every server but Amazon's.
-        ca_cert: certificate authorities (PEM) to trust instead of the system's.
+        tls: what TLS with it rests on; where it names no files, boto3's own authorities are
+            trusted, and those of AWS_CA_BUNDLE.
         connections: at once.
         timeout: seconds without a byte after which a connection counts as broken.
     """
@@ -50,7 +55,7 @@ class S3Place:
     region: str = "us-east-1"
     prefix: str = ""
     addressing: Addressing = "auto"
-    ca_cert: Path | None = None
+    tls: TlsFiles = STORE_DEFAULTS
     connections: int = 16
     timeout: float = 60.0
 
@@ -60,6 +65,7 @@ def make_client(place: S3Place, keys: Callable[[], S3Keys | None]) -> Any:
 
     Raises:
         CredentialsMissing: by its requests, where ``keys`` has none.
+        TlsTrouble: by its requests, where the files of ``place.tls`` cannot be used.
     """
     import botocore.session
     from botocore.config import Config
@@ -72,11 +78,10 @@ def make_client(place: S3Place, keys: Callable[[], S3Keys | None]) -> Any:
     style = place.addressing
     if style == "auto":
         style = "path" if place.server else "virtual"
-    return session.create_client(
+    client: Any = session.create_client(
         "s3",
         endpoint_url=place.server or None,
         region_name=place.region,
-        verify=str(place.ca_cert) if place.ca_cert is not None else None,
         config=Config(
             signature_version="s3v4",
             s3={"addressing_style": style},
@@ -90,6 +95,62 @@ def make_client(place: S3Place, keys: Callable[[], S3Keys | None]) -> Any:
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         ),
+    )
+    if place.tls.any:
+        sender = _Sender(place, client.close)
+        client.meta.events.register("before-send.s3", sender)
+        client.close = sender.close
+    return client
+
+
+class _Sender:
+    """Sends requests in botocore's place: with our context, and another one once files changed.
+
+    Botocore itself gives paths to each connection, which loads whatever is there just then.
+    """
+
+    def __init__(self, place: S3Place, close: Callable[[], None]) -> None:
+        self._place = place
+        self._close = close
+        self._contexts = TlsContexts(place.tls)
+        self._lock = threading.Lock()
+        self._with: tuple[ssl.SSLContext, Any] | None = None
+
+    def __call__(self, request: Any, **_: Any) -> Any:
+        return self._session().send(request)
+
+    def _session(self) -> Any:
+        context = self._contexts.context()
+        with self._lock:
+            if self._with is None or self._with[0] is not context:
+                before, self._with = self._with, (context, _session_with(context, self._place))
+                if before is not None:
+                    before[1].close()  # what it is doing now ends first
+            return self._with[1]
+
+    def close(self) -> None:
+        """Close the client that this sends for, and the connections of both."""
+        self._close()
+        with self._lock:
+            if self._with is not None:
+                self._with[1].close()
+
+
+def _session_with(context: ssl.SSLContext, place: S3Place) -> Any:
+    from botocore.httpsession import URLLib3Session
+    from botocore.utils import get_environ_proxies
+
+    class Session(URLLib3Session):
+        def _get_ssl_context(self) -> ssl.SSLContext:
+            return context
+
+        def _setup_ssl_cert(self, conn: Any, url: str, verify: object) -> None:
+            conn.cert_reqs, conn.ca_certs = "CERT_REQUIRED", None
+
+    return Session(
+        proxies=get_environ_proxies(place.server or "https://s3.amazonaws.com"),
+        timeout=(min(CONNECT_TIMEOUT, place.timeout), place.timeout),  # type: ignore[arg-type]
+        max_pool_connections=place.connections,
     )
 
 

@@ -22,8 +22,10 @@ from tcfs.store.failures import (
     RightsMissing,
     StoreBusy,
     StoreUnreachable,
-    TlsFailed,
+    tls_failure,
 )
+from tcfs.tls.contexts import TlsFiles
+from tcfs.tls.trouble import TlsTrouble, ssl_error_in, trouble_of
 
 _UNKNOWN_KEY: Final = frozenset(
     (
@@ -53,12 +55,13 @@ class RangeRefused(StoreRefused):
 
 
 @contextmanager
-def translated(doing: str, where: str) -> Iterator[None]:
+def translated(doing: str, where: str, tls: TlsFiles) -> Iterator[None]:
     """Raise what botocore raises within as StoreError.
 
     Args:
         doing: such as ``reading packs/00/…``.
         where: the endpoint, without credentials.
+        tls: what TLS with it rests on.
     """
     from botocore import exceptions as b
     from botocore.parsers import ResponseParserError
@@ -69,8 +72,8 @@ def translated(doing: str, where: str) -> Iterator[None]:
         raise _answered(error.response, doing, where) from None
     except (b.NoCredentialsError, b.PartialCredentialsError):
         raise CredentialsMissing(f"no credentials for {where} were found") from None
-    except b.SSLError as error:
-        raise TlsFailed(f"no trusted connection to {where}: {_reason(error)}") from None
+    except TlsTrouble as trouble:
+        raise tls_failure(trouble, where) from None
     except b.EndpointConnectionError:
         raise StoreUnreachable(f"nobody answers at {where}") from None
     except (b.ConnectTimeoutError, b.ReadTimeoutError):
@@ -78,7 +81,16 @@ def translated(doing: str, where: str) -> Iterator[None]:
         raise StoreUnreachable(
             f"{where} did not answer in time ({doing})", details={"timeout": True}
         ) from None
-    except (b.HTTPClientError, b.IncompleteReadError, b.ResponseStreamingError) as error:
+    except (
+        b.SSLError,
+        b.HTTPClientError,
+        b.IncompleteReadError,
+        b.ResponseStreamingError,
+    ) as error:
+        inner = ssl_error_in(error)
+        if inner is not None:
+            found = trouble_of(inner, tls.names, with_cert=tls.cert is not None)
+            raise tls_failure(found, where) from None
         raise StoreUnreachable(
             f"the connection to {where} broke off while {doing}: {type(error).__name__}"
         ) from None
@@ -142,8 +154,3 @@ def _elsewhere(where: str, region: str) -> StoreRefused:
         f"the bucket at {where} is in another region{': ' + there if there else ''}",
         remedy=f"Set storage.region{' = ' + there if there else ' to that of the bucket'}",
     )
-
-
-def _reason(error: Exception) -> str:
-    found = re.search(r"\[SSL[^\]]*\][^(\n]*|certificate verify failed[^(\n]*", str(error))
-    return found.group(0).strip()[:200] if found else type(error).__name__

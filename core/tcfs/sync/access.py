@@ -25,11 +25,12 @@ from tcfs.model.rules import (
     is_group,
 )
 from tcfs.sync import places
+from tcfs.sync.admission import admit, find_request
 from tcfs.sync.context import Context
 from tcfs.sync.control import confirm, open_enrollment, publish_change, renew, share
-from tcfs.sync.members import find_device
+from tcfs.sync.members import find_device, pending, pending_device
 from tcfs.sync.receive import receive, refresh_control, settle_outbox
-from tcfs.sync.results import DeviceInfo, EnrollmentResult
+from tcfs.sync.results import DeviceInfo, EnrollmentResult, PendingDevice
 
 Working = Callable[[], AbstractContextManager[Context]]
 
@@ -161,7 +162,22 @@ class AccessDesk:
             for space, known in sorted(context.control.epochs.items())
         ]
 
+    def pending(self) -> list[PendingDevice]:
+        """Devices that wait until an admin admits them."""
+        refresh_control(self._context)
+        return pending(self._context)
+
+    def request(self, device: str) -> PendingDevice:
+        """The device that waits and goes by this name, id or fingerprint."""
+        refresh_control(self._context)
+        return pending_device(self._context, find_request(self._context, device))
+
     # Changing
+
+    def admit(self, device: str) -> DeviceInfo:
+        """Admit a device that waits; see ``admission.admit``."""
+        with self._working() as context:
+            return admit(context, device)
 
     def open_enrollment(
         self, passphrase: str, *, uses: int = 10, expires_s: int = 86_400, role: Role = "writer"

@@ -6,7 +6,7 @@ it is made from comes out one after the other, with its base as it is stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from struct import Struct as Layout
 from typing import Final
 
@@ -28,6 +28,7 @@ _KIND: Final[Mapping[str, int]] = {kind: code for code, kind in enumerate(_KINDS
 _NO_ENTRY: Final = 255
 _GONE: Final = _CODE[LocalChange.DELETED]
 _FILE: Final = _KIND["file"]
+_DIR: Final = _KIND["dir"]
 
 
 class Candidate(Struct, frozen=True, gc=False):
@@ -120,6 +121,15 @@ class Candidates:
     def drop(self, unwanted: Callable[[RelPath], bool]) -> None:
         """Leave out what is at these paths."""
         self._records = [r for r in self._records if not unwanted(RelPath(r[_SIZE:]))]
+
+    def divided(self, later: Collection[RelPath]) -> tuple[Candidates, Candidates]:
+        """These without, and only, the files and symlinks that are at some paths."""
+        first: list[bytes] = []
+        last: list[bytes] = []
+        for record in self._records:
+            leaf = record[2] not in (_DIR, _NO_ENTRY)
+            (last if leaf and record[_SIZE:] in later else first).append(record)
+        return Candidates(self._base_at, first), Candidates(self._base_at, last)
 
     def add_gone(self, paths: Iterable[RelPath]) -> None:
         """Paths of the base that are not on disk any more."""

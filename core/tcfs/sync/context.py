@@ -10,7 +10,7 @@ from uuid import UUID
 from tcfs.content.pack import HEADER_READ, PackScope
 from tcfs.content.unpack import PackReaders
 from tcfs.errors import AccessError, CancelledError, IntegrityError
-from tcfs.host.base import Host
+from tcfs.host.base import Executor, Host
 from tcfs.model.access import ControlState, DeviceRecord
 from tcfs.model.event import ChainHead
 from tcfs.model.ids import DeviceId, NamespaceId, PackId
@@ -50,6 +50,20 @@ class Context:
     cancel: Cancel | None = None
     _keys: dict[NamespaceId, NamespaceKeys] = field(default_factory=dict)
     _readers: dict[NamespaceId, PackReaders] = field(default_factory=dict)
+    _executor: Executor | None = None
+
+    @property
+    def executor(self) -> Executor:
+        """The pool for the CPU stage of a push or pull; whoever closes it can use it again."""
+        if self._executor is None:
+            self._executor = self.host.executor(self.config.sync.jobs)
+        return self._executor
+
+    def let_go_of_executor(self) -> None:
+        """The operation is over: end what workers there are."""
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.close()
 
     @property
     def repo(self) -> UUID:
@@ -117,17 +131,28 @@ class Context:
             raise IntegrityError(f"pack {pack} is in no segment that is known here")
         return self.store.get_range(location.key, location.offset + offset, length)
 
+    def require_admitted(self) -> None:
+        """Raise AccessError if this device asked to join, and no admin has answered yet."""
+        own = self.identity
+        if self.control.request_of(own.device_id, own.public_key) is not None:
+            raise AccessError(
+                f"this device ({own.name}) waits until an admin admits it",
+                remedy=f"On an admin's device, after comparing its fingerprint with what 'tcfs "
+                f"status' shows here: tcfs device admit {own.name}",
+            )
+
     def require_member(self) -> DeviceRecord:
         """This device's record.
 
         Raises:
             AccessError: it was revoked, or never admitted.
         """
+        self.require_admitted()
         device = self.device
         if device is None:
             raise AccessError(
                 "this device is not a member of the repository",
-                remedy="Join with: tcfs device enroll --name NAME --invite CODE",
+                remedy="Join with: tcfs device enroll --new-identity --invite CODE",
             )
         if device.expired:
             raise AccessError(

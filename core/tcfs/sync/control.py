@@ -51,6 +51,7 @@ def publish_change(context: Context, change: ControlChange) -> None:
                 repo=context.repo,
                 root_key=context.format.root_public_key,
                 cached=context.state.control.objects(),
+                last=context.view,
             ).state
         ),
     )
@@ -95,6 +96,7 @@ def invite(
         entropy=context.host.entropy,
         now=now,
         attest=_required(context, attest, pcrs),
+        admit=admits(context),
     )
     publish_change(context, made.change)
     return InviteResult(
@@ -102,7 +104,17 @@ def invite(
         invite_id=made.code.invite_id,
         role=role,
         expires_at=made.code.expires_at,
+        admit=admits(context),
     )
+
+
+def admits(context: Context) -> bool:
+    """Whether who uses an invite of this store has to be admitted by an admin.
+
+    Raises:
+        StoreError: it was not known whether the store keeps conditions, and it failed.
+    """
+    return not context.store.capabilities.conditional_writes
 
 
 def _required(context: Context, attest: Sequence[str], pcrs: Sequence[int]) -> Required | None:
@@ -183,6 +195,7 @@ def open_enrollment(
         endpoint=context.store.endpoint,
         entropy=context.host.entropy,
         now=now,
+        admit=admits(context),
     )
     publish_change(context, pool.change)
     context.store.put(pool.sealed.key, pool.sealed.data)

@@ -15,7 +15,9 @@ from tcfs.secrets.chain import FILER_KEY, S3_ACCESS, S3_SECRET, S3_TOKEN, SECRET
 from tcfs.secrets.names import format_credentials, named, parse_credentials
 from tcfs.secrets.sources import credential_chain
 from tcfs.store.open import Credentials, StoreOptions, open_store
+from tcfs.sync.certificates import CertificateInfo, certificates
 from tcfs.sync.private_files import read_private, write_private
+from tcfs.sync.signin import sign_in_state
 from tcfs.sync.stores import configured_endpoint, source_in_use, store_options
 
 if TYPE_CHECKING:
@@ -33,12 +35,14 @@ class CredentialList:
     Attributes:
         entries: of the KeePass database, ``path: field, field``, if it could be opened.
         problem: why it could not.
+        certificates: what is shown to servers beside, and until when it is good.
     """
 
     sources: tuple[SourceState, ...]
     in_use: str
     problem: str = ""
     entries: tuple[str, ...] = ()
+    certificates: tuple[CertificateInfo, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,8 @@ def list_credentials(
     states = list(chain.states())
     if secrets.sops_dir is not None:
         states += AgeIdentities(os.environ, secrets.age_identity).states()
+    sign_in = sign_in_state(loaded)
+    states += [sign_in] if sign_in is not None else []
     in_use = problem = ""
     try:
         in_use = source_in_use(loaded, chain)
@@ -95,6 +101,7 @@ def list_credentials(
         in_use=in_use,
         problem=problem,
         entries=tuple(_printable(f"{e.path}: {', '.join(e.fields)}") for e in entries),
+        certificates=certificates(loaded),
     )
 
 
@@ -233,8 +240,9 @@ def _stored(target: Path) -> dict[str, str]:
 
 
 def _from(loaded: LoadedConfig, source: str, ask: Callable[[str], str] | None) -> dict[str, str]:
+    from tcfs.host.private import read_secret
     from tcfs.secrets.age import AgeIdentities
-    from tcfs.secrets.files import read_secret, text_of
+    from tcfs.secrets.files import text_of
     from tcfs.secrets.kdbx import KdbxSource
     from tcfs.secrets.sealed import SealedSource
     from tcfs.secrets.sops import FORMATS

@@ -35,9 +35,9 @@ def recover(context: Context, root: Root) -> list[Problem]:
     roots = context.state.roots
     intents = roots.intents(root)
     try:
-        leftovers = _list(bench.files, bench.temp)
+        places = _places(bench)
+        leftovers = [name for place in places for name in (place, *_list(bench.files, place))]
         if not intents and not leftovers:
-            _remove(bench.files, bench.temp)
             return []
         done: list[tuple[RelPath, BaseEntry]] = []
         gone: list[RelPath] = []
@@ -56,10 +56,7 @@ def recover(context: Context, root: Root) -> list[Problem]:
                     )
                     stat = bench.lstat(intent.path) or stat
                 done.append((intent.path, _with_stat(intent.entry, stat)))
-        # What lies in a directory of its own there are copies, finished or not. The intents of
-        # directories, which stay for the whole pull, say nothing of files.
-        if any(intent.kind != "dir" for intent in intents):
-            _keep_unknown(bench, leftovers)
+        _keep_unknown(bench, places, leftovers)
         if intents:
             bench.barrier()
         # Neither old nor new is there: the crash came between the two names of a replaced file.
@@ -73,7 +70,6 @@ def recover(context: Context, root: Root) -> list[Problem]:
             roots.clear_intents(root)
         for name in reversed(leftovers):
             _remove(bench.files, name)
-        _remove(bench.files, bench.temp)
     except OSError as error:
         raise LocalFileError(
             f"cannot clean up after an earlier pull in {show(root.local)}: "
@@ -82,14 +78,41 @@ def recover(context: Context, root: Root) -> list[Problem]:
     return bench.problems
 
 
-def _list(files: FileSystem, directory: bytes) -> list[bytes]:
-    """Everything below a directory, each directory before its content."""
+def _places(bench: Workbench) -> list[bytes]:
+    """The directories of temporary names that there are.
+
+    This device's, and those of members that were revoked: this machine may have had such an
+    identity before, and whatever it left there would be looked at by nobody else.
+    """
+    if bench.single:
+        found = [bench.temp]
+    else:
+        devices = bench.context.control.devices.values()
+        former = {bench.temp_of(device.device_id) for device in devices if device.revoked}
+        above = os.path.dirname(bench.temp)
+        there = (above + b"/" + name for name, _ in _scan(bench.files, above))
+        found = [place for place in there if place == bench.temp or place in former]
+    return [place for place in found if _is_directory(bench.files, place)]
+
+
+def _is_directory(files: FileSystem, path: bytes) -> bool:
     try:
-        listing = sorted(files.scan(directory))
+        return files.lstat(path).kind == "dir"
+    except FileNotFoundError:
+        return False
+
+
+def _scan(files: FileSystem, directory: bytes) -> list[tuple[bytes, Stat]]:
+    try:
+        return sorted(files.scan(directory))
     except FileNotFoundError:
         return []
+
+
+def _list(files: FileSystem, directory: bytes) -> list[bytes]:
+    """Everything below a directory, each directory before its content."""
     found = []
-    for name, stat in listing:
+    for name, stat in _scan(files, directory):
         path = directory + b"/" + name
         found.append(path)
         if stat.kind == "dir":
@@ -150,10 +173,11 @@ def _with_stat(entry: BaseEntry, stat: Stat) -> BaseEntry:
     )
 
 
-def _keep_unknown(bench: Workbench, leftovers: list[bytes]) -> None:
+def _keep_unknown(bench: Workbench, places: list[bytes], leftovers: list[bytes]) -> None:
+    """Keep what was somebody's file; what lies in a directory of its own there are copies."""
     history = bench.context.state.history
     for name in list(leftovers):
-        if os.path.dirname(name) != bench.temp or bench.files.lstat(name).kind != "file":
+        if os.path.dirname(name) not in places or bench.files.lstat(name).kind != "file":
             continue
         if history.knows_content(bench.root.namespace, hash_file(bench.files, name)):
             continue

@@ -13,14 +13,17 @@ from functools import partial
 from msgspec.structs import replace
 
 from tcfs.errors import LocalFileError
+from tcfs.host.base import Stat
 from tcfs.model.clock import merge
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import parents, show
 from tcfs.model.plan import BaseEntry
 from tcfs.state.roots import Intent, Root
 from tcfs.sync.context import Context
+from tcfs.sync.leftovers import hash_file
 from tcfs.sync.placement import Placer, edit_is_kept
 from tcfs.sync.results import Problem
+from tcfs.sync.spelling import hand_over
 from tcfs.sync.wanted import Wanted, same_inode, unchanged
 from tcfs.sync.workbench import Workbench
 
@@ -51,8 +54,9 @@ def materialise(
     bench = Workbench(context, root)
     run = _Run(bench, keep_displaced=keep_displaced)
     try:
-        run.remove([w for w in wanted if w.version is None or w.replaces_kind])
+        kept = run.remove([w for w in wanted if w.version is None or w.replaces_kind])
         creations = [w for w in wanted if w.version is not None and w.path not in bench.failed]
+        hand_over(bench, kept, creations)
         creations += _implied(bench, creations)
         run.create(sorted(creations, key=lambda w: w.path))
     except OSError as error:
@@ -104,13 +108,13 @@ class _Run:
 
     # Removals
 
-    def remove(self, removals: list[Wanted]) -> None:
-        """Remove, deepest first."""
+    def remove(self, removals: list[Wanted]) -> list[RelPath]:
+        """Remove, deepest first. Returns directories that stay, for what is not synced in them."""
         if not removals:
-            return
+            return []
         bench = self._bench
         removals.sort(key=lambda w: w.path, reverse=True)
-        self._roots.intend(bench.root, [Intent(w.path, "tombstone") for w in removals])
+        intended = self._roots.intend(bench.root, [Intent(w.path, "tombstone") for w in removals])
         gone: list[RelPath] = []
         replaced: list[RelPath] = []
         kept: list[tuple[RelPath, BaseEntry]] = []
@@ -138,8 +142,9 @@ class _Run:
             # What is to stand there instead is pulled later, if not now.
             self._roots.take_up(bench.root, replaced, bench.root.pulled)
             self._roots.set_base(bench.root, kept)
-            self._roots.drop_intents(bench.root, [w.path for w in removals])
+            self._roots.settle_intents(intended)
         bench.clear()
+        return [path for path, _ in kept]
 
     def _emptied(self, gone: list[RelPath]) -> list[RelPath]:
         """Remove directories above that stood on this disk alone, for what was in them."""
@@ -223,9 +228,8 @@ class _Run:
         new = {w.path for w in directories if w.found is None or w.replaces_kind}
         made = set(new)
         placer = Placer(bench, new, keep_displaced=self._keep_displaced)
-        if directories:
-            # From now on they appear, and are not finished before the end.
-            bench.intend(directories)
+        # From now on they appear, and are not finished before the end.
+        intended = bench.intend(directories)
         self._set_attributes([w for w in creations if w.attributes_only and w.kind != "dir"])
         try:
             placer.place([w for w in creations if w.kind != "dir" and not w.attributes_only])
@@ -234,7 +238,7 @@ class _Run:
             self.bytes_received = placer.bytes_received
         self._empty_directories(placer, directories, new)
         bench.lock_again()
-        self._finish_directories(directories, made)
+        self._finish_directories(directories, made, intended)
 
     def _empty_directories(
         self, placer: Placer, directories: list[Wanted], new: set[RelPath]
@@ -254,7 +258,9 @@ class _Run:
             except OSError as error:
                 self._bench.problem(w.path, f"cannot be made: {error.strerror or error}")
 
-    def _finish_directories(self, directories: list[Wanted], made: set[RelPath]) -> None:
+    def _finish_directories(
+        self, directories: list[Wanted], made: set[RelPath], intended: int | None
+    ) -> None:
         """Modes and times of directories, deepest first, when all is in them."""
         bases = []
         for w in reversed(directories):
@@ -273,13 +279,14 @@ class _Run:
         if directories:
             self._bench.barrier()
             # One that was not finished stays intended: as it is, it is nobody's wish.
+            failed = [w for w in directories if w.path in self._bench.failed]
             finished = [w for w in directories if w.path not in self._bench.failed]
-            self._bench.done(bases, finished)
+            self._bench.done(intended, bases, finished, left=failed)
 
     def _set_attributes(self, wanted: list[Wanted]) -> None:
         if not wanted:
             return
-        self._bench.intend(wanted)
+        intended = self._bench.intend(wanted)
         bases = []
         for w in wanted:
             local = self._bench.local(w.path)
@@ -290,12 +297,29 @@ class _Run:
                     self._bench.problem(w.path, "changed meanwhile; it was left alone")
                     continue
                 self._files.set_attributes(local, mode=mode, mtime_ns=manifest.mtime_ns)
-                stat = self._files.lstat(local)
             except OSError as error:
                 self._bench.problem(
                     w.path, f"its attributes cannot be set: {error.strerror or error}"
                 )
                 continue
-            bases.append((w.path, w.base(stat)))
+            bases.append((w.path, w.base(self._stat_of_content(w, local))))
         self._bench.barrier()
-        self._bench.done(bases, wanted)
+        self._bench.done(intended, bases, wanted)
+
+    def _stat_of_content(self, w: Wanted, local: bytes) -> Stat | None:
+        """The stat under which a path still holds what it is to hold; None if that is not known.
+
+        Its times are ours now, whoever wrote to it since it was looked at: only the bytes can tell.
+        """
+        manifest = w.wanted_version.manifest
+        try:
+            stat = self._files.lstat(local)
+            if stat.kind != manifest.kind:
+                return None
+            if stat.kind == "symlink":
+                same = self._files.readlink(local) == manifest.target
+            else:
+                same = hash_file(self._files, local) == manifest.file_hash
+        except OSError:
+            return None
+        return stat if same else None

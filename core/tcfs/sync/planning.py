@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from blake3 import blake3
+from msgspec import msgpack
 
 from tcfs.errors import LimitError, PlanChangedError
 from tcfs.model.ids import NamespaceId, RelPath
@@ -18,6 +19,9 @@ from tcfs.sync.context import Context
 from tcfs.sync.facade import Limits
 from tcfs.sync.results import LIST_LIMIT, Action, Plan, PlannedChange
 
+_encode: Final = msgpack.Encoder().encode
+_AT_ONCE: Final = 4096
+"""Steps that are hashed together."""
 DELETIONS: Final[frozenset[Action]] = frozenset(("delete", "remove"))
 
 
@@ -25,7 +29,8 @@ class PlanBuilder:
     """Gathers the steps of a plan, in their order."""
 
     def __init__(self, kind: str, namespace: NamespaceId, remote: RelPath) -> None:
-        self._hash = blake3(repr((kind, namespace, remote)).encode())
+        self._hash = blake3(_encode((kind, namespace, remote)))
+        self._unhashed: list[tuple[str, str, int, object]] = []
         self._counts: Counter[str] = Counter()
         self._bytes = 0
         self._changes: list[PlannedChange] = []
@@ -40,15 +45,22 @@ class PlanBuilder:
         note: str = "",
         identity: object = None,
     ) -> None:
-        """Add a step. ``identity`` is what it was decided on; its ``repr`` must be stable."""
-        self._hash.update(repr((action, path, size, identity)).encode())
+        """Add a step. ``identity`` is what it was decided on: tuples, text, bytes and numbers."""
+        self._unhashed.append((action, path, size, identity))
+        if len(self._unhashed) >= _AT_ONCE:
+            self._take_in()
         self._counts[action] += 1
         self._bytes += size
         if len(self._changes) < LIST_LIMIT:
             self._changes.append(PlannedChange(action, path, size, moved_from, note))
 
+    def _take_in(self) -> None:
+        self._hash.update(_encode(self._unhashed))
+        self._unhashed.clear()
+
     def done(self, warnings: Sequence[str] = ()) -> Plan:
         """The plan."""
+        self._take_in()
         return Plan(
             hash=self._hash.hexdigest()[:32],
             counts=dict(sorted(self._counts.items())),

@@ -8,7 +8,9 @@ replaced before its bytes are safe.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final
 
 from msgspec import Struct
@@ -17,7 +19,7 @@ from tcfs.errors import AccessError, LocalFileError
 from tcfs.model.clock import merge
 from tcfs.model.conflict import conflict_path, preferred
 from tcfs.model.ids import RelPath
-from tcfs.model.paths import join, parents, relative_to, show
+from tcfs.model.paths import ROOT, join, parents, relative_to, show
 from tcfs.model.plan import (
     BaseEntry,
     Content,
@@ -39,6 +41,8 @@ from tcfs.sync.materialise import materialise
 from tcfs.sync.planning import PlanBuilder
 from tcfs.sync.results import Action, Plan, Problem
 from tcfs.sync.scan import Scan, local_entry, look, unreadable
+from tcfs.sync.spelling import claim
+from tcfs.sync.ticking import let_the_clock_tick
 from tcfs.sync.wanted import Wanted
 
 _ACTIONS: dict[PullAction, Action] = {
@@ -53,6 +57,12 @@ MANY: Final = 500
 """Paths from which one look at all of them is cheaper than a question for each."""
 _UNREAD = b"\1" * 32
 """Stands for content that was not read because its size alone tells it from the fleet's."""
+
+
+def _above(paths: Iterable[RelPath]) -> set[RelPath]:
+    """All directories above these paths, without the root."""
+    nearest = {RelPath(path.rpartition(b"/")[0]) for path in paths} - {ROOT}
+    return nearest.union(*map(parents, nearest))
 
 
 class Decision(Struct, frozen=True, gc=False):
@@ -122,6 +132,7 @@ class Pull:
             paths.update(self._context.state.roots.todo(root))
         self._touched, self._newest = sorted(paths), newest
         off_disk = stays_off_disk(self._context, root)
+        claim(self._context, root, self._touched)
         wanted = [
             join(root.remote, path)
             for path in paths
@@ -134,6 +145,7 @@ class Pull:
             self._decide_one(head, base)
             for head in history.heads_of(root.namespace, root.remote, wanted)
         ]
+        history.forget_fresh()
         self.decisions = [d for d in decisions if d is not None]
         return self.decisions
 
@@ -211,6 +223,8 @@ class Pull:
             sizes.add(base.size)
         if entry.size not in sizes:
             return ("file", _UNREAD, entry.mode, b"")
+        # What is decided on this stat must not happen to a write that leaves it as it is.
+        let_the_clock_tick(self._context.host.clock, [entry.ctime_ns])
         return ("file", hash_file(self._files, self._local(path)), entry.mode, b"")
 
     # Planning
@@ -277,7 +291,7 @@ class Pull:
         """Settled files and symlinks below which the fleet holds other paths."""
         history, root = self._context.state.history, self._root
         heads = {d.head.path: d.head for d in self.decisions}
-        above = {directory for path in heads for directory in parents(path)}
+        above = _above(heads)
         for directory in above - heads.keys():
             heads[directory] = history.head(root.namespace, directory)
         candidates = [
@@ -286,11 +300,7 @@ class Pull:
             if head.version is not None and head.version.manifest.kind != "dir"
         ]
         if len(candidates) > MANY:
-            inhabited = {
-                directory
-                for path in history.present_paths(root.namespace, root.remote)
-                for directory in parents(path)
-            }
+            inhabited = _above(history.present_paths(root.namespace, root.remote))
             return [head for head in candidates if head.path in inhabited]
         return [h for h in candidates if history.has_live_below(root.namespace, h.path)]
 
@@ -334,10 +344,11 @@ class Pull:
         if adopted:
             make_durable(context, root, [path for path, _ in adopted])
         roots = context.state.roots
-        with context.state.transaction():
-            roots.set_base(root, adopted)
-            roots.drop_base(root, dropped)
-            roots.done(root, nothing)
+        if self.decisions:
+            with context.state.transaction():
+                roots.set_base(root, adopted)
+                roots.drop_base(root, dropped)
+                roots.done(root, nothing)
         done = materialise(context, root, self._unblocked(wanted))
         pulled.files = done.files
         pulled.bytes_received = done.bytes_received
@@ -405,19 +416,20 @@ class Pull:
         leaving |= {
             w.path for w in wanted if w.version is not None and w.version.manifest.kind == "dir"
         }
-        known: dict[RelPath, bool] = {}
 
+        @cache
         def blocks(directory: RelPath) -> bool:
-            if directory not in known:
-                entry = self._look(directory)
-                known[directory] = (
-                    entry is not None and entry.kind != "dir" and directory not in leaving
-                )
-            return known[directory]
+            entry = self._look(directory)
+            return entry is not None and entry.kind != "dir" and directory not in leaving
+
+        @cache
+        def blocker_of(above: bytes) -> RelPath | None:
+            return next((p for p in (*parents(RelPath(above)), RelPath(above)) if blocks(p)), None)
 
         kept = []
         for w in wanted:
-            blocker = next((p for p in parents(w.path) if blocks(p)), None)
+            directory = w.path.rpartition(b"/")[0]
+            blocker = blocker_of(directory) if directory else None
             if blocker is None or w.version is None:
                 kept.append(w)
                 continue

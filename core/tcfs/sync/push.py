@@ -19,7 +19,7 @@ from tcfs.host.base import Stat
 from tcfs.model.clock import VectorClock
 from tcfs.model.ids import NamespaceId, RelPath
 from tcfs.model.manifest import SyncManifest
-from tcfs.model.paths import ROOT, join, show
+from tcfs.model.paths import ROOT, join, parents, show
 from tcfs.model.plan import BaseEntry, LocalChange, LocalEntry, MoveMatcher, local_change
 from tcfs.state.roots import Root
 from tcfs.sync.candidates import SLICE, Candidate, Candidates
@@ -30,10 +30,9 @@ from tcfs.sync.durable import make_durable
 from tcfs.sync.places import adopt
 from tcfs.sync.planning import PlanBuilder
 from tcfs.sync.results import Action, Plan, Problem
+from tcfs.sync.ticking import let_the_clock_tick
 from tcfs.sync.upload import Sizes, Upload, sizes_of
 
-TICK_NS: Final = 20_000_000
-"""Coarsest step of a local file system's clock: two writes within it can leave equal times."""
 CHANGED: Final = "changed while it was read"
 
 
@@ -177,6 +176,7 @@ class Push:
                 work.attributes_and_links()
                 work.files()
                 work.deletions()
+                work.replacements()
                 committer.flush()
                 work.refresh()
             finally:
@@ -207,6 +207,10 @@ class _Work:
         self._refreshed: list[tuple[RelPath, BaseEntry]] = []
         self._gone = {c.path: c.base for c in push.candidates.gone() if c.base is not None}
         self._moves = MoveMatcher(self._gone)
+        # A file or link in place of a directory comes after what was in that: the fleet may see a
+        # part of a push, and would take them for a conflict.
+        emptied = {directory for path in self._gone for directory in parents(path)}
+        self._first, self._last = push.candidates.divided(emptied)
         # Paths that hold something in the fleet: only there can equal content be adopted.
         self._inhabited: set[RelPath] = set()
 
@@ -220,7 +224,19 @@ class _Work:
 
     def attributes_and_links(self) -> None:
         """Directories and symlinks: no content to store."""
-        for c in self._with_heads(self._push.candidates.others()):
+        self._without_content(self._first)
+
+    def files(self) -> None:
+        """Files: stored first, then drafted as their content comes back."""
+        self._with_content(self._first)
+
+    def replacements(self) -> None:
+        """Links and files where directories were."""
+        self._without_content(self._last)
+        self._with_content(self._last)
+
+    def _without_content(self, candidates: Candidates) -> None:
+        for c in self._with_heads(candidates.others()):
             if c.entry is None:
                 continue
             if c.entry.kind == "dir":
@@ -264,15 +280,16 @@ class _Work:
             entry,
         )
 
-    def files(self) -> None:
-        """Files: stored first, then drafted as their content comes back."""
-        candidates = self._push.candidates
-        self._let_the_clock_tick(candidates)
+    def _with_content(self, candidates: Candidates) -> None:
+        clock = self._context.host.clock
+        let_the_clock_tick(clock, (ctime_ns for _, ctime_ns in candidates.stats()))
         again = self._store(candidates.files(), sizes_of(size for size, _ in candidates.stats()))
         if again:
             # A file that was being written is given one more chance.
             found = self._look_again(again)
-            again = self._store(found, sizes_of(c.entry.size for c in found if c.entry))
+            entries = [c.entry for c in found if c.entry]
+            let_the_clock_tick(clock, (entry.ctime_ns for entry in entries))
+            again = self._store(found, sizes_of(entry.size for entry in entries))
         for c in again:
             self._pushed.problems.append(
                 Problem(
@@ -443,17 +460,6 @@ class _Work:
                 )
                 found.append(Candidate(c.path, c.change, entry, c.base))
         return found
-
-    def _let_the_clock_tick(self, candidates: Candidates) -> None:
-        """Wait until the file system's clock has left the newest file's time behind.
-
-        Otherwise a write that comes after ours but within one tick would leave the same times, and
-        would never be noticed.
-        """
-        newest = max((ctime_ns for _, ctime_ns in candidates.stats()), default=0)
-        ahead = newest + TICK_NS - int(self._context.host.clock.now() * 1e9)
-        if 0 < ahead <= TICK_NS:
-            self._context.host.clock.sleep(ahead / 1e9)
 
     def _problem(self, path: RelPath, error: OSError) -> None:
         self._pushed.problems.append(

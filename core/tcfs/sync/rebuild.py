@@ -6,11 +6,14 @@ base is made anew: see ``recognise``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Final
 
-from tcfs.errors import IntegrityError, LocalFileError
+from tcfs.errors import IntegrityError, LocalFileError, StoreError
 from tcfs.ledger.keys import parse_key
-from tcfs.model.ids import CONTROL, NamespaceId
+from tcfs.model.event import ChainHead
+from tcfs.model.ids import CONTROL, DeviceId, NamespaceId
 from tcfs.state.garbage import TABLES as GARBAGE_TABLES
 from tcfs.store.base import ObjectMissing
 from tcfs.sync import leftovers, places
@@ -21,17 +24,20 @@ from tcfs.sync.receive import receive, refresh_control
 from tcfs.sync.recognise import recognise
 from tcfs.sync.results import RebuildResult
 
+_OF_ROOTS: Final = ("intent_list", "todo", "base")
+
 
 def rebuild(context: Context) -> RebuildResult:
     """Read everything anew.
 
     Raises:
-        StoreError: the store failed; run it again.
+        StoreError: the store failed, or told less than was known before; run it again.
     """
     state = context.state
     _finish_pulls(context)
+    before = {name: state.history.heads(name) for name in context.control.epochs}
     with state.transaction() as run:
-        for table in (*GARBAGE_TABLES, "intent", "todo", "base", "chunk", "pack", "superseded"):
+        for table in (*GARBAGE_TABLES, *_OF_ROOTS, "chunk", "pack", "superseded"):
             run.execute(f"DELETE FROM {table}")
         for table in ("version", "segment", "chain", "finding", "control_object"):
             run.execute(f"DELETE FROM {table}")
@@ -44,6 +50,7 @@ def rebuild(context: Context) -> RebuildResult:
     for namespace in context.control.epochs:
         segments += receive(context, namespace, rebuild=True)
         messages += _chunks_from_packs(context, namespace)
+    _require_all(context, before)
     _settle_outbox(context)
     recognise(context)
     (versions,) = state.database.connection.execute("SELECT count(*) FROM version").fetchone()
@@ -63,6 +70,29 @@ def _finish_pulls(context: Context) -> None:
         # A root that cannot be used has nothing to lose here.
         with suppress(LocalFileError):
             leftovers.recover(context, places.adopt(context, root))
+
+
+def _require_all(
+    context: Context, before: Mapping[NamespaceId, Mapping[DeviceId, ChainHead]]
+) -> None:
+    """Refuse a history that is shorter than it was, and nothing tells why.
+
+    A listing that was not up to date would leave this device without what it wrote itself.
+
+    Raises:
+        StoreError: run it again; where the store was put back to an older state, that is accepted.
+    """
+    told = {(finding.namespace, finding.device) for finding in context.state.findings.all()}
+    for namespace, heads in before.items():
+        now = context.state.history.heads(namespace)
+        for device, head in heads.items():
+            found = now.get(device)
+            if (found is None or found.seq < head.seq) and (namespace, device) not in told:
+                raise StoreError(
+                    f"the store did not show segment {head.seq} of {device} in {namespace!r}, "
+                    "which was known before",
+                    remedy="Run the command again: it takes the store as it is then.",
+                )
 
 
 def _settle_outbox(context: Context) -> None:

@@ -44,6 +44,7 @@ def refresh_control(context: Context, *, offline: bool = False) -> None:
         repo=context.repo,
         root_key=context.format.root_public_key,
         cached=context.state.control.objects(),
+        last=context.view,
     )
     take_up_marks(context, view.state)
     context.state.control.add(view.fresh)
@@ -59,17 +60,19 @@ def refresh_control(context: Context, *, offline: bool = False) -> None:
 
 
 def _retract_revoked(context: Context) -> None:
-    """Take back what was accepted of revoked devices before their cut was known.
+    """Take back what was accepted of revoked devices before their cut was known, and of those that
+    turned out to be no members at all.
 
     A file that holds it stays as it is, without a base: it counts as this device's own edit.
     """
     history, roots = context.state.history, context.state.roots
-    for device in context.control.devices.values():
-        if device.cut is None:
+    void = context.control.void
+    for device in (*context.control.devices.values(), *void.values()):
+        if device.cut is None and device.device_id not in void:
             continue
         for namespace in context.control.epochs:
             known = history.heads(namespace).get(device.device_id)
-            cut = device.cut.get(namespace)
+            cut = (device.cut or {}).get(namespace)
             last = cut.seq if cut else 0
             if known is None or known.seq <= last:
                 continue
@@ -104,10 +107,12 @@ def receive(context: Context, namespace: NamespaceId, *, rebuild: bool = False) 
             outbox waits until it is known where that chain ends.
 
     Raises:
+        AccessError: this device waits to be admitted.
         IdentityError: this device's own chain went on without it.
         StoreError: the store failed; what was taken up before stays.
     """
     refresh_control(context)
+    context.require_admitted()
     if not rebuild:
         prepare_to_write(context, namespace)
     context.state.findings.forget(namespace, PASSING)
@@ -153,13 +158,14 @@ def take_all(
             state=context.control,
             control_known=context.view.knows,
         )
-        moved = moved_chunks(context, namespace, result.segments)
-        with context.state.transaction():
-            for segment in result.quarantined:
-                _take_up_quarantined(context, segment, result.known)
-            for segment in result.segments:
-                take_up_segment(context, segment)
-            context.state.garbage.prefer(namespace, moved)
+        if result.segments or result.quarantined:
+            moved = moved_chunks(context, namespace, result.segments)
+            with context.state.transaction():
+                for segment in result.quarantined:
+                    _take_up_quarantined(context, segment, result.known)
+                for segment in result.segments:
+                    take_up_segment(context, segment)
+                context.state.garbage.prefer(namespace, moved)
         count += len(result.segments)
         if keep_findings:
             _keep(context, result.findings)

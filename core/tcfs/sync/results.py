@@ -102,6 +102,8 @@ class VersionInfo:
     moved_from: str = ""
     live: bool = False
     vclock: dict[str, int] = field(default_factory=dict)
+    imported: str = ""
+    """What the Rust tcfs said of it, if it was imported from there: by whom, and its clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,8 @@ class SyncResult:
     """Paths whose conflict this run settled."""
     conflict_copies: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+    notices: tuple[str, ...] = ()
+    """What a person should know of it, though nothing is wrong."""
     segment: str = ""
     """The last segment this run committed; empty if none."""
     remote: str = ""
@@ -241,6 +245,23 @@ class DeviceInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class PendingDevice:
+    """A device that asked to join, and waits until an admin admits it."""
+
+    device_id: str
+    name: str
+    role: str
+    fingerprint: str
+    """Of its key; it is the same wherever it is shown, on the device itself too."""
+    invite_id: str
+    claimed_at: int
+    rivals: int = 0
+    """Other devices that used the same invite: at most one of them is ever admitted."""
+    this_device: bool = False
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RootInfo:
     """A local directory or file and its place in the fleet."""
 
@@ -314,6 +335,10 @@ class InitResult:
     repo: str
     phrase: str = ""
     messages: tuple[str, ...] = ()
+    waiting: bool = False
+    """It asked to join, and waits until an admin admits it."""
+    fingerprint: str = ""
+    """Of the device's key, for that admin to compare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +349,8 @@ class InviteResult:
     invite_id: str
     role: str
     expires_at: int
+    admit: bool = False
+    """The device that uses it waits until an admin admits it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,9 +42,11 @@ from tcfs.store.endpoint import Endpoint
 from tcfs.sync.commit import flush_outbox
 from tcfs.sync.context import Context
 from tcfs.sync.fleet import Fleet
+from tcfs.sync.members import fingerprint
 from tcfs.sync.private_files import read_private, write_private
 from tcfs.sync.recovery import PHRASE, keep_phrase, phrase_entropy
 from tcfs.sync.results import InitResult
+from tcfs.sync.spelling import spelt
 from tcfs.sync.stores import configured_endpoint, open_configured
 
 if TYPE_CHECKING:
@@ -165,7 +167,7 @@ def _context(
         None, repo=fmt.repo, root_key=fmt.root_public_key, cached=state.control.objects()
     )
     context = Context(
-        host=host,
+        host=spelt(host, state),
         store=store,
         state=state,
         identity=identity,
@@ -341,12 +343,21 @@ def enroll_fleet(
             else:
                 enrolled = enroll(opened, passphrase, identity, host.clock.now())
         _bind(loaded, enrolled.format, endpoint.url)
+    who = f"{identity.name} ({identity.device_id})"
+    own = fingerprint(identity.public_key)
+    asked = (
+        f"asked to join: {who}, fingerprint {own}",
+        f"it waits until an admin has compared that, and admits it: tcfs device admit "
+        f"{identity.name}",
+    )
     return InitResult(
         device_id=identity.device_id,
         device_name=identity.name,
         endpoint=endpoint.url,
         repo=str(enrolled.format.repo),
-        messages=(f"enrolled: {identity.name} ({identity.device_id})",),
+        messages=asked if enrolled.waiting else (f"enrolled: {who}",),
+        waiting=enrolled.waiting,
+        fingerprint=own,
     )
 
 

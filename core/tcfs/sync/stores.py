@@ -18,7 +18,6 @@ from tcfs.sync.private_files import read_private, write_private
 if TYPE_CHECKING:
     from tcfs.config.load import LoadedConfig
     from tcfs.config.schema import Config
-    from tcfs.model.access import ControlState
     from tcfs.secrets.chain import CredentialChain
     from tcfs.store.s3_client import S3Keys
 
@@ -69,14 +68,16 @@ def open_configured(loaded: LoadedConfig, endpoint: Endpoint, *, create: bool = 
 def store_options(loaded: LoadedConfig) -> StoreOptions:
     """How this device's settings want a store behind a network to be used."""
     from tcfs.secrets.sources import credential_chain
+    from tcfs.secrets.tls import store_tls
 
     storage, sync = loaded.config.storage, loaded.config.sync
     remembered = _Remembered(loaded.state_db.parent / REMEMBERED)
+    chain = credential_chain(loaded.config)
     return StoreOptions(
-        credentials=_credentials(credential_chain(loaded.config)),
+        credentials=_credentials(chain),
         memory=Memory(recall=remembered.recall, remember=remembered.remember),
         addressing=storage.addressing_style,
-        ca_cert=storage.ca_cert_path,
+        tls=store_tls(loaded.config, chain),
         enforce_tls=storage.enforce_tls,
         timeout=storage.timeout,
         workers=sync.workers,
@@ -121,24 +122,14 @@ def known_conditional(loaded: LoadedConfig, endpoint: str) -> bool | None:
     return _Remembered(loaded.state_db.parent / REMEMBERED).recall(endpoint)
 
 
-def condition_warnings(loaded: LoadedConfig, endpoint: str, state: ControlState) -> list[str]:
-    """What to tell of a store without conditional writes, where two can use one invite at once.
-
-    Of these the fleet keeps the one whose claim stands in the end; which one that is, is certain
-    when an admin's next control segment has confirmed it (``ledger.control``).
-    """
+def condition_warnings(loaded: LoadedConfig, endpoint: str) -> list[str]:
+    """What to tell of a store without conditional writes, where two can use one invite at once."""
     if known_conditional(loaded, endpoint) is not False:
         return []
-    warning = (
-        "this store keeps no conditional writes: that a device has joined is certain only after an "
-        "admin's next change to the fleet, such as another invite"
-    )
-    waiting = [
-        device.name
-        for invite_id in state.unconfirmed
-        if (device := state.devices.get(state.claimed[invite_id])) and not device.revoked
+    return [
+        "this store keeps no conditional writes: a device that joins waits until an admin admits "
+        "it, with: tcfs device admit NAME"
     ]
-    return [f"{warning}; waiting: {', '.join(waiting)}" if waiting else warning]
 
 
 def _credentials(chain: CredentialChain) -> Credentials:

@@ -239,7 +239,7 @@ class Upload:
             executor: Executor = SerialExecutor()
         else:
             if self._executor is None:
-                self._executor = self._context.host.executor(self._context.config.sync.jobs)
+                self._executor = self._context.executor
             executor = self._executor
         files = self._context.host.files
         batches = (

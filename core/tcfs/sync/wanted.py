@@ -62,7 +62,7 @@ class Wanted(Struct, frozen=True, gc=False):
         kind = version.manifest.kind
         if self.ids == (version.id,):
             return Intent(self.path, kind, version.id)
-        return Intent(self.path, kind, version.id, self.ids, self.clock)
+        return Intent(self.path, kind, version.id, self.ids, dict(self.clock.clocks))
 
     def base(self, stat: Stat | None) -> BaseEntry:
         """The base once it is there; without a stat, content will be compared."""

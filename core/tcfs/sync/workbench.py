@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from tcfs.errors import LocalFileError, TcfsError
 from tcfs.host.base import Stat
 from tcfs.model.clock import VectorClock
 from tcfs.model.conflict import conflict_path
-from tcfs.model.ids import RelPath
+from tcfs.model.ids import DeviceId, RelPath
 from tcfs.model.paths import METADATA_DIR, TEMP_PREFIX, join, show
 from tcfs.model.plan import BaseEntry
 from tcfs.model.tree import Head
@@ -26,6 +26,9 @@ from tcfs.sync.places import make_directory
 from tcfs.sync.results import Problem
 from tcfs.sync.scan import look
 from tcfs.sync.wanted import Wanted
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 T = TypeVar("T")
 _WRITABLE: Final = 0o300
@@ -41,18 +44,22 @@ class Workbench:
         self.files = context.host.files
         self.problems: list[Problem] = []
         self.failed: set[RelPath] = set()
-        device = context.identity.device_id.encode()
-        self._single = not root.marker and not root.inode
+        self.single = not root.marker and not root.inode
         self.top = top_of(root)
-        if self._single:
-            self.temp = self.top + b"/" + TEMP_PREFIX + device
-        else:
-            self.temp = root.local + b"/" + METADATA_DIR + b"/tmp-" + device
+        self.temp = self.temp_of(context.identity.device_id)
         self._serial = 0
         # Temporary names whose content is nobody's only copy. In order, so that a directory comes
         # before what is in it.
         self._disposable: dict[bytes, None] = {}
         self._unlocked: dict[RelPath, int] = {}
+        self._unlockings: list[int] = []
+        self._aside: ThreadPoolExecutor | None = None
+
+    def temp_of(self, device: DeviceId) -> bytes:
+        """The directory of a device's temporary names."""
+        if self.single:
+            return self.top + b"/" + TEMP_PREFIX + device.encode()
+        return self.root.local + b"/" + METADATA_DIR + b"/tmp-" + device.encode()
 
     def local(self, path: RelPath) -> bytes:
         """The absolute path of a path in the root."""
@@ -96,22 +103,37 @@ class Workbench:
         """
         barrier(self.files, self.top)
 
-    def intend(self, wanted: list[Wanted]) -> None:
-        """Record, durably, what is about to be put on disk."""
-        self.context.state.roots.intend(
-            self.root,
-            [w.intent() for w in wanted],
-        )
+    def begin_barrier(self) -> Future[None]:
+        """``barrier`` in a thread, for what was written before this call."""
+        if self._aside is None:
+            from concurrent import futures
 
-    def done(self, bases: list[tuple[RelPath, BaseEntry]], wanted: Iterable[Wanted]) -> None:
-        """Record, durably, what is on disk now. Of all that was wanted nothing is intended any
-        more, and where a conflict stands there is still something to do.
+            self._aside = futures.ThreadPoolExecutor(1, thread_name_prefix="tcfs-barrier")
+        return self._aside.submit(self.barrier)
+
+    def intend(self, wanted: list[Wanted]) -> int | None:
+        """Record, durably, what is about to be put on disk. Returns what ``done`` asks for."""
+        if not wanted:
+            return None
+        return self.context.state.roots.intend(self.root, [w.intent() for w in wanted])
+
+    def done(
+        self,
+        intended: int | None,
+        bases: list[tuple[RelPath, BaseEntry]],
+        wanted: Iterable[Wanted],
+        *,
+        left: Iterable[Wanted] = (),
+    ) -> None:
+        """Record, durably, what is on disk now.
+
+        Nothing is intended any more but what is ``left``, and where a conflict stands there is
+        still something to do.
         """
-        wanted, roots = list(wanted), self.context.state.roots
+        roots = self.context.state.roots
         with self.context.state.transaction():
             roots.set_base(self.root, bases)
-            based = {path for path, _ in bases}
-            roots.drop_intents(self.root, [w.path for w in wanted if w.path not in based])
+            roots.settle_intents(intended, [w.intent() for w in left])
             roots.wait(self.root, [w.path for w in wanted if w.standing])
 
     # Directories that may not be written
@@ -138,8 +160,9 @@ class Workbench:
         base = roots.base_of(self.root, directory)
         if base is not None and base.kind == "dir" and base.ids and not base.on_this_disk_alone:
             # After a crash, its rights are what they were.
-            intent = Intent(directory, "dir", base.ids[0], base.ids, base.clock, stat.mode)
-            roots.intend(self.root, [intent])
+            clock = dict(base.clock.clocks)
+            intent = Intent(directory, "dir", base.ids[0], base.ids, clock, stat.mode)
+            self._unlockings.append(roots.intend(self.root, [intent]))
         self._unlocked.setdefault(directory, stat.mode)
         self.files.set_attributes(local, mode=stat.mode | _WRITABLE, mtime_ns=None)
         return True
@@ -151,9 +174,12 @@ class Workbench:
                 self.files.set_attributes(self.local(directory), mode=mode, mtime_ns=None)
             except (FileNotFoundError, NotADirectoryError):
                 continue
-        if self._unlocked:
-            self.context.state.roots.drop_intents(self.root, self._unlocked)
+        if self._unlockings:
+            with self.context.state.transaction():
+                for number in self._unlockings:
+                    self.context.state.roots.settle_intents(number)
         self._unlocked.clear()
+        self._unlockings.clear()
 
     # Temporary names
 
@@ -184,7 +210,7 @@ class Workbench:
 
     def _next(self) -> int:
         if self._serial == 0:
-            if not self._single:
+            if not self.single:
                 make_directory(self.context, os.path.dirname(self.temp))
             make_directory(self.context, self.temp)
         self._serial += 1
@@ -214,6 +240,8 @@ class Workbench:
 
     def close(self) -> None:
         """Clear, and remove the directory of temporary names if nothing is left in it."""
+        if self._aside is not None:
+            self._aside.shutdown(wait=True, cancel_futures=True)
         with suppress(OSError):
             # Otherwise ``leftovers`` does it.
             self.lock_again()

@@ -17,6 +17,7 @@ def add_commands(subparsers: Subparsers) -> None:
     from tcfs.cli.commands import (
         acl,
         audit,
+        auth,
         check,
         completion,
         configuration,
@@ -49,6 +50,7 @@ def add_commands(subparsers: Subparsers) -> None:
         revert,
         acl,
         audit,
+        auth,
         credentials,
         status,
         gc,

@@ -66,7 +66,8 @@ def _list(ctx: Context) -> int:
 
 
 def _show_list(ctx: Context, found: CredentialList) -> None:
-    from tcfs.cli.text import table
+    from tcfs.cli.text import table, when
+    from tcfs.sync.certificates import expiry_warnings
 
     rows: list[list[Part]] = []
     for source in found.sources:
@@ -74,6 +75,11 @@ def _show_list(ctx: Context, found: CredentialList) -> None:
         name: Part = bold(source.name) if source.present else source.name
         rows.append([name, "there" if source.present else "-", mark, dim(source.detail)])
     table(ctx.terminal, rows, ("SOURCE", "", "", ""))
+    for one in found.certificates:
+        until = f", until {when(int(one.expires_at))}" if one.expires_at else ""
+        ctx.terminal.out(f"{one.setting}: {one.subject or 'cannot be used'}{until}")
+    for warning in expiry_warnings(found.certificates):
+        ctx.terminal.warn(warning)
     if found.problem:
         ctx.terminal.warn(found.problem)
     for entry in found.entries:

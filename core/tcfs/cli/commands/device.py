@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tcfs.cli.arguments import command, converted, count, group, numbers, protects, takes
-from tcfs.cli.terminal import bold, dim, green, red
+from tcfs.cli.terminal import bold, dim, green, red, yellow
 from tcfs.config.units import parse_duration
 from tcfs.errors import EXIT_OK, CancelledError, UsageError
 
@@ -110,6 +111,18 @@ def add(subparsers: Subparsers) -> None:
         "--pcrs", default="7", metavar="N,N", help="with tpm: the PCRs to seal to (default 7)"
     )
 
+    admit = command(
+        device,
+        "admit",
+        "let a device in that waits",
+        _admit,
+        more="Where the store keeps no conditional writes, an invite only lets a device ask. "
+        "Compare the fingerprint with what 'tcfs status' shows on that device.",
+    )
+    takes(
+        admit.add_argument("device", metavar="DEVICE", help="its name, id or fingerprint"), "device"
+    )
+    admit.add_argument("--yes", action="store_true", help="do not ask")
     command(device, "list", "list the devices of the fleet", _list)
     command(device, "status", "tell about this device", _status)
 
@@ -147,6 +160,11 @@ def _invite(ctx: Context) -> int:
             f"Invite for one {made.role}, until {when(made.expires_at)}. On the other device: "
             "tcfs device enroll --name NAME --invite CODE"
         )
+        if made.admit:
+            ctx.terminal.note(
+                "This store keeps no conditional writes: the device then waits until you let it "
+                "in, here, with: tcfs device admit NAME"
+            )
         # Alone on the last line, so that a script can take it.
         ctx.terminal.out(made.code)
 
@@ -238,11 +256,15 @@ def _protect(ctx: Context) -> int:
 def _list(ctx: Context) -> int:
     with ctx.fleet() as fleet:
         devices = fleet.devices()
-    ctx.result({"devices": devices}, lambda: _show_devices(ctx, devices))
+        pending = fleet.access.pending()
+    shown = {"devices": devices, "pending": pending}
+    ctx.result(shown, lambda: _show_devices(ctx, devices, pending))
     return EXIT_OK
 
 
-def _show_devices(ctx: Context, devices: list[r.DeviceInfo]) -> None:
+def _show_devices(
+    ctx: Context, devices: Sequence[r.DeviceInfo], pending: Sequence[r.PendingDevice] = ()
+) -> None:
     from tcfs.cli.text import table, when
 
     rows: list[list[Part]] = []
@@ -250,7 +272,17 @@ def _show_devices(ctx: Context, devices: list[r.DeviceInfo]) -> None:
         state: Part = red("revoked") if device.revoked else green("active")
         name: Part = bold(f"{device.name} *") if device.this_device else device.name
         rows.append([name, device.role, state, when(device.enrolled_at), dim(device.device_id)])
+    for asks in pending:
+        name = bold(f"{asks.name} *") if asks.this_device else asks.name
+        rows.append([name, asks.role, yellow("waits"), when(asks.claimed_at), dim(asks.device_id)])
     table(ctx.terminal, rows, ("NAME", "ROLE", "STATE", "ENROLLED", "ID"))
+    for asks in pending:
+        several = f"  (one of {asks.rivals + 1} with the same invite)" if asks.rivals else ""
+        ctx.terminal.out(f"{asks.name} waits, fingerprint ", bold(asks.fingerprint), several)
+    if pending:
+        ctx.terminal.note(
+            "Compare with what 'tcfs status' shows on the device, then: tcfs device admit DEVICE"
+        )
 
 
 def _status(ctx: Context) -> int:
@@ -268,7 +300,7 @@ def _status(ctx: Context) -> int:
                 ("device", bold(status.device_name)),
                 ("id", status.device_id),
                 ("role", status.role),
-                ("state", red("revoked") if status.revoked else green("active")),
+                ("state", _state(status)),
                 ("enrolled", when(mine.enrolled_at) if mine else ""),
                 ("description", mine.description if mine else ""),
                 ("signing key", mine.sign_key if mine else ""),
@@ -280,6 +312,29 @@ def _status(ctx: Context) -> int:
 
     value: object = devices[0] if devices else status
     ctx.result({"device": value, "warnings": status.warnings}, show)
+    return EXIT_OK
+
+
+def _state(status: r.Status) -> Part:
+    if status.revoked:
+        return red("revoked")
+    return green("active") if status.role else yellow("no member")
+
+
+def _admit(ctx: Context) -> int:
+    args = ctx.args
+    chosen = args.device
+    with ctx.fleet() as fleet:
+        if ctx.person and not args.yes:
+            request = fleet.access.request(chosen)
+            question = f"Let {request.name!r} in as {request.role}? Its fingerprint must be "
+            if not ctx.terminal.confirm(f"{question}{request.fingerprint}"):
+                raise CancelledError("nobody was admitted", remedy="")
+            chosen = request.fingerprint  # the one that was shown, whoever asked meanwhile
+        device = fleet.access.admit(chosen)
+    ctx.result(
+        device, lambda: ctx.terminal.out(device.name, ": ", green("admitted"), f" as {device.role}")
+    )
     return EXIT_OK
 
 

@@ -79,6 +79,9 @@ def _show_status(ctx: Context, status: r.Status, daemon: Report) -> None:
     for kept in daemon.roots:
         if kept.problem:
             terminal.warn(f"{kept.local}: {kept.problem}. {kept.remedy}".rstrip())
+    for warning in daemon.warnings:
+        if warning not in status.warnings:
+            terminal.warn(f"the daemon says: {warning}")
     if daemon.store_problem:
         terminal.warn(f"the daemon cannot use the store: {daemon.store_problem}")
 

@@ -28,6 +28,8 @@ HELP: Final = {
     "tcfs_conflicts": "Conflicts that stand.",
     "tcfs_outbox_segments": "Finished segments that are not in the store.",
     "tcfs_store_ok": "Whether the store answered when it was last asked.",
+    "tcfs_certificate_ok": "Whether a certificate can be used, and does not expire soon.",
+    "tcfs_certificate_expiry_timestamp_seconds": "When a certificate or NATS credentials expire.",
     "tcfs_up_seconds": "Time since the daemon started.",
 }
 
@@ -71,6 +73,11 @@ class Counters:
         with self._lock:
             return self._values.get((name, tuple(sorted(labels.items()))), 0)
 
+    def durations(self, step: str) -> int:
+        """How many durations of a step were recorded."""
+        with self._lock:
+            return int(sum(self._durations.get(step, (0.0,))[:-1]))
+
     def totals(self) -> dict[str, int]:
         """Counters without labels, by short name, for the report."""
         with self._lock:
@@ -92,7 +99,7 @@ class Counters:
                 kind = "counter" if name.endswith("_total") else "gauge"
                 lines += [f"# HELP {name} {HELP[name]}", f"# TYPE {name} {kind}"]
                 last = name
-            lines.append(f"{name}{_labels(labels)} {value:g}")
+            lines.append(f"{name}{_labels(labels)} {value:.15g}")
         if durations:
             name = "tcfs_step_seconds"
             lines += [f"# HELP {name} {HELP[name]}", f"# TYPE {name} histogram"]
@@ -105,9 +112,9 @@ def _histogram(name: str, step: str, cells: list[float]) -> Iterator[str]:
     count = 0.0
     for bound, cell in zip([*map(str, BUCKETS_S), "+Inf"], cells, strict=False):
         count += cell
-        yield f"{name}_bucket{_labels((('step', step), ('le', bound)))} {count:g}"
-    yield f"{name}_sum{_labels((('step', step),))} {cells[-1]:g}"
-    yield f"{name}_count{_labels((('step', step),))} {count:g}"
+        yield f"{name}_bucket{_labels((('step', step), ('le', bound)))} {count:.15g}"
+    yield f"{name}_sum{_labels((('step', step),))} {cells[-1]:.15g}"
+    yield f"{name}_count{_labels((('step', step),))} {count:.15g}"
 
 
 def _labels(labels: Labels) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Mapping
 
 
@@ -23,7 +24,12 @@ class Notifier:
         if not self._address:
             return
         name = "\0" + self._address[1:] if self._address.startswith("@") else self._address
-        text = "\n".join(f"{key}={value.splitlines()[0]}" for key, value in fields.items())
+        lines = (f"{key}={value}".splitlines()[0] for key, value in fields.items())
+        text = "\n".join(lines)
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
             s.connect(name)
             s.send(text.encode())
+
+    def reloading(self) -> None:
+        """Say that a reload begins, as ``Type=notify-reload`` wants it; ``READY=1`` ends it."""
+        self.send(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1000))

@@ -54,6 +54,8 @@ class Report:
     """Whether changes of other devices are told of at once, or found by looking at the store."""
     live_message: str = ""
     store_problem: str = ""
+    warnings: tuple[str, ...] = ()
+    """What will be a problem soon: certificates that expire."""
     roots: tuple[RootReport, ...] = ()
     counters: dict[str, int] = field(default_factory=dict)
 
@@ -79,7 +81,8 @@ def read(directory: Path) -> Report:
     try:
         data = json.loads((directory / FILE).read_bytes())
         roots = tuple(RootReport(**root) for root in data.pop("roots"))
-        report = Report(**{**data, "roots": roots})
+        warnings = tuple(data.pop("warnings", ()))
+        report = Report(**{**data, "roots": roots, "warnings": warnings})
     except (OSError, ValueError, TypeError, KeyError):
         report = Report()
     if report.pid != pid:

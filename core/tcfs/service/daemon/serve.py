@@ -22,10 +22,12 @@ from tcfs.live.base import EventBus, queue_name
 from tcfs.model.paths import METADATA_DIR, show
 from tcfs.service.daemon import report as reports
 from tcfs.service.daemon.counters import Counters
+from tcfs.service.daemon.expiry import ExpiryWatch
 from tcfs.service.daemon.inbox import Inbox
-from tcfs.service.daemon.loop import Daemon, Settings
+from tcfs.service.daemon.loop import Daemon
 from tcfs.service.daemon.notify import Notifier
 from tcfs.service.daemon.report import Report, RootReport
+from tcfs.service.daemon.states import Settings
 from tcfs.service.daemon.watcher import Watcher
 from tcfs.service.daemon.web import Web
 from tcfs.sync.fleet import Fleet
@@ -33,7 +35,7 @@ from tcfs.sync.session import open_fleet
 
 if TYPE_CHECKING:
     from tcfs.config.load import LoadedConfig
-    from tcfs.service.daemon.loop import KeptState
+    from tcfs.service.daemon.states import KeptState
 
 log = logging.getLogger("tcfs.daemon")
 
@@ -120,7 +122,9 @@ class Service:
         self._report = Report(state="running", message="The daemon is starting.")
         self._report_lock = threading.Lock()
         self._reported = (-1, 0.0)
+        self._expiry = ExpiryWatch(loaded, self._counters)
         self._ended = threading.Event()
+        self._reloading = False
         self.web: Web | None = None
 
     def run(self) -> None:
@@ -178,10 +182,13 @@ class Service:
         def end(number: int, frame: FrameType | None) -> None:
             if self.inbox.stopping:
                 raise KeyboardInterrupt
+            self._notifier.send(STOPPING="1", STATUS="leaving")
             self.inbox.stop()
 
         def look(number: int, frame: FrameType | None) -> None:
-            self.inbox.put(lambda daemon, now: daemon.look_at_everything(now))
+            self._reloading = True
+            self._notifier.reloading()
+            self.inbox.put(self._look_again)
 
         handlers = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGHUP: look}
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
@@ -190,6 +197,17 @@ class Service:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _look_again(self, daemon: Daemon, now: float) -> None:
+        """Trust nothing that was seen before, certificates included."""
+        self._expiry.again()
+        daemon.look_at_everything(now)
+        self._reloaded()
+
+    def _reloaded(self) -> None:
+        if self._reloading:
+            self._reloading = False
+            self._notifier.send(READY="1")
 
     # Running
 
@@ -224,6 +242,7 @@ class Service:
                 self._notifier.send(READY="1", STATUS="waiting for the store")
                 ready = True
             self._wait(delay)
+            self._reloaded()  # what is opened next begins with a look at everything
             delay = min(delay * 2, OPEN_RETRY_S[1])
 
     def _is_waiting(self, error: TcfsError) -> None:
@@ -256,6 +275,7 @@ class Service:
                 rescan_interval_s=self._loaded.config.daemon.rescan_interval,
                 mode=config.conflict_mode,
                 tell_paths=config.nats_tell_paths,
+                git=config.sync_git_dirs,
             ),
             self.inbox,
             self._counters,
@@ -267,6 +287,9 @@ class Service:
             while not self.inbox.stopping:
                 self._touch()
                 due = daemon.step(time.monotonic())
+                if self._expiry.look(time.monotonic()) and daemon.store_problem:
+                    # What waits because a certificate had expired need not wait any longer.
+                    daemon.look_at_everything(time.monotonic())
                 idle = due - time.monotonic()
                 self._tell(daemon, fleet, bus)
                 for what in self.inbox.wait(min(max(0.0, idle), BEAT_S)):
@@ -307,7 +330,7 @@ class Service:
         elif bus is None:
             message = "no NATS server is configured (sync.nats_url)"
         else:
-            message = f"NATS cannot be used now: {bus.problem}"
+            message = f"NATS cannot be used now: {bus.problem.rstrip('.')}"
         if not live:
             message += (
                 f"; the store is looked at every {self._loaded.config.sync.poll_interval:g} s"
@@ -319,6 +342,7 @@ class Service:
                 live="live" if live else "polling",
                 live_message=message,
                 store_problem=daemon.store_problem,
+                warnings=self._expiry.warnings,
                 roots=roots,
             )
         )
@@ -341,7 +365,11 @@ class Service:
                 log.warning("cannot write the report: %s", error.strerror)
 
     def _keep_beating(self) -> None:
-        """Say that the loop is alive, as long as it is."""
+        """Say that the loop is alive, as long as it is.
+
+        In a thread of its own, since a step may take longer than systemd waits. What shows that
+        the loop gets on is ``_touch``, between steps and wherever a step asks whether it is to end.
+        """
         pause = min(BEAT_S, (self._notifier.watchdog_s or BEAT_S * 2) / 2)
         while not self._ended.wait(pause):
             if self._healthy()[0]:
@@ -419,15 +447,16 @@ class _SystemClock:
 
 
 def _nats_bus(loaded: LoadedConfig, device: str) -> EventBus | None:
-    config = loaded.config.sync
-    if not config.nats_url:
+    config = loaded.config
+    if not config.sync.nats_url:
         return None
+    from tcfs.live.connection import NatsSettings
     from tcfs.live.forward import Forwarder
-    from tcfs.live.nats import NatsBus, NatsSettings
+    from tcfs.live.nats import NatsBus
 
-    hub = config.nats_hub_url
+    hub = config.sync.nats_hub_url
     companions = [Forwarder(NatsSettings.of(config, hub))] if hub else []
-    settings = NatsSettings.of(config, config.nats_url)
+    settings = NatsSettings.of(config, config.sync.nats_url)
     return NatsBus(settings, queue_name(device), companions=companions)
 
 

@@ -103,7 +103,7 @@ class BucketObjects:
         from tcfs.store.s3_errors import translated
 
         def attempt() -> T:
-            with translated(doing, self._url):
+            with translated(doing, self._url, self._place.tls):
                 return call()
 
         return try_again(attempt, wait=time.sleep, jitter=random.random)

@@ -1,0 +1,91 @@
+"""One identity in two machines: a disk that was cloned, and both copies at work.
+
+Each writes after the same segment, and the chain forks. That must be noticed, by one of them at
+least and by all others that come to the fork; the chain ends there for good; and when both have
+joined anew, everything is still there that was on a disk of either.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from tcfs.errors import AccessError, IdentityError
+from tcfs.ledger.keys import chain_prefix, parse_key
+from tests.sim.fleet import NAMES, Device
+from tests.sim.model import Violation
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+TWIN: Final = ".twin"
+
+
+def clone(world: World, name: str) -> None:
+    """A device's disk begins to work in a second machine, too. The admin is not cloned."""
+    device = world.devices.get(name)
+    if device is None or device.running or device.reader or name == NAMES[0]:
+        return
+    if name.endswith(TWIN) or name + TWIN in world.devices or device.rebuilding:
+        return
+    world.devices[name + TWIN] = device.clone(world.machine(name + TWIN, name))
+    world.model.anything_goes()
+
+
+def part_clones(world: World) -> None:
+    """Whoever shares an identity finds out, is revoked, and is to join anew.
+
+    Raises:
+        Violation: one of them, or somebody else, does not notice.
+    """
+    for name, twin in list(world.devices.items()):
+        if not name.endswith(TWIN):
+            continue
+        device = world.devices[name.removesuffix(TWIN)]
+        if device.identity is twin.identity:
+            _part(world, device, twin)
+
+
+def _part(world: World, device: Device, twin: Device) -> None:
+    world.model.anything_goes()
+    told = {}
+    for one in (device, twin, device):
+        told[one.name] = world.alone(one, "sync").error
+    noticed = [isinstance(error, IdentityError) for error in told.values()]
+    revoked = any(isinstance(error, AccessError) for error in told.values())
+    if not revoked and not any(noticed) and (_continued(world, device) or _continued(world, twin)):
+        raise Violation(f"neither machine notices that another has its identity: {told}")
+    for one in world.devices.values():
+        if one.reader:
+            one.alone = one.alone or "a reader may hold what the revocation takes back"
+    identity = device.identity.device_id
+    first = min((seq for seq, count in _seqs(world, device).items() if count > 1), default=0)
+    for other in world.devices.values():
+        if not first or other.identity.device_id == identity:
+            continue
+        world.quietly(other, "sync")
+        state = other.open()._context.state
+        head = state.history.heads(other.open()._context.namespace).get(device.identity.device_id)
+        # Whoever took up one branch and what follows it does not look back.
+        if (head is None or head.seq <= first) and not any(
+            found.kind == "fork" and found.device == identity for found in state.findings.all()
+        ):
+            raise Violation(f"{other.name} does not notice that the chain of {identity} forks")
+    for one in (device, twin):
+        for path, entry in one.snapshot().items():
+            if entry.kind == "file":
+                world.model.owe(entry.data, f"{one.name} had it at {path!r} when it was frozen")
+    world.quietly(world.devices[NAMES[0]], "revoke", identity)
+
+
+def _seqs(world: World, device: Device) -> Counter[int]:
+    prefix = chain_prefix(device.open()._context.namespace, device.identity.device_id)
+    return Counter(parse_key(key).seq for key in world.bucket.objects if key.startswith(prefix))
+
+
+def _continued(world: World, device: Device) -> bool:
+    """Whether the store has segments of this identity that this device did not write."""
+    context = device.open()._context
+    seqs = _seqs(world, device)
+    head = context.state.history.heads(context.namespace).get(device.identity.device_id)
+    return max(seqs.values(), default=0) > 1 or max(seqs, default=0) > (head.seq if head else 0)

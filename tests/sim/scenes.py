@@ -1,0 +1,237 @@
+"""Scenes: moves in a row that are after one kind of trouble, which moves drawn singly seldom meet.
+
+Everything in them is drawn, and other moves come between. They promise nothing: each move does
+nothing where it makes no sense by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from tests.sim.disk import LOSSES
+from tests.sim.fleet import NAMES
+from tests.sim.world import WHOLE, Move
+
+if TYPE_CHECKING:
+    from tests.sim.moves import Drawer
+
+Scene = Callable[["Drawer"], Iterator[Move]]
+
+
+def _do(name: str, operation: str, *values: object) -> Iterator[Move]:
+    """An operation from begin to end."""
+    yield ("operation", name, operation, *values)
+    yield ("run", name, WHOLE)
+
+
+def collected_under_a_push(draw: Drawer) -> Iterator[Move]:
+    """What one is about to push again was let go of, and another collects meanwhile."""
+    rng = draw.rng
+    one, other = draw.two()
+    path, copy = draw.path(), draw.path()
+    wanted = rng.randbytes(60)
+    yield ("user", one, True, "write", path, wanted)
+    yield from _do(one, "sync")
+    yield from _do(other, "sync")
+    for _ in range(3):
+        yield ("user", one, True, "write", path, rng.randbytes(60))
+        yield from _do(one, "sync")
+    if rng.random() < 0.5:
+        yield from _do(other, "sync")
+    yield ("user", other, True, "write", copy, wanted)
+    yield ("operation", other, rng.choice(("push", "sync")))
+    for _ in range(rng.randint(1, 6)):
+        yield ("run", other, WHOLE, "", rng.choice(("read", "safe")))
+    for _ in range(rng.randint(1, 3)):
+        yield from _do(one, "gc")
+        if rng.random() < 0.5:
+            yield ("clock", one, 7200.0)
+        if rng.random() < 0.3:
+            yield ("run", other, rng.randint(1, 20))
+    yield ("run", other, WHOLE)
+    for _ in range(rng.randint(0, 2)):
+        yield from _do(other, "sync")
+        yield from _do(one, "gc")
+
+
+def damaged_on_its_way(draw: Drawer) -> Iterator[Move]:
+    """Bytes that no compressor changes, and without encryption no cipher protects."""
+    rng = draw.rng
+    one, other = draw.two()
+    yield ("user", one, True, "write", draw.path(), rng.randbytes(rng.choice((40, 256))))
+    yield from _do(one, "push")
+    yield ("operation", other, "pull", "auto")
+    for _ in range(rng.randint(1, 8)):
+        yield ("run", other, WHOLE, "", "fetch")
+        if draw.pending(other) == "get_range":
+            yield ("run", other, 1, rng.choice(("damaged", "damaged", "short", "stale")))
+    yield ("run", other, WHOLE)
+
+
+def written_while_read(draw: Drawer) -> Iterator[Move]:
+    """A program writes a file again, to the same length, while it is read."""
+    rng = draw.rng
+    one = draw.one()
+    path, size = draw.path(), rng.choice((20, 20, 300))
+    yield ("user", one, True, "write", path, rng.randbytes(size))
+    yield ("operation", one, rng.choice(("push", "sync")))
+    for _ in range(rng.randint(2, 12)):
+        yield ("run", one, 1 if rng.random() < 0.3 else WHOLE, "", "read")
+        if draw.target(one) == path and rng.random() < 0.6:
+            yield ("user", one, True, "write", path, rng.randbytes(size))
+    yield ("run", one, WHOLE)
+    yield from _do(draw.one(), "sync")
+
+
+def written_while_pushed(draw: Drawer) -> Iterator[Move]:
+    """The same, anywhere in a push: within one tick of the clock, perhaps."""
+    rng = draw.rng
+    one = draw.one()
+    path = draw.path()
+    yield ("user", one, True, "write", path, rng.randbytes(20))
+    yield ("operation", one, "push")
+    for _ in range(rng.randint(1, 4)):
+        yield ("run", one, WHOLE, "", rng.choice(("read", "safe")))
+        if rng.random() < 0.7:
+            yield ("user", one, True, "write", path, rng.randbytes(20))
+    yield ("run", one, WHOLE)
+
+
+def unreadable(draw: Drawer) -> Iterator[Move]:
+    """A directory cannot be read for once."""
+    rng = draw.rng
+    one = draw.one()
+    yield ("operation", one, rng.choice(("push", "sync")))
+    for _ in range(rng.randint(1, 10)):
+        yield ("run", one, WHOLE, "", "look")
+        if draw.pending(one) == "scan" and draw.target(one) and rng.random() < 0.5:
+            yield ("run", one, 1, "broken")
+    yield ("run", one, WHOLE)
+
+
+def both_edit(draw: Drawer) -> Iterator[Move]:
+    """Two users edit one path at a time, and their devices settle it at a time."""
+    rng = draw.rng
+    one, other = draw.two()
+    path = draw.path()
+    yield ("user", one, True, "write", path, draw.content())
+    yield ("user", other, True, "write", path, draw.content())
+    yield ("operation", one, "sync")
+    yield ("operation", other, "sync")
+    for _ in range(rng.randint(0, 12)):
+        name = rng.choice((one, other))
+        yield ("run", name, rng.randint(1, 30))
+        if not draw.busy(name):
+            yield ("operation", name, "sync")
+
+
+def power_fails(draw: Drawer) -> Iterator[Move]:
+    """Power is lost near where something becomes durable, and what comes of it is pushed."""
+    rng = draw.rng
+    one, other = draw.two()
+    for _ in range(rng.randint(1, 3)):
+        yield ("user", one, True, rng.choice(("write", "replace")), draw.path(), draw.content())
+    if rng.random() < 0.7:
+        yield from _do(one, "sync")
+        name, operation = other, rng.choice(("pull", "sync"))
+        yield ("operation", name, operation, *(("auto",) if operation == "pull" else ()))
+    else:
+        name = one
+        yield ("operation", name, rng.choice(("push", "sync")))
+    for _ in range(rng.randint(1, 12)):
+        yield ("run", name, WHOLE, "", rng.choice(("safe", "tree")))
+    yield ("run", name, rng.randint(1, 6))
+    if rng.random() < 0.3:
+        yield ("user", name, False, "write", draw.path(), draw.content())
+    yield ("crash", name, rng.choice((None, *LOSSES)), rng.randrange(1 << 30))
+    if rng.random() < 0.7:
+        yield ("operation", name, rng.choice(("push", "sync")))
+
+
+def killed_midway(draw: Drawer) -> Iterator[Move]:
+    """A pull ends among its renames, perhaps with an edit aside, and the others go on meanwhile."""
+    rng = draw.rng
+    one, other = draw.two()
+    path = draw.path()
+    yield ("user", other, True, "write", path, draw.content())
+    yield from _do(other, "sync")
+    yield from _do(one, "sync")
+    yield ("user", other, True, "write", path, draw.content())
+    yield from _do(other, "sync")
+    yield ("operation", one, "pull", "auto")
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        yield ("run", one, WHOLE, "", "tree")
+        if rng.random() < 0.5 and draw.target(one):
+            yield ("user", one, True, "write", draw.target(one), draw.content())
+    yield ("run", one, rng.randint(1, 4))
+    yield ("crash", one, None if rng.random() < 0.7 else rng.choice(LOSSES), rng.randrange(1 << 30))
+    if rng.random() < 0.7:
+        action = rng.choice(("write", "delete"))
+        values = (path, draw.content()) if action == "write" else (path,)
+        yield ("user", other, True, action, *values)
+        yield from _do(other, "sync")
+    yield ("operation", one, rng.choice(("push", "sync")))
+
+
+def away(draw: Drawer) -> Iterator[Move]:
+    """While one is away, the others go on, take snapshots, delete what these cover, and collect."""
+    rng = draw.rng
+    admin, other = NAMES[0], draw.one(NAMES[0])
+    for _ in range(rng.randint(1, 2)):
+        for _ in range(rng.randint(1, 3)):
+            action = rng.choice(("write", "write", "delete"))
+            values = (draw.path(), draw.content()) if action == "write" else (draw.path(),)
+            yield ("user", admin, True, action, *values)
+            yield from _do(admin, "sync")
+        yield ("operation", admin, rng.choice(("snapshot", "compact", "compact")))
+        if rng.random() < 0.5:
+            yield ("run", admin, WHOLE, "", "safe")
+            if rng.random() < 0.5:
+                yield ("crash", admin, rng.choice((None, *LOSSES)), rng.randrange(1 << 30))
+        yield ("run", admin, WHOLE)
+    if rng.random() < 0.4:
+        yield ("banish", other, "expire")
+        yield ("run", admin, WHOLE)
+        yield from _do(admin, "compact")
+    elif rng.random() < 0.5:
+        yield from _do(other, "sync")
+        yield from _do(admin, "compact")
+    if rng.random() < 0.3:
+        yield from _do(other, "rebuild")
+
+
+def cloned(draw: Drawer) -> Iterator[Move]:
+    """A cloned disk begins to work in a second machine, and both go on at once."""
+    rng = draw.rng
+    name = draw.one(NAMES[0])
+    yield ("run", name, WHOLE)
+    yield ("clone", name)
+    twin = draw.twin(name)
+    if twin is None:
+        return
+    for one in (name, twin):
+        if rng.random() < 0.8:
+            yield ("user", one, True, "write", draw.path(), draw.content())
+        yield ("operation", one, rng.choice(("push", "sync")))
+    for _ in range(rng.randint(0, 10)):
+        one = rng.choice((name, twin))
+        yield ("run", one, WHOLE, "", "safe")
+        if not draw.busy(one):
+            yield ("user", one, True, "write", draw.path(), draw.content())
+            yield ("operation", one, "sync")
+
+
+SCENES: Final[dict[str, Scene]] = {
+    "collected": collected_under_a_push,
+    "damaged": damaged_on_its_way,
+    "read": written_while_read,
+    "pushed": written_while_pushed,
+    "unreadable": unreadable,
+    "both": both_edit,
+    "power": power_fails,
+    "midway": killed_midway,
+    "away": away,
+    "cloned": cloned,
+}
+"""By name."""
