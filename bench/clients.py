@@ -53,6 +53,8 @@ class Client:
     version_argument = "--version"
     remote = True
     """Whether it stores in the server; otherwise in a directory."""
+    always = False
+    """Whether it takes part in every run, however long it takes: aims rest on its medians."""
     counted = True
     """Whether what it sends to the server passes its S3 gateway, which counts."""
 
@@ -131,6 +133,7 @@ class Tcfs(Client):
     """Two devices, each with a home of its own."""
 
     name = "tcfs, file://"
+    always = True
     program = "tcfs"
     remote = False
 
@@ -197,6 +200,7 @@ class TcfsFiler(TcfsS3):
 
 class Restic(Client):
     name = program = "restic"
+    always = True
     version_argument = "version"
 
     def command(self, machine: str, arguments: Sequence[str], cwd: Path | None = None) -> Command:

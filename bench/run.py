@@ -69,8 +69,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--patience",
         type=float,
-        default=40.0,
-        help="a client whose first push took longer, in seconds, is measured once only",
+        default=15.0,
+        help="a peer other than restic whose first push took longer, in seconds, is measured once",
     )
     options = parser.parse_args()
     options.parts = options.parts.split(",")
@@ -115,7 +115,7 @@ def measure_all(
         live = program("live.py", "--saves", str(100 if options.scale >= 1 else 10))
     if "memory" in parts or "huge" in parts:
         say("memory")
-        sizes = [int(n * options.scale) << 20 for n in (256, 4096) if n * options.scale >= 1]
+        sizes = [int(n * options.scale) << 20 for n in (256, 2048) if n * options.scale >= 1]
         files = [max(int(n * options.scale), 100) for n in (10_000, 100_000)]
         if "memory" not in parts:
             sizes, files = [], []

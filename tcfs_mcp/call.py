@@ -17,7 +17,7 @@ from tcfs.errors import TcfsError
 from tcfs_mcp.bound import CALL_BUDGET, clean
 from tcfs_mcp.context import Signal
 from tcfs_mcp.door import Door, load_from
-from tcfs_mcp.main import policy_of
+from tcfs_mcp.main import effort_of, policy_of
 from tcfs_mcp.outcome import error_json, exit_code_of
 from tcfs_mcp.tools import TOOLS
 
@@ -41,7 +41,7 @@ def _local(options: argparse.Namespace) -> dict[str, Any]:
     spec = TOOLS.get(options.tool)
     door = Door(
         registry=TOOLS,
-        load=load_from(Path(options.config) if options.config else None, _warn),
+        load=load_from(Path(options.config) if options.config else None, _warn, effort_of(options)),
         policy=policy_of(options),
         budget=CALL_BUDGET,
         warn=_warn,

@@ -35,17 +35,21 @@ def open_engine(
     return open_fleet(loaded, actor=actor, create=create, notice=notice)
 
 
-def load_from(config_file: Path | None, warn: Callable[[str], None]) -> LoadConfig:
+def load_from(
+    config_file: Path | None,
+    warn: Callable[[str], None],
+    overrides: Mapping[str, object] | None = None,
+) -> LoadConfig:
     """Reads the configuration anew each time, so that a changed one is noticed.
 
-    What looks wrong in it is told once.
+    What looks wrong in it is told once. ``overrides`` by dotted key win over all of it.
     """
     told: set[str] = set()
 
     def load() -> LoadedConfig:
         from tcfs.config import load_config
 
-        loaded = load_config(config_file=config_file)
+        loaded = load_config(config_file=config_file, overrides=overrides)
         for warning in loaded.warnings:
             if warning not in told:
                 told.add(warning)

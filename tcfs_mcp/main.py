@@ -71,6 +71,13 @@ def build_parser() -> argparse.ArgumentParser:
     limits.add_argument(
         "--max-bytes", metavar="N", type=_count, default=-1, help="most bytes moved in one go"
     )
+    limits.add_argument("--jobs", metavar="N", help="processes at a time (sync.jobs)")
+    limits.add_argument(
+        "--memory", metavar="SIZE", help="memory for data in flight: 128MiB (sync.memory_mb)"
+    )
+    limits.add_argument(
+        "--limit", metavar="RATE", help="bytes a second sent, and as many received: 2MB"
+    )
 
     serve = commands.add_parser(
         "serve",
@@ -218,6 +225,13 @@ def policy_of(options: argparse.Namespace) -> Policy:
         max_bytes=options.max_bytes,
         known=TOOLS.names,
     )
+
+
+def effort_of(options: argparse.Namespace) -> dict[str, object]:
+    """The settings that the operator's flags stand for. Raises UsageError."""
+    from tcfs.config.effort import effort
+
+    return effort(options.jobs, options.memory, options.limit)
 
 
 def _count(text: str) -> int:

@@ -20,7 +20,7 @@ from tcfs.errors import ConfigError, LocalFileError, UsageError
 from tcfs_mcp.bound import clean
 from tcfs_mcp.door import Door, load_from
 from tcfs_mcp.jobs import Jobs
-from tcfs_mcp.main import policy_of
+from tcfs_mcp.main import effort_of, policy_of
 from tcfs_mcp.server import FleetServer, build_server
 from tcfs_mcp.tools import TOOLS
 
@@ -42,7 +42,7 @@ def run_serve(options: argparse.Namespace) -> int:
     logging.getLogger("tcfs_mcp").setLevel(logging.INFO)
     door = Door(
         registry=TOOLS,
-        load=load_from(Path(options.config) if options.config else None, _note),
+        load=load_from(Path(options.config) if options.config else None, _note, effort_of(options)),
         policy=policy_of(options),
         jobs=(jobs := Jobs()),
         job_after=max(0.0, options.job_after),
@@ -101,6 +101,11 @@ def _gate(options: argparse.Namespace, door: Door) -> Gate | None:
         raise UsageError("--oidc is for --http: over stdio there is one caller, who started it")
     if options.token_file is not None:
         raise UsageError("--token-file and --oidc exclude each other")
+    if not _is_loopback(options.host) and not options.public_url:
+        raise UsageError(
+            f"--host {clean(options.host)} lets other machines in, and their tokens need TLS",
+            remedy="Put a proxy with TLS in front, and say --public-url https://NAME/mcp.",
+        )
     from tcfs_mcp.oidc import gate
 
     return gate(

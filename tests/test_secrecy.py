@@ -11,15 +11,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import jwt
 import pytest
 
 from tcfs.cli.main import main as tcfs
 from tcfs.device import protection
+from tcfs.device.identity import DeviceIdentity
 from tcfs.model.ids import NamespaceId
+from tcfs.secrets.oauth import Grant
 from tcfs.sync import session
+from tcfs.sync.signin import Kept, SignIn
 from tcfs_mcp.main import main as tcfs_mcp
 from tests.certificates import Authority
 from tests.jwts import Operator
+from tests.oidc.provider import Issuer
 from tests.secrets.test_sops import FIXTURES, KEY
 from tests.sync.kit import World, fill
 
@@ -45,6 +50,10 @@ COMMANDS = [
     ("device", "enroll", "--invite", "tcfs-invite-Zm9yZ2Vk"),
     ("rotate-credentials",),
     ("restore", "notes/a.txt", "--at", "nothing"),
+    ("auth", "status"),
+    ("auth", "login"),
+    ("auth", "login", "--browser"),
+    ("auth", "logout"),
 ]
 TOOLS = [
     ("device_status",),
@@ -72,6 +81,7 @@ class Planted:
         self.plant("TCFS_NEW_S3_SECRET", "planted-new-s3-secret")
         self.plant("AWS_SECRET_ACCESS_KEY", "planted-aws-secret")
         self.plant("AWS_SESSION_TOKEN", "planted-aws-token")
+        self.plant("TCFS_OIDC_SECRET", "planted-oidc-secret")
         self.plant("TCFS_CLIENT_KEY_PASSWORD", "planted-key-password")
         self._shown_to_servers(top)
         self.secrets["age identity"] = KEY.strip().splitlines()[-1]
@@ -81,6 +91,9 @@ class Planted:
             "TCFS_NEW_S3_ACCESS": "ACCESS2",
             "AWS_ACCESS_KEY_ID": "AWSACCESS",
             "TCFS_SECRETS_SOPS_DIR": str(FIXTURES),
+            "TCFS_AUTH_ISSUER": "http://127.0.0.1:1",
+            "TCFS_AUTH_CLIENT_ID": "tcfs-app",
+            "TCFS_AUTH_CONFIDENTIAL": "true",
             "TCFS_SECRETS_KDBX_PATH": str(top / "db.kdbx"),
         }
         for name in ("yaml", "json", "age"):
@@ -145,7 +158,21 @@ class Planted:
             if (self.home / "config/recovery-phrase").exists()
             else "no such secret"
         )
+        self._sign_in(identity)
         self.device.close()
+
+    def _sign_in(self, identity: DeviceIdentity) -> None:
+        """Keep tokens as signing in would."""
+        claims = {"iss": "http://127.0.0.1:1", "sub": "42", "exp": 2_000_000_000}
+        tokens = {
+            "access": "planted-access-token",
+            "refresh": "planted-refresh-token",
+            "id_token": jwt.encode(claims, "planted-signing-key" * 2, algorithm="HS256"),
+        }
+        self.secrets |= {f"sign-in's {name}": token for name, token in tokens.items()}
+        grant = Grant(**tokens, expires_at=2_000_000_000, scope="openid", claims=claims)
+        kept = Kept("http://127.0.0.1:1", "tcfs-app", "", 1, grant)
+        SignIn(self.device.loaded)._write(kept, identity)
 
     def found_in(self, text: str) -> list[str]:
         return [name for name, secret in self.secrets.items() if secret in text]
@@ -194,6 +221,7 @@ def test_no_command_tool_error_or_log_shows_a_secret(
 def test_the_store_and_the_state_hold_no_secret_in_the_clear(planted: Planted) -> None:
     planted.device.fleet.push([])
     planted.device.close()
+    assert (planted.home / "identity" / "sign-in.json").exists()
     private = {"recovery-phrase", "identity.json"}
     for path in [*planted.device.world.store_dir.rglob("*"), *planted.home.rglob("*")]:
         if not path.is_file() or path.name in private:
@@ -260,3 +288,66 @@ def test_the_process_list_shows_no_secret(planted: Planted) -> None:
     child.wait(60)
     assert b"enroll" in listed
     assert planted.found_in(listed.decode()) == []
+
+
+def test_signing_in_shows_no_token_however_it_goes(
+    planted: Planted,
+    oidc: Issuer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server = "http://127.0.0.1:1/mcp"
+    monkeypatch.setenv("TCFS_AUTH_ISSUER", oidc.url)
+    monkeypatch.setenv("TCFS_AUTH_SERVERS", server)
+    codes = []
+    for changes, words, code in (
+        ({"secret": "another"}, ["login"], 40),
+        ({"secret": "planted-oidc-secret", "tamper": True}, ["login"], 11),
+        ({"tamper": False, "person": "denies"}, ["login"], 40),
+        ({"person": "agrees"}, ["login"], 0),
+        ({}, ["status"], 0),
+        ({"down": ["/revoke"]}, ["logout"], 41),
+        ({"down": []}, ["logout"], 0),
+    ):
+        oidc.control(**changes)
+        codes.append((tcfs(["auth", *words, "--verbose"]), code))
+    assert [found for found, _ in codes] == [wanted for _, wanted in codes]
+    books = oidc.control()
+    shown = capsys.readouterr()
+    assert "WDJB-MJHT" in shown.err, "a person has to see the code"
+    given = [value for one in books["given"] for name, value in one.items() if "token" in name]
+    sent = [form.get("device_code", "") for _, form in books["forms"]]
+    values = {value for value in (*given, *sent) if value and value != "Bearer"}
+    assert len(values) >= 8
+    text = shown.out + shown.err + caplog.text
+    assert [value for value in values if value in text] == []
+    assert planted.found_in(text) == []
+
+
+def test_the_process_list_shows_no_secret_of_a_sign_in(planted: Planted, oidc: Issuer) -> None:
+    if not Path("/proc/self/cmdline").exists():
+        pytest.skip("there is no /proc here")
+    program = shutil.which("tcfs", path=str(Path(sys.executable).parent))
+    assert program is not None
+    oidc.control(secret="planted-oidc-secret", polls=["authorization_pending"] * 100)
+    with subprocess.Popen(
+        [program, "auth", "login"],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TCFS_AUTH_ISSUER": oidc.url},
+    ) as child:
+        assert child.stderr is not None
+        said = ""
+        while "WDJB-MJHT" not in said:  # from there on it waits
+            line = child.stderr.readline()
+            assert line, said
+            said += line
+        listed = Path(f"/proc/{child.pid}/cmdline").read_bytes().decode()
+        child.terminate()
+        said += child.communicate(timeout=60)[1]
+    assert child.returncode == 128 + 15
+    assert "login" in listed
+    assert planted.found_in(listed + said) == []

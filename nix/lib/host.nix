@@ -116,6 +116,8 @@ rec {
         "lies in someone's home, where the user tcfs may not read: set services.tcfsd.user to its owner")
       (say "storage.endpoint" (!(values.storage.enforceTls or false && withoutTls endpoint))
         "has no TLS, and storage.enforceTls refuses that")
+      (say "storage.clientCertPath" (!((values.storage.clientCertPath or null) != null && withoutTls endpoint))
+        "means nothing without TLS: write https:// in storage.endpoint")
       (say "natsTls" (!((get "natsTls") == true && noUrl)) "means nothing without natsUrl")
       (say "mounts" (host.mounts == { } || program.mount)
         "cannot work yet: this version of tcfs has no command that mounts. Leave it out; pull works without")

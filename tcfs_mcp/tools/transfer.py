@@ -216,5 +216,5 @@ def sync_answer(tool: str, result: r.SyncResult, notices: list[str]) -> SyncAnsw
         segment=result.segment,
         remote=result.remote,
         local=result.local,
-        notices=tuple(notices),
+        notices=(*notices, *result.notices),
     )

@@ -100,8 +100,10 @@ def test_the_plot_is_an_image_with_a_bar_for_each_client(measured: Bench) -> Non
 
 
 def test_a_client_whose_first_push_was_slow_is_not_asked_again(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, (clients.Tcfs, clients.Restic), patience=5)
-    bench.note("SMALL", "restic", peers.FIRST, Sample(6, 0, 0))
+    bench = Bench(tmp_path, (clients.Tcfs, clients.Restic, clients.Borg), patience=5)
+    for name in ("restic", "borg"):
+        bench.note("SMALL", name, peers.FIRST, Sample(6, 0, 0))
     workload = Workload("SMALL", "", lambda tree: None, lambda tree: None)
     assert bench.takes_part(workload, clients.Tcfs)
-    assert not bench.takes_part(workload, clients.Restic)
+    assert bench.takes_part(workload, clients.Restic)  # aims rest on it
+    assert not bench.takes_part(workload, clients.Borg)

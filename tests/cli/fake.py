@@ -13,6 +13,7 @@ from tcfs.sync.audit import AuditEntry, AuditReport
 from tcfs.sync.facade import Progress
 from tcfs.sync.gc import results as g
 from tcfs.sync.git.results import BranchStatus, DeviceCopy, GitStatus, RepositoryStatus
+from tcfs.sync.upstream_import.restore import ImportReport
 
 DEVICE = "00000000-0000-4000-8000-000000000001"
 OTHER = "00000000-0000-4000-8000-000000000002"
@@ -87,6 +88,10 @@ class FakeFleet:
     @property
     def access(self) -> Part:
         return Part(self, "access")
+
+    @property
+    def upstream(self) -> Part:
+        return Part(self, "upstream")
 
     @property
     def audit(self) -> Part:
@@ -281,6 +286,7 @@ PLAIN: dict[str, Any] = {
     "access.request": PENDING,
     "access.admit": DEVICES[1],
     "access.open_enrollment": r.EnrollmentResult(10, "writer", 1_700_003_600),
+    "upstream.run": ImportReport(files=2, bytes=10, up_to_date=1, segment=f"{DEVICE}/1"),
     "audit.report": AUDIT,
     "audit.export": AUDIT,
     "run": g.GcResult(
@@ -316,7 +322,7 @@ class FakeEngine:
         """How identities were to be guarded."""
 
     def open_fleet(self, loaded: Any, **kwargs: Any) -> FakeFleet:
-        self.opened.append(kwargs)
+        self.opened.append({"loaded": loaded, **kwargs})
         if self.absent:
             raise RepositoryError("the store holds no repository")
         return self.fleet

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tcfs.errors import ConflictError, UsageError
 from tcfs.model.paths import show
 from tcfs.sync import results as r
+from tcfs.sync.upstream_import.restore import ImportReport
 from tests.cli import fake
 from tests.cli.conftest import Shell
 
@@ -26,6 +29,7 @@ EVERY = [
     ("device", "passphrase", "--uses", "3"),
     ("device", "confirm"),
     ("device", "admit", "bates"),
+    ("import", "s3://bucket/prefix", "--to", "docs"),
     ("device", "protect", "tpm", "--pcrs", "0,7"),
     ("push",),
     ("push", "--dry-run"),
@@ -158,6 +162,16 @@ def test_limits_and_plan_reach_the_engine(tcfs: Shell):
     assert kwargs["plan"] == "abc"
     limits = kwargs["limits"]
     assert (limits.max_delete, limits.max_bytes, limits.confirmed) == (3, 2 << 20, True)
+
+
+def test_what_a_command_may_take_of_the_machine_stands_for_settings(tcfs: Shell):
+    for verb in ("push", "pull", "sync"):
+        tcfs(verb, "--jobs", "1", "--memory", "128MiB", "--limit", "2MB/s")
+        config = tcfs.engine.opened[-1]["loaded"].config
+        assert (config.sync.jobs, config.sync.memory_mb) == (1, 128)
+        assert config.storage.upload_limit == config.storage.download_limit == 2_000_000
+    assert tcfs("push", "--limit", "fast").code == 2
+    assert "--jobs: not a number" in tcfs("push", "--jobs", "-1").err
 
 
 def test_pull_passes_places_and_mode(tcfs: Shell, tmp_path, monkeypatch):
@@ -375,3 +389,17 @@ def test_a_retention_that_says_nothing_or_too_much_is_a_usage_error(tcfs: Shell)
     assert not tcfs.fleet.called("set_retention")
     assert tcfs("retention", "set", "--keep-all").code == 0
     assert tcfs.fleet.called("set_retention") == [((), {"keep_days": None, "keep_versions": None})]
+
+
+def test_an_import_goes_into_the_fleet_unless_a_directory_is_named(tcfs: Shell, tmp_path: Path):
+    done = tcfs("import", "s3://bucket/prefix", "--to", "docs", "--dry-run")
+    assert done.out.startswith("would import: 2 files, 10 B, 1 up to date")
+    [(args, kwargs)] = tcfs.fleet.called("upstream.run")
+    assert args == ("s3://bucket/prefix", "docs")
+    assert kwargs["dry_run"] is True
+    refused = tcfs("import", "s3://bucket/prefix", str(tmp_path / "new"), "--to", "docs")
+    assert refused.code == UsageError.exit_code
+    tcfs.answers(**{"upstream.run": ImportReport(files=1, conflicts=["docs/a"])})
+    conflict = tcfs("import", "s3://bucket/prefix")
+    assert conflict.code == ConflictError.exit_code
+    assert "conflict: docs/a" in conflict.out

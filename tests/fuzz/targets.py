@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import jwt
 import orjson
 from blake3 import blake3
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
 
 from tcfs.config.load import load_config
@@ -29,6 +31,7 @@ from tcfs.content.unpack import PackReader
 from tcfs.device.format import parse_format
 from tcfs.device.invite import PREFIX, parse_code
 from tcfs.device.registry import registry_json
+from tcfs.device.tokens import open_tokens
 from tcfs.errors import IntegrityError, TcfsError
 from tcfs.ledger.body import decode_body, decode_control_body, encode_body, encode_control_body
 from tcfs.ledger.claim import parse_claim
@@ -65,11 +68,15 @@ from tcfs.model.ids import (
 from tcfs.model.manifest import SyncManifest, is_manifest_v1, parse_manifest_v1
 from tcfs.model.membership import fold_control
 from tcfs.model.paths import parse_remote, path_problem, show, unshow
+from tcfs.secrets.oidc import Verifier, groups_of
+from tcfs.secrets.redirect import _parameters as redirected
 from tcfs.sync.git import report
 from tcfs.sync.git.bundle import pack_offset
 from tcfs.sync.git.names import is_register, is_value, oids_of, split
 from tcfs.sync.git.registers import bundle_info
 from tcfs.sync.ignore import exclusion
+from tcfs.sync.signin import kept_of
+from tcfs_mcp.oidc import actor_of
 from tests.content.support import NO_KEYS, PLAIN, small_pack
 
 REPO = UUID("11111111-2222-4333-8444-555555555555")
@@ -91,6 +98,10 @@ class Target:
     run: Callable[[bytes], object]
     seeds: Sequence[bytes] = ()
     json: bool = False
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
 def manifest() -> SyncManifest:
@@ -267,6 +278,27 @@ def invite_text(data: bytes) -> object:
     return parse_code(data.decode("utf-8", "replace"))
 
 
+def sign_in_file(data: bytes) -> object:
+    return kept_of(open_tokens(data, None))
+
+
+def redirect(data: bytes) -> object:
+    """What a browser is sent back with."""
+    return redirected(data.decode("latin-1"))
+
+
+def token(data: bytes) -> object:
+    """A bearer token that a stranger shows."""
+    return _VERIFIER.check(data.decode("ascii", "replace"))
+
+
+def token_claims(data: bytes) -> object:
+    """The claims of a token that the provider signed."""
+    signed = jwt.PyJWS().encode(data, _SIGNER, "EdDSA", {"kid": "k"})
+    claims = _VERIFIER.check(signed)
+    return groups_of(claims), actor_of(claims)
+
+
 def toml(data: bytes) -> object:
     with tempfile.NamedTemporaryFile(suffix=".toml") as file:
         file.write(data)
@@ -359,6 +391,35 @@ _RECORDS = (
 )
 _PARTS = [next(encode_parts([record])) for record in _RECORDS]
 _PACK = bytes(small_pack(cipher=Cipher.NONE).data)
+_SIGNER = Ed25519PrivateKey.from_private_bytes(bytes(32))
+_VERIFIER = Verifier("https://gitlab.example", "tcfs-app")
+_VERIFIER._keys = {
+    "k": jwt.PyJWK.from_dict(
+        {"kty": "OKP", "crv": "Ed25519", "x": _base64(_SIGNER.public_key().public_bytes_raw())}
+    )
+}
+_VERIFIER._fetched = _VERIFIER._tried = float("inf")
+CLAIMS = {
+    "iss": "https://gitlab.example",
+    "aud": "tcfs-app",
+    "sub": "42",
+    "exp": 4_000_000_000,
+    "preferred_username": "anna",
+    "groups_direct": ["org/team"],
+}
+SIGN_IN = {
+    "format": 1,
+    "issuer": "https://gitlab.example",
+    "client_id": "tcfs-app",
+    "resource": "",
+    "signed_in_at": 1,
+    "access": "a",
+    "refresh": "r",
+    "id_token": jwt.encode(CLAIMS, _SIGNER, "EdDSA", {"kid": "k"}),
+    "expires_at": 5,
+    "scope": "openid",
+}
+
 TARGETS: Mapping[str, Target] = {
     "segment": Target(segment, [b"TCFSSEG1" + (4).to_bytes(4, "big") + b"{}  " + bytes(70)]),
     "segment header": Target(parse_header, [orjson.dumps(HEADER)], json=True),
@@ -388,6 +449,10 @@ TARGETS: Mapping[str, Target] = {
     ),
     "invite": Target(invite, [orjson.dumps(INVITE)], json=True),
     "invite text": Target(invite_text, [b"tcfs-invite-abcd"]),
+    "sign-in file": Target(sign_in_file, [orjson.dumps(SIGN_IN)], json=True),
+    "redirect": Target(redirect, [b"/callback?code=x&state=y&iss=https%3A%2F%2Fa", b"//[x"]),
+    "bearer token": Target(token, [str(SIGN_IN["id_token"]).encode()]),
+    "claims of a token": Target(token_claims, [orjson.dumps(CLAIMS)], json=True),
     "TOML": Target(toml, [TOML]),
     "remote path": Target(remote_path, [b"tcfs/default/docs/a.txt", b"a/../b", b"\xff\n\x1b"]),
     "shown path": Target(shown_path, [b"a\\x41\\\\b", b"\\u202e"]),

@@ -45,6 +45,15 @@ def test_every_result_comes_once(executor):
     assert executor.workers in (1, 2)
 
 
+def test_workers_that_were_started_before_do_the_work(processes):
+    processes.start()
+    started = {worker.pid for worker in processes._idle}
+    assert len(started) == 2
+    processes.start()
+    assert {worker.pid for worker in processes._idle} == started
+    assert set(processes.map(functions.process_id, range(20))) <= started
+
+
 def test_items_are_drawn_as_results_are_taken(executor):
     drawn = []
 

@@ -1,8 +1,10 @@
 """Which calls are made on macOS, by a C library that only records them."""
 
+import ctypes
 import errno
 import fcntl
 import os
+import struct
 import subprocess
 import sys
 
@@ -23,22 +25,36 @@ class _Function:
         return 0
 
 
+class _Names(_Function):
+    """Answers as getattrlist(2) does: a length, where the name is from there, its length, it."""
+
+    name = b""
+
+    def __call__(self, *arguments):
+        super().__call__(*arguments)
+        told = self.name + b"\0"
+        answer = struct.pack("=IiI", 12 + len(told), 8, len(told)) + told
+        ctypes.memmove(arguments[2], answer, len(answer))
+        return 0
+
+
 class _Library:
     """Has whatever functions are asked for, and no renameat2."""
 
     def __init__(self) -> None:
         self.renamex_np = _Function()
         self.fsync_volume_np = _Function()
+        self.getattrlist = _Names()
 
 
 @pytest.fixture
 def library(monkeypatch):
     library = _Library()
-    for call in (native._rename_call, native._sync_call):
+    for call in (native._rename_call, native._sync_call, native._name_call):
         call.cache_clear()
     monkeypatch.setattr(native, "_library", lambda: library)
     yield library
-    for call in (native._rename_call, native._sync_call):
+    for call in (native._rename_call, native._sync_call, native._name_call):
         call.cache_clear()
 
 
@@ -47,6 +63,24 @@ def test_macos_renames_exclusively_and_swaps_with_renamex_np(library, monkeypatc
     assert native.rename_exclusive(b"a", b"b")
     assert native.rename_exchange(b"a", b"b")
     assert library.renamex_np.calls == [(b"a", b"b", 4), (b"a", b"b", 2)]
+
+
+def test_macos_tells_how_a_name_is_spelt_with_getattrlist(library, monkeypatch):
+    monkeypatch.setattr(native, "PLATFORM", "darwin")
+    library.getattrlist.name = "Caf\u00e9.txt".encode()
+    assert native.name_of(b"/docs/CAF\xc3\x89.TXT") == library.getattrlist.name
+    ((path, wanted, _, size, options),) = library.getattrlist.calls
+    assert path == b"/docs/CAF\xc3\x89.TXT"
+    assert struct.unpack("=HHIIIII", wanted) == (5, 0, 1, 0, 0, 0, 0)
+    assert size >= 12 + 3 * 255
+    assert options == 1, "not through a symlink"
+    with pytest.raises(ValueError, match="null"):
+        native.name_of(b"a\0b")
+
+
+def test_linux_is_not_asked_how_a_name_is_spelt(library, monkeypatch):
+    monkeypatch.setattr(native, "PLATFORM", "linux")
+    assert native.name_of(b"a") is None
 
 
 def test_macos_syncs_a_volume_fully_and_waits(library, monkeypatch):

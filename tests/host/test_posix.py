@@ -446,3 +446,24 @@ def test_a_file_system_that_refuses_to_sync_directories_is_taken_at_its_word(
     files.fsync(root)
     with pytest.raises(OSError, match="not here"):
         files.fsync(root + b"/file")
+
+
+def test_a_spelling_is_what_the_directory_lists(tmp_path, monkeypatch):
+    top = os.fsencode(tmp_path)
+    (tmp_path / "Notes.txt").write_bytes(b"1")
+    exact = PosixFileSystem(ignores_case=False, normalises_unicode=False)
+    assert exact.spelling(top + b"/Notes.txt") == b"Notes.txt"
+    folding = PosixFileSystem(ignores_case=True)
+    assert folding.spelling(top + b"/Notes.txt") == b"Notes.txt"
+    for files in (exact, folding):
+        with pytest.raises(FileNotFoundError):
+            files.spelling(top + b"/notes.txt")
+    # As a disk that ignores case answers.
+    os.link(tmp_path / "Notes.txt", tmp_path / "notes.TXT")
+    monkeypatch.setattr(os, "listdir", lambda _path: [b"other", b"Notes.txt"])
+    assert folding.spelling(top + b"/notes.TXT") == b"Notes.txt"
+    # And as a system answers that tells another of a file's names.
+    monkeypatch.setattr(native, "name_of", lambda _path: b"other")
+    assert folding.spelling(top + b"/notes.TXT") == b"Notes.txt"
+    monkeypatch.setattr(native, "name_of", lambda _path: b"NOTES.txt")
+    assert folding.spelling(top + b"/notes.TXT") == b"NOTES.txt"

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import pytest
 
 from tcfs.live.base import EventBus, Message
+from tcfs.live.connection import NatsSettings
 from tcfs.live.memory import Exchange, MemoryBus
-from tcfs.live.nats import NatsBus, NatsSettings
+from tcfs.live.nats import NatsBus
 from tests.live.waiting import Bell, collect, until
 from tests.servers import unique
 

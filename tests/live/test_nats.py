@@ -15,8 +15,9 @@ import pytest
 
 from tcfs.errors import LiveError
 from tcfs.live.base import Message
+from tcfs.live.connection import NatsSettings
 from tcfs.live.forward import Forwarder
-from tcfs.live.nats import NatsBus, NatsSettings
+from tcfs.live.nats import NatsBus
 from tcfs.service.servers.nats import NatsServer
 from tcfs.service.servers.process import free_ports
 from tcfs.tls.contexts import NATS, TlsContexts, TlsFiles
@@ -110,7 +111,7 @@ def test_a_stream_that_somebody_deletes_is_made_anew(start_nats: Start, open_bus
 def _delete_stream(server: NatsServer) -> None:
     import asyncio
 
-    from tcfs.live.nats import connect
+    from tcfs.live.connection import connect
 
     async def delete() -> None:
         client = await connect(NatsSettings((server.url,)), "test")
@@ -176,7 +177,7 @@ def test_a_server_that_says_it_needs_no_tls_is_refused_where_tls_is_required(
 def test_an_authority_that_cannot_be_read_is_an_error_of_the_configuration(tmp_path: Path):
     import asyncio
 
-    from tcfs.live.nats import connect
+    from tcfs.live.connection import connect
 
     contexts = trusting(tmp_path / "none.pem")
     settings = NatsSettings(("nats://127.0.0.1:9",), tls=True, contexts=contexts)

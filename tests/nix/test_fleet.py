@@ -164,6 +164,11 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"natsTls": True}, "natsTls", "means nothing without natsUrl"),
     ({"storage": {"endpoint": "http://a", "enforceTls": True}}, "storage.endpoint", "no TLS"),
     (
+        {"storage": {"endpoint": "http://a", "clientCertPath": "/c"}},
+        "storage.clientCertPath",
+        "TLS",
+    ),
+    (
         {"storage.credentialsFile": "/nix/store/x"},
         "storage.credentialsFile",
         "must not lie in the Nix store",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
 import sys
 import time
@@ -16,15 +17,20 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from tests.certificates import Pair
+
 SERVER = Path(__file__).with_name("server.py")
 
 
 class Issuer:
     """The provider, and what it signs with."""
 
-    def __init__(self, url: str, key: rsa.RSAPrivateKey) -> None:
+    def __init__(
+        self, url: str, key: rsa.RSAPrivateKey, trust: ssl.SSLContext | None = None
+    ) -> None:
         self.url = url
         self.key = key
+        self._trust = trust
 
     def token(self, *, key: Any = None, kid: str = "k1", algorithm: str = "RS256", **changes: Any):
         """A token that the provider could have given; None takes a claim away."""
@@ -49,13 +55,14 @@ class Issuer:
 
     def _control(self, change: dict[str, Any] | None) -> dict[str, Any]:
         body = json.dumps(change).encode()
-        with urllib.request.urlopen(f"{self.url}/control", body, timeout=10) as answer:
+        address = f"{self.url}/control"
+        with urllib.request.urlopen(address, body, timeout=10, context=self._trust) as answer:
             return dict(json.loads(answer.read()))
 
 
 @contextmanager
-def running() -> Iterator[Issuer]:
-    """A provider while the context lasts."""
+def running(tls: Pair | None = None, trust: ssl.SSLContext | None = None) -> Iterator[Issuer]:
+    """A provider while the context lasts; with ``tls`` behind that certificate."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     shown = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key())) | {"kid": "k1"}
     shared = {"kty": "oct", "kid": "shared", "k": "c2VjcmV0LXRoYXQtaXMtc2hvd24tdG8tYWxsLW9mLXVz"}
@@ -65,9 +72,12 @@ def running() -> Iterator[Issuer]:
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(json.dumps({"shown": [shown, shared], "key": pem}) + "\n")
+        files = [str(tls.cert), str(tls.key)] if tls else None
+        start = {"shown": [shown, shared], "key": pem, "tls": files}
+        process.stdin.write(json.dumps(start) + "\n")
         process.stdin.flush()
         try:
-            yield Issuer(f"http://127.0.0.1:{process.stdout.readline().strip()}", key)
+            place = f"127.0.0.1:{process.stdout.readline().strip()}"
+            yield Issuer(f"{'https' if tls else 'http'}://{place}", key, trust)
         finally:
             process.terminate()

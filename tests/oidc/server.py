@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 import secrets
+import ssl
 import sys
 import threading
 import time
@@ -77,7 +78,8 @@ class Handler(BaseHTTPRequestHandler):
 
     @property
     def issuer(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}"  # type: ignore[attr-defined]
+        scheme = "https" if START["tls"] else "http"
+        return f"{scheme}://127.0.0.1:{self.server.server_port}"  # type: ignore[attr-defined]
 
     def answer(self, path: str, form: dict[str, str], *, post: bool) -> None:
         BOOKS["seen"][path] = BOOKS["seen"].get(path, 0) + 1
@@ -250,9 +252,21 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass  # a client that does not trust us ends the connection
+
+
 if __name__ == "__main__":
     reset()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", 0), Handler)
+    if START["tls"]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*START["tls"])
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
     print(server.server_port, flush=True)
     server.serve_forever()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 import urllib.error
 import urllib.parse
@@ -19,9 +20,11 @@ from tcfs.errors import (
     ProviderError,
     SignInError,
 )
-from tcfs.secrets import web
+from tcfs.secrets import bounded
 from tcfs.secrets.redirect import Redirect
 from tcfs.sync.signin import SignIn
+from tests.certificates import Authority
+from tests.oidc import provider
 from tests.oidc.kit import Person, browse, loaded
 from tests.oidc.provider import Issuer
 
@@ -201,8 +204,26 @@ def test_nobody_at_the_address_is_a_clear_error(tmp_path: Path, oidc: Issuer) ->
     with pytest.raises(ConfigError, match="no application"):
         Person(oidc, tmp_path, TCFS_AUTH_CLIENT_ID="").by_device()
     bundle = tmp_path / "no-bundle"
-    with pytest.raises(ConfigError, match="authority"):
+    with pytest.raises(ConfigError, match=r"auth\.ca_cert_path: .*no-bundle"):
         Person(oidc, tmp_path, TCFS_AUTH_CA_CERT_PATH=str(bundle)).by_device()
+
+
+def test_a_provider_with_an_authority_of_its_own_is_trusted_if_that_is_named(
+    tmp_path: Path,
+) -> None:
+    authority = Authority(tmp_path)
+    trust = ssl.create_default_context(cafile=authority.file)
+    with provider.running(authority.pair("gitlab"), trust) as oidc:
+        with pytest.raises(ProviderError, match="no authority that is trusted") as caught:
+            Person(oidc, tmp_path).by_device()
+        assert "auth.ca_cert_path" in caught.value.remedy
+        named = {"TCFS_AUTH_CA_CERT_PATH": str(authority.file)}
+        assert Person(oidc, tmp_path, **named).by_device().signed_in
+    with (
+        provider.running(authority.pair("other", hosts=["gitlab.example"]), trust) as oidc,
+        pytest.raises(ProviderError, match="another host"),
+    ):
+        Person(oidc, tmp_path, **named).by_device()
 
 
 def test_a_provider_that_does_not_name_its_device_door_is_told_it(
@@ -216,7 +237,7 @@ def test_a_provider_that_does_not_name_its_device_door_is_told_it(
 def test_an_answer_without_end_is_cut_off(
     oidc: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web, "LONGEST", 50)
+    monkeypatch.setattr(bounded, "LONGEST", 50)
     with pytest.raises(ProviderError):
         Person(oidc, tmp_path).by_device()
 

@@ -12,7 +12,9 @@ from tcfs.live.memory import Exchange, MemoryBus
 from tcfs.model.ids import RelPath
 from tcfs.service.daemon.counters import Counters
 from tcfs.service.daemon.inbox import Inbox
-from tcfs.service.daemon.loop import Daemon, Settings
+from tcfs.service.daemon.loop import Daemon
+from tcfs.service.daemon.schedule import QUIET_S
+from tcfs.service.daemon.states import Settings
 from tests.sync.conftest import templates, world
 from tests.sync.kit import Device, World, contents, fill, path_of
 
@@ -139,6 +141,26 @@ def test_without_a_bus_a_save_is_on_the_others_within_one_interval(start: Start,
     assert ben.files == {}
     run(clock, [anna, ben], POLL_S)
     assert ben.files == {"a.txt": b"one"}
+
+
+@pytest.mark.parametrize("after_s", [0.0, 7.3, 29.9])
+def test_without_a_bus_no_moment_of_a_save_waits_longer_than_one_interval(
+    start: Start, clock: Clock, after_s: float
+):
+    anna, ben = start("anna", "ben")
+    run(clock, [anna, ben], after_s)
+    for number in range(4):
+        name = f"{number}.txt"
+        anna.save({name: "saved"})
+        saved = clock.time
+        run(clock, [anna, ben], QUIET_S)  # the push waits until the file is quiet
+        while name not in ben.files:
+            assert clock.time - saved < POLL_S + QUIET_S
+            run(clock, [anna, ben], 0.5)
+        assert clock.time - saved <= POLL_S + 0.5
+    # And it does not come by looking more often than that.
+    looks = ben.daemon.counters.durations("receive")
+    assert looks <= 2 + (clock.time - 1000.0) / POLL_S
 
 
 def test_lost_repeated_and_late_events_cost_time_and_nothing_else(start: Start, clock: Clock):

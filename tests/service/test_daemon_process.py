@@ -7,102 +7,19 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tcfs.service.daemon import report as reports
 from tcfs.service.servers import private
 from tcfs.service.servers.nats import NatsServer
 from tcfs.service.servers.process import free_ports
 from tcfs.service.servers.weed import WeedServer
+from tests.deep import deep
 from tests.guarded import guarded_server
-
-PATIENCE_S = 60.0
-TCFS = str(Path(sys.executable).with_name("tcfs"))
-
-
-class Machine:
-    """A device that runs ``tcfs`` as programs."""
-
-    def __init__(self, top: Path, name: str, environ: dict[str, str]) -> None:
-        self.name = name
-        self.home = top / name / "home"
-        self.tree = top / name / "tree"
-        self.tree.mkdir(parents=True)
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("TCFS_")}
-        self.environ = {**inherited, "TCFS_HOME": str(self.home), **environ}
-        self.log = top / name / "daemon.log"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def tcfs(self, *arguments: str, expect: int = 0) -> str:
-        done = subprocess.run(
-            [TCFS, *arguments], env=self.environ, capture_output=True, text=True, timeout=PATIENCE_S
-        )
-        assert done.returncode == expect, done.stderr + done.stdout
-        return done.stdout
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [TCFS, "daemon"], env=self.environ, stdin=subprocess.DEVNULL, stderr=log
-            )
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        process, self.process = self.process, None
-        assert process is not None
-        process.send_signal(number)
-        return process.wait(PATIENCE_S)
-
-    @property
-    def report(self) -> reports.Report:
-        return reports.read(self.home / "state")
-
-    def in_sync(self, live: str = "live") -> bool:
-        report = self.report
-        return report.live == live and [root.state for root in report.roots] == ["in sync"]
-
-    def read(self, name: str) -> str:
-        try:
-            return (self.tree / name).read_text()
-        except FileNotFoundError:
-            return ""
-
-    def close(self) -> None:
-        if self.process is not None:
-            self.end(signal.SIGKILL)
-
-
-def until(holds: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline, f"waited for {what}"
-        time.sleep(0.02)
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Callable[..., list[Machine]]]:
-    with ExitStack() as stack:
-
-        def made(environ: dict[str, str], *names: str) -> list[Machine]:
-            machines = [Machine(tmp_path, name, environ) for name in names]
-            for machine in machines:
-                stack.callback(machine.close)
-            first = machines[0]
-            first.tcfs("init", "--name", first.name, "-q")
-            for machine in machines[1:]:
-                code = first.tcfs("device", "invite", "-q").splitlines()[-1]
-                machine.tcfs("device", "enroll", "--name", machine.name, "--invite", code)
-            for machine in machines:
-                machine.tcfs("root", "add", str(machine.tree), "--as", "proj")
-            return machines
-
-        yield made
+from tests.service.machines import TCFS, Machine, until
 
 
 def on_servers(store: WeedServer, events: NatsServer, tmp_path: Path) -> dict[str, str]:
@@ -194,7 +111,7 @@ def test_servers_are_killed_robbed_and_restarted_and_nothing_is_lost(
         assert "Traceback" not in log.read_text()
 
 
-@pytest.mark.slow
+@deep  # its parts are shown by tests/store/test_tls.py and tests/live/test_nats.py
 def test_a_daemon_warns_of_its_certificate_and_works_on_with_the_new_one(
     fleet: Callable[..., list[Machine]],
     weed_server: WeedServer,
@@ -248,6 +165,10 @@ def test_a_daemon_warns_of_its_certificate_and_works_on_with_the_new_one(
         assert (metric("storage.ca_cert_path"), user()) == ("1", ["CN=old"])
 
         before = anna.report.counters.get("pushes", 0)
+        pair.write(ca.pair("late", days=-1))
+        (anna.tree / "now.txt").write_text("while it has expired")
+        until(lambda: "expired on" in anna.report.store_problem, "the expiry to be told")
+        assert anna.report.counters.get("pushes", 0) == before
         # Every connection after this is a new one, and shows what stands there now.
         pair.write(ca.pair("new", days=300))
         store.restart()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tcfs.model.ids import RelPath
 from tcfs.service.daemon.schedule import (
+    GIT_LONGEST_S,
+    GIT_QUIET_S,
     LONGEST_S,
     QUIET_S,
     SECOND_LOOKS_S,
@@ -34,6 +36,36 @@ def test_a_path_that_is_written_without_end_is_pushed_all_the_same():
         now += QUIET_S / 2
         pending.touched({A}, now)
         assert now < 100 + 2 * LONGEST_S
+
+
+REF = RelPath(b"repo/.git/refs/heads/main")
+
+
+def test_a_save_and_the_commit_that_follows_are_one_push_once_git_is_done():
+    pending = Pending(git=True)
+    pending.touched({A}, 10.0)
+    pending.touched({REF}, 10.01)
+    assert not pending.due(10.01 + GIT_QUIET_S - 0.001)
+    assert pending.due(10.01 + GIT_QUIET_S)
+    assert pending.take() == {A, REF}
+    # A save alone is not held up by what git did before.
+    pending.touched({A}, 11.0)
+    assert pending.when() == 11.0 + QUIET_S
+
+
+def test_git_that_works_without_end_is_looked_at_all_the_same():
+    pending, now = Pending(git=True), 100.0
+    while not pending.due(now):
+        now += GIT_QUIET_S / 2
+        pending.touched({REF}, now)
+        assert now < 100 + 2 * GIT_LONGEST_S
+    assert now > 100 + LONGEST_S
+
+
+def test_where_git_directories_do_not_travel_they_hold_nothing_up():
+    pending = Pending()
+    pending.touched({A, REF}, 10.0)
+    assert pending.when() == 10.0 + QUIET_S
 
 
 def test_very_many_paths_become_one_look_at_everything():

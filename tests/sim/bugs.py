@@ -201,23 +201,17 @@ def _tombstone_beats_edit() -> Undo:
 
 
 def _barrier_after_renames() -> Undo:
-    batch, barrier = placement.Placer._batch, Workbench.barrier
+    place = placement.Placer._place_batch
 
-    def once(self: Any, units: Any) -> None:
-        done: list[Any] = []
-
-        def first_only(bench: Any) -> None:
-            if not done:
-                done.append(bench)
-                barrier(bench)
-
-        take_back = _replace(Workbench, "barrier", first_only)
+    def undurable(self: Any, *arguments: Any) -> None:
+        # The barrier before it, for the files themselves, was waited for by the caller.
+        take_back = _replace(Workbench, "barrier", _nothing)
         try:
-            batch(self, units)
+            place(self, *arguments)
         finally:
             take_back()
 
-    return _replace(placement.Placer, "_batch", once)
+    return _replace(placement.Placer, "_place_batch", undurable)
 
 
 def _swept_by_clock() -> Undo:
@@ -280,7 +274,7 @@ BUGS: Final[dict[str, Bug]] = {
     ),
     "same-tick": Bug(
         "the clock need not tick before a stat is trusted",
-        lambda: _replace(push._Work, "_let_the_clock_tick", _nothing),
+        lambda: _replace(push, "let_the_clock_tick", _nothing),
     ),
     "winner-by-device": Bug("each device prefers its own side of a conflict", _winner_by_arrival),
     "unreadable-is-empty": Bug(

@@ -455,6 +455,14 @@ class SimulatedFiles:
         if fault:
             raise _error(errno.ENOSPC if fault == "full" else errno.EIO, path)
 
+    def spelling(self, path: bytes) -> bytes:
+        self._pass("lstat", path)
+        directory, name = self.disk.parent(path)
+        entry = directory.entries.get(self.disk.names.key(name))
+        if entry is None:
+            raise _error(errno.ENOENT, path)
+        return entry[0]
+
     def lstat(self, path: bytes) -> Stat:
         self._pass("lstat", path)
         return _stat(self.disk.find(path))

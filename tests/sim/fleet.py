@@ -9,10 +9,11 @@ from __future__ import annotations
 import concurrent.futures
 import logging
 import os
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,7 @@ from tcfs.errors import (
     NotFoundError,
     UsageError,
 )
+from tcfs.host.spelt import Names, SpeltFiles
 from tcfs.model.clock import Ordering, VectorClock
 from tcfs.model.event import Version
 from tcfs.model.ids import RelPath
@@ -41,7 +43,7 @@ from tcfs.sync.fleet import Fleet
 from tcfs.sync.hinted import Hint
 from tcfs.sync.settings_desk import SettingsDesk
 from tests.sim.bucket import Bucket
-from tests.sim.disk import EXACT
+from tests.sim.disk import EXACT, Gate, SimulatedFiles
 from tests.sim.machine import Machine, put_state
 from tests.sim.model import Violation
 from tests.sim.timeline import Timeline
@@ -223,7 +225,7 @@ class Device:
         self.like = like or self.name
         self.identity = identity
         self.tree = tree_of(self.like)
-        self.user = User(machine.disk, self.tree)
+        self.user = User(machine.disk, self.tree, self._meant)
         self.alone = ""
         self.inbox: list[Hint] = []
         self.touched: set[bytes] = set()
@@ -243,7 +245,33 @@ class Device:
 
     def snapshot(self) -> Tree:
         """Its tree."""
-        return snapshot(self.machine.disk, self.tree)
+        found = snapshot(self.machine.disk, self.tree)
+        files = self._spelt()
+        if files is None:
+            return found
+        start = len(self.tree) + 1
+        return {files.true(self.tree + b"/" + path)[start:]: e for path, e in found.items()}
+
+    def _spelt(self) -> SpeltFiles | None:
+        """Its disk by true names, if that takes several names for one."""
+        disk, path = self.machine.disk, self.machine.state_path
+        if disk.names == EXACT:
+            return None
+        names = Names()
+        if path.exists():
+            with closing(sqlite3.connect(path)) as connection, suppress(sqlite3.OperationalError):
+                names.__setstate__(dict(connection.execute("SELECT path, name FROM spelling")))
+        files = SpeltFiles(SimulatedFiles(disk, Gate()), names)
+        files.cover(self.tree)
+        return files
+
+    def _meant(self, path: bytes) -> bytes:
+        """Where its user finds what the fleet calls so; else the path itself."""
+        files = self._spelt()
+        try:
+            return path if files is None else files.at(path)
+        except OSError:
+            return path
 
     def aside(self) -> list[bytes]:
         """What the files hold that its engine has under names of its own."""

@@ -210,7 +210,7 @@ class Model:
         """All is quiet, and these trees must agree.
 
         Args:
-            folding: some devices spell names in their own way; trees are then not compared by name.
+            folding: what a user wrote may be at another path, which Unicode takes for the same.
 
         Raises:
             Violation: it is not so.

@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from tcfs.model.spelling import own_name
 from tests.sim.clones import TWIN
 from tests.sim.disk import LOSSES, Naming
 from tests.sim.fleet import NAMES, READER, Device
@@ -21,7 +22,11 @@ from tests.sim.world import WHOLE, Move, Setting, World
 PATHS: Final = (
     b"a", b"b", b"c.txt", b"p", b"p/x", b"p/y", b"p/x/z", b"q/r/s", b"q/r", b"d/e/f.txt", b"q/\xff"
 )  # fmt: skip
-FOLDED: Final = (b"A", b"a", b"P/x", b"p/X", b"caf\xc3\xa9", b"cafe\xcc\x81")
+# One by one with these or each other, on disks that ignore case or normalise.
+FOLDED: Final = (
+    *(b"a", b"A", b"p/x", b"p/X", b"P/x", b"P/y", b"P", own_name(b"a")),
+    *(b"caf\xc3\xa9", b"cafe\xcc\x81", b"CAF\xc3\x89/x", b"cafe\xcc\x81/x"),
+)
 TARGETS: Final = (b"a", b"p", b"p/x", b"../..", b"nowhere")
 RESOLUTIONS: Final = ("keep_local", "keep_remote", "keep_both", "merge", "defer")
 STRATEGIES: Final = ("", "", "", "first-write", "last-write", "merge")
@@ -79,6 +84,8 @@ class Drawer:
         self._paths = [p for p in PATHS if p.isascii() or not world.setting.naming]
         rng.shuffle(self._paths)
         self._paths = self._paths[: rng.randint(3, len(self._paths))]
+        if world.setting.naming:
+            self._paths += rng.sample(FOLDED, rng.randint(2, len(FOLDED)))
         self._skew = rng.choice((0.5, 1.0, 2.0))
         self._phases = rng.choice((1, 1, 1, 2))
         self._step = rng.choice((1, 3, 10, 40))

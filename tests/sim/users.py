@@ -48,11 +48,17 @@ def _snapshot(directory: Inode, prefix: bytes, found: Tree) -> None:
 
 
 class User:
-    """Somebody at a disk. All paths are relative to the tree."""
+    """Somebody at a disk. All paths are relative to the tree.
 
-    def __init__(self, disk: Disk, tree: bytes) -> None:
+    ``meant`` says where on the disk the file of that path is, where it has another name there.
+    """
+
+    def __init__(
+        self, disk: Disk, tree: bytes, meant: Callable[[bytes], bytes] = lambda path: path
+    ) -> None:
         self._disk = disk
         self._tree = tree
+        self._meant = meant
 
     def act(self, kind: str, *values: Any) -> None:
         """Do one thing, unless it cannot be done."""
@@ -63,7 +69,7 @@ class User:
             return
 
     def _at(self, path: bytes) -> bytes:
-        return self._tree + b"/" + path
+        return self._meant(self._tree + b"/" + path)
 
     def _get(self, path: bytes) -> Inode | None:
         return self._disk.get(self._at(path))
@@ -124,6 +130,9 @@ class User:
             target + b"/"
         )
         if nested or self._get(source) is None:
+            return
+        if self._get(source) is self._get(target):  # by two spellings
+            self._disk.rename(self._at(source), self._tree + b"/" + target, replace=True)
             return
         self._clear(target)
         self._disk.rename(self._at(source), self._at(target), replace=False)

@@ -424,7 +424,9 @@ class World:
         """Everything that must hold in quiet. Raises Violation."""
         trees = {name: device.snapshot() for name, device in self.devices.items()}
         equal = {name: tree for name, tree in trees.items() if not self.devices[name].alone}
-        self.model.check_quiet(equal, folding=bool(self.setting.naming))
+        # The fleet's way of writing é wins over that of who wrote it on such a disk.
+        normalising = any(names.normalises_unicode for names in self.setting.naming.values())
+        self.model.check_quiet(equal, folding=normalising)
         saved = self.model.saved_digests()
         for name in equal:
             device = self.devices[name]

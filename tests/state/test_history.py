@@ -96,7 +96,7 @@ def test_the_stored_fold_is_the_models_after_every_version_in_any_order(made, ra
             assert head.ids == (expected[path].ids if path in expected else ())
             assert (path in state.history.conflicted(SPACE, ROOT)) == head.conflicted
             assert (path in state.history.present_paths(SPACE, ROOT)) == (not head.absent)
-            assert (path in state.history.live_paths(SPACE, ROOT)) == bool(head.ids)
+            assert (path in state.history.inhabited(SPACE, [path])) == bool(head.ids)
 
 
 @settings(max_examples=30)
@@ -247,3 +247,21 @@ def test_a_manifest_with_an_imported_key_and_later_fields_keeps_both(state: Stat
     assert found is not None
     assert found.manifest == manifest
     assert found.manifest.extra == manifest.extra
+
+
+def test_what_comes_after_versions_that_were_taken_back_is_still_to_be_pulled():
+    """Their rows' numbers are given again."""
+    with opened() as state:
+        root = state.roots.add(b"/r", SPACE, ROOT, marker="m")
+        first, second = version(DEVICES[0], 1), version(DEVICES[1], 1)
+        for one in (first, second):
+            accept(state.history, one)
+        touched, newest = state.history.touched(SPACE, ROOT, 0)
+        state.roots.take_up(root, touched, newest)
+
+        state.history.retract(SPACE, DEVICES[1], 0)
+        assert state.history.touched(SPACE, ROOT, state.roots.pulled(root))[0] == []
+        later = version(DEVICES[2], 1)
+        accept(state.history, later)
+        paths, _ = state.history.touched(SPACE, ROOT, state.roots.pulled(root))
+        assert paths == [later.manifest.rel_path]

@@ -8,7 +8,7 @@ from tcfs.errors import ConfigError
 from tcfs.model.ids import StoreKey
 from tcfs.store.base import StoreRefused
 from tcfs.store.local import LocalStore
-from tcfs.store.open import open_store
+from tcfs.store.open import StoreOptions, open_store
 
 KEY = StoreKey("a")
 
@@ -96,3 +96,14 @@ def test_errors_show_nothing_of_an_endpoint_but_its_scheme(endpoint):
     with pytest.raises(ConfigError) as caught:
         open_store(endpoint)
     assert "S3CRET" not in repr(caught.value.to_json())
+
+
+def test_a_directory_is_held_to_its_bytes_a_second_too(tmp_path):
+    waited: list[float] = []
+    options = StoreOptions(upload_limit=1000, download_limit=500, wait=waited.append)
+    store = open_store(f"file://{tmp_path}/store", create=True, options=options)
+    store.put(KEY, bytes(5000))
+    assert sum(waited) == pytest.approx(4, abs=0.1)  # a second's worth goes at once
+    waited.clear()
+    store.get(KEY)
+    assert sum(waited) == pytest.approx(9, abs=0.1)

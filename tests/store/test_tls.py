@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tcfs.errors import ConfigError
 from tcfs.model.ids import StoreKey
 from tcfs.service.servers.weed import WeedServer
 from tcfs.store import failures as f
+from tcfs.store.open import StoreOptions, open_store
+from tcfs.tls.contexts import STORE, TlsFiles
 from tests.certificates import Authority, Pair
 from tests.guarded import Guarded, guarded_server
 from tests.store.proxy import FaultProxy
@@ -91,6 +94,14 @@ def test_a_renewed_pair_is_used_by_a_store_that_is_open_and_half_of_one_is_not(
     assert store.get(KEY) == b"over mutual tls"
     assert "what was loaded before is used further" in caplog.text
     store.close()
+
+
+def test_a_certificate_for_a_server_without_tls_is_a_mistake_that_is_told(tmp_path: Path):
+    pair = Authority(tmp_path).pair("anna")
+    options = StoreOptions(tls=TlsFiles(STORE, cert=pair.cert, key=pair.key))
+    for url in ("http://127.0.0.1:1/bucket", "seaweedfs://127.0.0.1:1/x"):
+        with pytest.raises(ConfigError, match="has no TLS"):
+            open_store(url, options=options)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ from tcfs.store.memory import MemoryStore
 from tcfs.store.wrappers.fault import FaultStore
 from tcfs.sync import private_files, recovery, session
 from tcfs.sync.fleet import Fleet
+from tests.host.folding import FoldingFiles
 from tests.sync.powerless import Loss, LossyFileSystem
 
 SPACE = NamespaceId("default")
@@ -131,9 +132,13 @@ def leftovers(top: Path) -> list[str]:
 
 
 class World:
-    """Devices ``a`` and ``b`` (and more by name) over one store in memory."""
+    """Devices ``a`` and ``b`` (and more by name) over one store in memory.
 
-    def __init__(self) -> None:
+    Those in ``folding`` ignore case and normalise Unicode.
+    """
+
+    def __init__(self, folding: frozenset[str] = frozenset()) -> None:
+        self._folding = folding
         self.top = Path(tempfile.mkdtemp(prefix="tcfs-crash-", dir=fast_directory())).resolve()
         self.work = self.top / "work"
         self.work.mkdir()
@@ -143,6 +148,11 @@ class World:
 
     def tree(self, name: str) -> Path:
         return self.work / f"{name}-tree"
+
+    def files(self, name: str, files: FileSystem) -> FileSystem:
+        """The file system of a device."""
+        tree = os.fsencode(self.tree(name))
+        return FoldingFiles(tree) if name in self._folding else files
 
     def snapshots(self) -> dict[str, Tree]:
         """The trees of all devices."""
@@ -244,7 +254,8 @@ class Machine:
         self.name = name
         self.loaded = world.loaded(name)
         system = system_host()
-        files = wrap(system.files) if wrap else system.files
+        files = world.files(name, system.files)
+        files = wrap(files) if wrap else files
         self.store: BlobStore = world.store
         if plan is not None:
             files = FaultyFileSystem(files, plan)
@@ -321,6 +332,7 @@ class Scenario:
         device: who runs it.
         repeats: whether a second run has nothing to do.
         tolerant: the command where single paths may fail; ``run`` if not given.
+        folding: devices that ignore case and normalise Unicode.
         finish: what everybody does afterwards, before the worlds are compared.
     """
 
@@ -333,6 +345,7 @@ class Scenario:
     finish: Callable[[World], None] | None = None
     tolerant: Run | None = None
     patches: dict[str, Any] = field(default_factory=dict)
+    folding: frozenset[str] = frozenset()
 
     @property
     def lenient(self) -> Run:
@@ -441,7 +454,7 @@ class Experiment:
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
-        self.world = World()
+        self.world = World(scenario.folding)
         scenario.prepare(self.world)
         self.world.save()
         self.before: set[bytes] = set().union(*map(hashes, self.world.snapshots().values()))

@@ -368,6 +368,9 @@ class Watching:
         self.after(method, path)
         return result
 
+    def spelling(self, path: bytes) -> bytes:
+        return self._call("spelling", path, path)
+
     def lstat(self, path: bytes) -> Stat:
         return self._call("lstat", path, path)
 

@@ -150,6 +150,40 @@ def nothing(world: World) -> None:
     fill(world.tree("a"), tree())
 
 
+def names_apart(world: World) -> None:
+    """``b`` takes some names for one: collisions that stand, that begin and that end."""
+    world.create("a", "b")
+    fill(
+        world.tree("a"),
+        {
+            "stand.txt": b"stands",
+            "Stand.txt": b"STANDS",
+            "end.txt": b"ends",
+            "End.txt": b"ENDS",
+            "case.txt": b"changes its case",
+            "begin.txt": b"begins",
+            "dir/x": b"x of dir",
+            "Dir/x": b"x of Dir",
+            "low/x": b"x of low",
+            "cafe\u0301/x": b"decomposed",
+            "\u00e9": b"composed",
+            "e\u0301": b"apart",
+        },
+    )
+    world.fleet("a").push([])
+    world.fleet("b").pull()
+    top = world.tree("a")
+    fill(top, {"stand.txt": b"stands on", "Begin.txt": b"BEGINS", "dir/y": b"new", "Low/y": b"y"})
+    (top / "End.txt").unlink()
+    (top / "case.txt").rename(top / "Case.txt")
+    (top / "low/x").rename(top / "Low/x")
+    (top / "low").rmdir()
+    (top / "Dir/x").unlink()
+    (top / "Dir").rmdir()
+    (top / "\u00e9").unlink()
+    world.fleet("a").push([])
+
+
 # Commands
 
 
@@ -351,3 +385,13 @@ SCENARIOS = {
         Scenario("revoke", both, revoke, finish=a_pushes),
     )
 }
+
+NAMES_THAT_ARE_ONE = Scenario(
+    "pull of names that are one",
+    names_apart,
+    pull,
+    push_and_pull,
+    device="b",
+    tolerant=try_pull,
+    folding=frozenset("b"),
+)

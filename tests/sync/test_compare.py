@@ -13,9 +13,10 @@ from tcfs.model.paths import ROOT
 from tcfs.model.plan import BaseEntry, LocalEntry
 from tcfs.state.roots import Root
 from tcfs.state.state import State
+from tcfs.sync.candidates import Candidates
 from tcfs.sync.compare import Look
 from tcfs.sync.ignore import exclusion
-from tcfs.sync.scan import Scan, scan, walk
+from tcfs.sync.scan import Scan, entry_of, scan, walk
 
 DEVICE = DeviceId("00000000-0000-4000-8000-000000000001")
 NAMES = ("a", "a-b", "a.b", "a0", "a b", "A", "b", "ä", "a!")
@@ -41,7 +42,7 @@ def based_on(entry: LocalEntry) -> BaseEntry:
 
 
 def look_at(state: State, root: Root, prefix: RelPath = ROOT) -> Look:
-    found = Look()
+    found = Look(Candidates(lambda paths: state.roots.base_at(root, paths)))
     walked = walk(system_host().files, root.local, PLAIN, prefix, found.scan)
     found.take(walked, state.roots.stats(root, prefix))
     return found
@@ -67,7 +68,7 @@ def test_a_look_finds_what_is_new_changed_and_gone_and_nothing_else(tmp_path: Pa
     root = state.roots.add(os.fsencode(top), DEFAULT_NAMESPACE, ROOT)
     before = scan(system_host().files, root.local, PLAIN).entries
     state.roots.set_base(root, [(path, based_on(entry)) for path, entry in before.items()])
-    assert look_at(state, root).scan.entries == {}
+    assert not look_at(state, root).changed
 
     files = sorted(path for path, entry in before.items() if entry.kind == "file")
     changed = set(source.sample(files, 5))
@@ -81,15 +82,18 @@ def test_a_look_finds_what_is_new_changed_and_gone_and_nothing_else(tmp_path: Pa
     (top / os.fsdecode(added)).write_text("new")
 
     found = look_at(state, root)
-    assert set(found.scan.entries) == changed | {added}
-    assert set(found.based) == changed
+    assert list(found.changed.paths()) == sorted(changed | {added})
+    for c in found.changed:
+        assert (c.base is None) == (c.path == added)
+        assert c.base is None or c.base == based_on(before[c.path])
+        assert c.entry == entry_of(system_host().files.lstat(root.local + b"/" + c.path))
     assert set(found.gone) == removed
     assert found.tracked == len(before)
     assert found.seen == len(before) - len(removed) + 1
     for prefix in (path for path, entry in before.items() if entry.kind == "dir" and path):
         part = look_at(state, root, prefix)
         inside = {p for p in before if p == prefix or p.startswith(prefix + b"/")}
-        assert set(part.scan.entries) == changed & inside
+        assert set(part.changed.paths()) == changed & inside
         assert set(part.gone) == removed & inside
         assert part.tracked == len(inside)
     state.close()
@@ -112,5 +116,5 @@ def test_a_directory_of_this_disk_alone_is_in_use_if_something_synced_is_below_i
     state.roots.set_base(root, rows)
     found = look_at(state, root)
     assert found.in_use == {b"used"}
-    assert set(found.based) == {b"empty", b"used", b"used-not"}
+    assert list(found.changed.paths()) == [b"empty", b"used", b"used-not"]
     state.close()

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 
 from tcfs.device import protection
@@ -47,6 +48,9 @@ def test_tokens_lie_in_a_private_file_where_there_are_no_keys_yet(
     assert stat.S_IMODE(anna.sign_in.path.stat().st_mode) == 0o600
     again = SignIn(loaded(oidc, tmp_path))
     assert again.status().subject == "42"
+    session.init_fleet(loaded(oidc, tmp_path), name="anna")
+    assert again.status().protection == "file", "until something is written anew"
+    assert anna.by_device().protection == "device"
     os.chmod(again.path, 0o644)
     with pytest.raises(AccessError, match="others"):
         again.status()
@@ -109,7 +113,7 @@ def test_a_damaged_file_and_one_of_another_identity_are_named(oidc: Issuer, tmp_
 def test_a_token_is_renewed_before_it_ends_and_the_old_one_is_not_used_again(
     oidc: Issuer, tmp_path: Path
 ) -> None:
-    oidc.control(lifetime=5)
+    oidc.control(lifetime=20)
     anna = Person(oidc, tmp_path, **MAY)
     anna.by_device()
     tokens = []
@@ -127,7 +131,7 @@ def test_a_token_is_renewed_before_it_ends_and_the_old_one_is_not_used_again(
 
 
 def test_a_provider_that_does_not_rotate_is_fine(oidc: Issuer, tmp_path: Path) -> None:
-    oidc.control(lifetime=5, rotate=False)
+    oidc.control(lifetime=20, rotate=False)
     anna = Person(oidc, tmp_path, **MAY)
     anna.by_device()
     assert anna.sign_in.token_for(SERVER, (oidc.url,))
@@ -144,7 +148,7 @@ print(SignIn(load_config()).token_for(sys.argv[1], (sys.argv[2],)))
 
 
 def test_of_two_processes_one_renews_and_the_other_takes_that(oidc: Issuer, tmp_path: Path) -> None:
-    oidc.control(lifetime=5)
+    oidc.control(lifetime=20)
     Person(oidc, tmp_path).by_device()
     oidc.control(lifetime=300)
     environ = {**os.environ, **settings(oidc, tmp_path, **MAY)}
@@ -171,7 +175,7 @@ def test_of_two_processes_one_renews_and_the_other_takes_that(oidc: Issuer, tmp_
 def test_a_disk_that_is_full_shows_before_the_refresh_token_is_spent(
     oidc: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    oidc.control(lifetime=5)
+    oidc.control(lifetime=20)
     anna = Person(oidc, tmp_path, **MAY)
     anna.by_device()
 
@@ -186,7 +190,7 @@ def test_a_disk_that_is_full_shows_before_the_refresh_token_is_spent(
 
 
 def test_a_sign_in_that_the_provider_ended_says_so(oidc: Issuer, tmp_path: Path) -> None:
-    oidc.control(lifetime=5)
+    oidc.control(lifetime=20)
     anna = Person(oidc, tmp_path, **MAY)
     anna.by_device()
     oidc.control(refresh={}, down=["/token"])
@@ -254,6 +258,25 @@ def test_signing_in_again_revokes_what_was_before(oidc: Issuer, tmp_path: Path) 
     oidc.control(down=["/revoke"])
     (message,) = anna.by_device().messages
     assert "was not revoked" in message
+
+
+def test_a_sign_in_that_nothing_can_renew_says_that_it_has_ended(
+    oidc: Issuer, tmp_path: Path
+) -> None:
+    oidc.control(lifetime=20)
+    anna = Person(oidc, tmp_path, **MAY)
+    anna.by_device()
+    data = json.loads(anna.sign_in.path.read_bytes())
+    claims = jwt.decode(data["id_token"], options={"verify_signature": False})
+    ended = jwt.encode(claims | {"exp": 5}, "k" * 32)
+    anna.sign_in.path.write_text(json.dumps(data | {"refresh": "", "id_token": ended}))
+    (message,) = anna.sign_in.status().messages
+    assert "sign in again" in message
+    with pytest.raises(SignInError, match="nothing to renew"):
+        anna.sign_in.token_for(SERVER, (oidc.url,))
+    anna.sign_in.path.write_text(json.dumps(data | {"expires_at": "soon"}))
+    with pytest.raises(IntegrityError, match="expires_at"):
+        anna.sign_in.status()
 
 
 def test_other_settings_than_those_of_the_sign_in_are_told(oidc: Issuer, tmp_path: Path) -> None:

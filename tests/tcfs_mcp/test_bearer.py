@@ -237,10 +237,11 @@ def test_a_server_without_https_on_another_machine_is_shown_nothing() -> None:
         auth._metadata_of(response)
 
 
-def test_nothing_of_signing_in_is_loaded_before_a_server_asks(tmp_path: Path) -> None:
-    heavy = ("authlib", "httpx2", "jwt", "tcfs.secrets.oauth", "tcfs.sync.signin", "webbrowser")
+@pytest.mark.parametrize("tool", ["daemon_status", "credential_status"])
+def test_nothing_of_signing_in_is_loaded_before_a_server_asks(tmp_path: Path, tool: str) -> None:
+    heavy = ("authlib", "httpx2", "jwt", "tcfs.secrets.oauth", "webbrowser", "http.server")
     code = (
-        "import sys\nfrom tcfs_mcp.main import main\nmain(['call', 'daemon_status'])\n"
+        f"import sys\nfrom tcfs_mcp.main import main\nmain(['call', {tool!r}])\n"
         f"print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run(

@@ -118,6 +118,41 @@ def test_a_gate_that_nobody_could_pass_is_an_error() -> None:
         gate(auth, groups=("g",), public_url="http://tcfs.example/mcp")
 
 
+def test_options_that_do_not_go_together_are_named(tmp_path: Path) -> None:
+    group = ("--oidc-issuer", "https://gitlab.example", "--oidc-group", "g")
+    for options, code, says in (
+        (("--oidc-group", "g"), 2, "need --oidc"),
+        (group, 2, "is for --http"),
+        (("--http", "0", *group, "--token-file", "x"), 2, "exclude each other"),
+        (("--http", "0", *group, "--host", "0.0.0.0"), 2, "--public-url https://"),
+        (("--http", "0", *group), 16, "auth.client_id"),
+        (("--http", "0", "--oidc", "--oidc-group", "g"), 16, "https"),
+    ):
+        done = processes.run(tmp_path, "serve", *options)
+        assert (done.returncode, says in done.stderr) == (code, True), done
+
+
+@pytest.mark.anyio
+async def test_behind_a_proxy_the_server_calls_itself_by_its_public_name(oidc: Issuer) -> None:
+    auth = AuthConfig(issuer=oidc.url, client_id="tcfs-app", reader_groups=("g",))
+    public = "https://tcfs.example/team/mcp"
+    sent: list[Any] = []
+
+    async def nothing(*_: Any) -> Any:
+        raise AssertionError("nothing is let through")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    app = RequireOidc(nothing, gate(auth, public_url=public), "http://127.0.0.1:1")
+    await app({"type": "http", "path": "/mcp", "headers": []}, nothing, send)
+    place = "https://tcfs.example/.well-known/oauth-protected-resource/team/mcp"
+    assert f'resource_metadata="{place}"'.encode() in dict(sent[0]["headers"])[b"www-authenticate"]
+    path = "/.well-known/oauth-protected-resource/team/mcp"
+    await app({"type": "http", "path": path, "headers": []}, nothing, send)
+    assert json.loads(sent[-1]["body"])["resource"] == public
+
+
 def test_the_history_names_the_subject_whatever_the_name_is() -> None:
     assert actor_of({"sub": "42", "preferred_username": "anna"}) == "sso:42/anna"
     assert actor_of({"sub": "42"}) == "sso:42"

@@ -317,6 +317,42 @@ def test_credential_status_says_which_source_the_store_uses_and_what_is_wrong_wi
     assert "hunter2" not in json.dumps(answer)
 
 
+def test_credential_status_names_a_sign_in_and_shows_no_token(door: Door, tmp_path: Path):
+    from tcfs.config import load_config
+
+    file = tmp_path / "identity" / "sign-in.json"
+    file.parent.mkdir()
+    file.write_text('{"format": 1, "issuer": "https://gitlab.example", "access": "hunter2"}')
+    file.chmod(0o600)
+    door.load = lambda: load_config(environ={"HOME": "/nowhere", "TCFS_HOME": str(tmp_path)})
+    answer = run(door, "credential_status")
+    (found,) = [source for source in answer["sources"] if source["name"] == "sign-in"]
+    assert found["present"]
+    assert "https://gitlab.example" in found["detail"]
+    assert "hunter2" not in json.dumps(answer)
+
+
+def test_credential_status_tells_what_is_shown_to_servers_and_when_it_expires(
+    door: Door, tmp_path: Path
+):
+    from tcfs.config import load_config
+    from tests.certificates import Authority
+
+    pair = Authority(tmp_path).pair("anna", days=10)
+    environ = {
+        "HOME": "/nowhere",
+        "TCFS_HOME": str(tmp_path),
+        "TCFS_STORAGE_CLIENT_CERT_PATH": str(pair.cert),
+        "TCFS_STORAGE_CLIENT_KEY_PATH": str(pair.key),
+    }
+    door.load = lambda: load_config(environ=environ)
+    answer = run(door, "credential_status")
+    (shown,) = answer["certificates"]
+    assert (shown["setting"], shown["subject"]) == ("storage.client_cert_path", "CN=anna")
+    assert "expires in 10 days" in answer["warnings"][-1]
+    assert pair.key.read_text().splitlines()[1] not in json.dumps(answer)
+
+
 def test_credential_status_warns_of_an_identity_that_others_can_read(
     fleet: FakeFleet, tmp_path: Path
 ):

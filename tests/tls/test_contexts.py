@@ -42,7 +42,7 @@ def test_a_certificate_tells_whose_it_is_and_when_it_ends(ca: Authority):
         read_certificates(b"no certificate")
 
 
-def test_the_context_is_the_same_until_a_file_changes(ca: Authority):
+def test_the_context_is_the_same_until_a_file_changes(ca: Authority, tmp_path: Path):
     pair, new = ca.pair("anna"), ca.pair("anna")
     contexts = TlsContexts(files(pair, ca=ca.file))
     first = contexts.context()
@@ -51,6 +51,9 @@ def test_the_context_is_the_same_until_a_file_changes(ca: Authority):
     second = contexts.context()
     assert second is not first
     assert contexts.context() is second
+    before = second.get_ca_certs()
+    ca.file.write_bytes(ca.file.read_bytes() + Authority(tmp_path, "next").file.read_bytes())
+    assert len(contexts.context().get_ca_certs()) == len(before) + 1
 
 
 def test_half_of_a_new_pair_changes_nothing_and_is_warned_of_once(

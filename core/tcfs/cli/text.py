@@ -110,6 +110,8 @@ def show_sync(terminal: Terminal, result: r.SyncResult, verb: str, *, verbose: b
     for conflict in result.conflicts if verbose else result.conflicts[:LINES]:
         authors = ", ".join(sorted({version.device for version in conflict.versions}))
         terminal.out("  ", yellow("conflict  "), conflict.path, dim(f"  ({authors})"))
+    for notice in result.notices:
+        terminal.warn(notice)
     show_problems(terminal, result.problems, verbose=verbose)
 
 

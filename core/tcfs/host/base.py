@@ -65,6 +65,10 @@ class FileSystem(Protocol):
         """Whether names that differ in Unicode normalisation alone are one file here."""
         ...
 
+    def spelling(self, path: bytes) -> bytes:
+        """The last name of a path as the disk has it: what ``scan`` lists. Raises as ``lstat``."""
+        ...
+
     def lstat(self, path: bytes) -> Stat: ...
     def scan(self, directory: bytes) -> list[tuple[bytes, Stat]]:
         """Names and stats of a directory's entries, in any order.
@@ -147,8 +151,14 @@ class Executor(Protocol):
 
     @property
     def workers(self) -> int: ...
-    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """Results as they come, in any order; a bounded number of items is in flight.
+    def start(self) -> None:
+        """Get ready: there will be work soon."""
+        ...
+
+    def map(
+        self, function: Callable[[T], R], items: Iterable[T], *, ahead: int = ...
+    ) -> Iterator[R]:
+        """Results as they come, in any order; ``ahead`` items for each worker are in flight.
 
         ``function`` and the items can be pickled. The first failure is raised and the rest dropped.
         """

@@ -1,7 +1,7 @@
 """Worker pools: none, threads, or processes, all behind one ``map``.
 
-What is bounded: four items for each worker are in flight, counting results that nobody has taken
-yet, so memory does not grow with the number of items, and a worker seldom waits for its next.
+What is bounded: a few items for each worker are in flight (``ahead``), counting results that nobody
+has taken yet, so memory does not grow with the number of items, and a worker seldom waits.
 Items are drawn in the thread that takes the results, so an iterator of items needs no lock.
 """
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 IN_FLIGHT: Final = 4
-"""Items for each worker."""
+"""Items for each worker, if nobody says otherwise."""
 
 
 class SerialExecutor:
@@ -31,7 +31,12 @@ class SerialExecutor:
     def workers(self) -> int:
         return 1
 
-    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    def start(self) -> None:
+        """Nothing to start."""
+
+    def map(
+        self, function: Callable[[T], R], items: Iterable[T], *, ahead: int = IN_FLIGHT
+    ) -> Iterator[R]:
         """Results in the order of the items."""
         return map(function, items)
 
@@ -52,7 +57,12 @@ class ThreadExecutor:
     def workers(self) -> int:
         return self._workers
 
-    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    def start(self) -> None:
+        """Threads start at once."""
+
+    def map(
+        self, function: Callable[[T], R], items: Iterable[T], *, ahead: int = IN_FLIGHT
+    ) -> Iterator[R]:
         """Results as they come. The first failure is raised, and what has not begun is dropped.
 
         Work that had begun goes on until ``close``, which waits for it.
@@ -66,7 +76,7 @@ class ThreadExecutor:
         more = True
         try:
             while True:
-                while more and len(flying) < IN_FLIGHT * self._workers:
+                while more and len(flying) < ahead * self._workers:
                     try:
                         item = next(source)
                     except StopIteration:
@@ -102,7 +112,7 @@ class ProcessExecutor:
     """A pool of processes, for work that holds the interpreter's lock.
 
     Each worker is served by a thread here, which hands it an item and waits for the result.
-    Workers start with the first items and stay until ``close``.
+    Workers start with the first items, or before (``start``), and stay until ``close``.
 
     Args:
         workers: how many processes, at most.
@@ -122,7 +132,17 @@ class ProcessExecutor:
     def workers(self) -> int:
         return self._threads.workers
 
-    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    def start(self) -> None:
+        """Start all workers now, because there will be work for them."""
+        from tcfs.host.worker import Worker
+
+        with self._mutex:
+            while len(self._idle) + len(self._busy) < self.workers:
+                self._idle.append(Worker())
+
+    def map(
+        self, function: Callable[[T], R], items: Iterable[T], *, ahead: int = IN_FLIGHT
+    ) -> Iterator[R]:
         """Results as they come. The first failure is raised, and the rest dropped.
 
         ``function`` is found by name in the workers, so it is not in ``__main__``.
@@ -130,7 +150,7 @@ class ProcessExecutor:
         Raises:
             WorkerDied: a worker was killed; its item is not tried again.
         """
-        return self._threads.map(partial(self._run, function), items)
+        return self._threads.map(partial(self._run, function), items, ahead=ahead)
 
     def close(self) -> None:
         """End the workers: the idle at once, the others after ``grace`` seconds at most."""

@@ -15,8 +15,8 @@ class FaultyFileSystem:
     """Passes everything on to ``inner`` and asks ``plan`` before and after.
 
     What changes or secures something is numbered: write_new, symlink, mkdir, rename_new, exchange,
-    rename, unlink, rmdir, set_attributes, barrier, fsync. lstat, scan, open, readlink and
-    free_space pass the plan uncounted, at the moment ``before`` alone. ``write_new`` has a
+    rename, unlink, rmdir, set_attributes, barrier, fsync. spelling, lstat, scan, open, readlink
+    and free_space pass the plan uncounted, at the moment ``before`` alone. ``write_new`` has a
     ``middle``: a crash there leaves half the bytes, an error leaves nothing, as the protocol says.
     """
 
@@ -31,6 +31,10 @@ class FaultyFileSystem:
     @property
     def normalises_unicode(self) -> bool:
         return self._inner.normalises_unicode
+
+    def spelling(self, path: bytes) -> bytes:
+        self._read("spelling", path)
+        return self._inner.spelling(path)
 
     def lstat(self, path: bytes) -> Stat:
         self._read("lstat", path)

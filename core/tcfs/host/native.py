@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import signal
+import struct
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -23,6 +24,12 @@ _LINUX_EXCHANGE: Final = 2
 _DARWIN_SWAP: Final = 2
 _DARWIN_EXCL: Final = 4
 _DARWIN_FULLSYNC_WAIT: Final = 3
+_ATTR_BIT_MAP_COUNT: Final = 5
+_ATTR_CMN_NAME: Final = 1
+_FSOPT_NOFOLLOW: Final = 1
+_LENGTH_BYTES: Final = 4
+_NAME_ANSWER: Final = 1100
+"""Bytes for the answer: names have at most 255 characters of UTF-8."""
 
 # What kernels, old C libraries and file systems answer to a call or flag they do not know.
 _UNSUPPORTED: Final = frozenset((errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP))
@@ -53,6 +60,31 @@ def sync_volume(fd: int) -> bool:
     if code:
         raise OSError(code, os.strerror(code))
     return True
+
+
+def name_of(path: bytes) -> bytes | None:
+    """The last name of a path as the file system has it; None if the system cannot say.
+
+    macOS alone: getattrlist(2), ATTR_CMN_NAME, not through a symlink. Raises OSError.
+    """
+    call = _name_call()
+    if call is None:
+        return None
+    if b"\0" in path:  # C would silently cut the name there
+        raise ValueError("embedded null byte")
+    import ctypes
+
+    wanted = struct.pack("=HHIIIII", _ATTR_BIT_MAP_COUNT, 0, _ATTR_CMN_NAME, 0, 0, 0, 0)
+    answer = ctypes.create_string_buffer(_NAME_ANSWER)
+    code = _errno_of(call(path, wanted, answer, _NAME_ANSWER, _FSOPT_NOFOLLOW))
+    if code in _UNSUPPORTED:
+        return None
+    if code:
+        raise OSError(code, os.strerror(code), path)
+    # The answer's length, then where the name is, from there on, and its length with a NUL.
+    _, offset, length = struct.unpack_from("=IiI", answer)
+    start = _LENGTH_BYTES + offset
+    return answer.raw[start : start + length].rstrip(b"\0")
 
 
 def die_with_parent() -> None:
@@ -130,6 +162,20 @@ def _rename_call() -> Callable[[bytes, bytes, int], int] | None:
         return at(_AT_FDCWD, source, _AT_FDCWD, target, flag)  # type: ignore[no-any-return]
 
     return call_at
+
+
+@cache
+def _name_call() -> Callable[..., int] | None:
+    if PLATFORM != "darwin":
+        return None
+    import ctypes
+
+    call = getattr(_library(), "getattrlist", None)
+    if call is not None:
+        text = ctypes.c_char_p
+        call.argtypes = (text, text, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_ulong)
+        call.restype = ctypes.c_int
+    return call
 
 
 @cache

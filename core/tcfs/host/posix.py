@@ -13,6 +13,7 @@ from typing import Final
 
 from tcfs.host import native
 from tcfs.host.base import FileKind, Reader, Stat
+from tcfs.model.spelling import folded
 
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -38,6 +39,26 @@ class PosixFileSystem:
 
     ignores_case: bool = sys.platform == "darwin"
     normalises_unicode: bool = sys.platform == "darwin"
+
+    def spelling(self, path: bytes) -> bytes:
+        if not (self.ignores_case or self.normalises_unicode):
+            os.lstat(path)
+            return os.path.basename(path)
+        name = os.path.basename(path)
+        told = native.name_of(path)
+        # Of a file with several names the system may tell another.
+        if told is not None and folded(told) == folded(name):
+            return told
+        there = os.lstat(path)
+        listed = os.listdir(os.path.dirname(path))
+        if name in listed:
+            return name
+        alike = [other for other in listed if folded(other) == folded(name)]
+        for other in alike:
+            status = os.lstat(os.path.join(os.path.dirname(path), other))
+            if (status.st_dev, status.st_ino) == (there.st_dev, there.st_ino):
+                return other
+        return name
 
     def lstat(self, path: bytes) -> Stat:
         return _to_stat(os.lstat(path))

@@ -38,8 +38,9 @@ from tcfs.store.base import ObjectMissing
 Opener = Callable[[StoreKey, bytes], Segment]
 """Verifies a segment; raises IntegrityError, or AccessError where a key is missing."""
 
-DEFAULT_BUDGET: Final = 64 << 20
-"""Bytes of segment objects that one ``fetch`` releases before it returns."""
+DEFAULT_BUDGET: Final = 16 << 20
+"""Bytes of segment objects that one ``fetch`` releases before it returns. Opened they take ten
+times as much memory; each further call lists every chain again."""
 DEFAULT_WORKERS: Final = 8
 
 MAX_LEAP: Final = 1 << 32

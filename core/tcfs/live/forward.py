@@ -15,7 +15,13 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from tcfs.live.base import STREAM
-from tcfs.live.nats import NatsSettings, connect, ensure_consumer, ensure_stream, reason_of
+from tcfs.live.connection import (
+    NatsSettings,
+    connect,
+    ensure_consumer,
+    ensure_stream,
+    reason_of,
+)
 from tcfs.live.pulling import messages
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from tcfs.model.access import Strategy
 from tcfs.model.clock import Ordering, VectorClock
 from tcfs.model.event import Version
 from tcfs.model.ids import RelPath
-from tcfs.model.paths import MAX_NAME, MAX_PATH
+from tcfs.model.paths import MAX_NAME, MAX_PATH, shortened
 
 
 class SyncOutcome(Enum):
@@ -77,18 +77,7 @@ def conflict_path(path: RelPath, device_name: str, taken: Callable[[RelPath], bo
         most = min(MAX_NAME, MAX_PATH - len(directory + slash))
         if len(mark + dot + extension) < most:
             mark += dot + extension
-        candidate = RelPath(directory + slash + _shortened(stem, most - len(mark)) + mark)
+        candidate = RelPath(directory + slash + shortened(stem, most - len(mark)) + mark)
         if not taken(candidate):
             return candidate
         count += 1
-
-
-def _shortened(stem: bytes, room: int) -> bytes:
-    """The beginning of a name: of UTF-8 whole characters, since not every disk takes parts."""
-    if len(stem) <= room:
-        return stem
-    try:
-        stem.decode()
-    except UnicodeDecodeError:
-        return stem[:room]
-    return stem[:room].decode(errors="ignore").encode()

@@ -126,6 +126,17 @@ def _to(directory: bytes) -> tuple[RelPath, ...]:
     return tuple(RelPath(b"/".join(names[: i + 1])) for i in range(len(names)))
 
 
+def shortened(stem: bytes, room: int) -> bytes:
+    """The beginning of a name: of UTF-8 whole characters, since not every disk takes parts."""
+    if len(stem) <= room:
+        return stem
+    try:
+        stem.decode()
+    except UnicodeDecodeError:
+        return stem[:room]
+    return stem[:room].decode(errors="ignore").encode()
+
+
 def show(path: bytes) -> str:
     """A path for people and assistants: one line, escaped, with nothing that steers a terminal.
 

@@ -20,7 +20,7 @@ from tcfs.host.base import Clock, Entropy
 from tcfs.secrets.id_token import forged, verified
 from tcfs.secrets.oidc import Metadata, Verifier
 from tcfs.secrets.redirect import Redirect
-from tcfs.secrets.web import TIMEOUT_S, Bounded, is_safe, trust, unreachable
+from tcfs.secrets.web import TIMEOUT_S, is_safe, trust, unreachable
 
 if TYPE_CHECKING:
     import httpx2
@@ -312,6 +312,8 @@ class _OAuthProblem(Exception):
 @contextlib.contextmanager
 def _client(provider: Metadata, app: Application) -> Iterator[Any]:
     from authlib.integrations.httpx_client import OAuth2Client
+
+    from tcfs.secrets.bounded import Bounded
 
     method = "none"
     if app.secret:

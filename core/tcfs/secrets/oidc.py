@@ -171,6 +171,9 @@ class Verifier:
         return claims
 
     def _key(self, kid: str) -> Any:
+        known = self._keys.get(kid)
+        if known is not None and time.monotonic() - self._fetched <= _FRESH_S:
+            return known  # nobody waits for a fetch that another's made-up token began
         with self._lock:
             now = time.monotonic()
             stale = now - self._fetched > _FRESH_S or kid not in self._keys

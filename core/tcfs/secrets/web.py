@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
-import ssl
 import urllib.parse
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
-
-import httpx2
+from typing import TYPE_CHECKING, Any, Final
 
 from tcfs.errors import ConfigError, ProviderError
+from tcfs.tls.contexts import TlsContexts, TlsFiles
+from tcfs.tls.trouble import Names, TlsTrouble, ssl_error_in, trouble_of
+
+if TYPE_CHECKING:
+    import ssl
 
 logger = logging.getLogger(__name__)
 
-LONGEST: Final = 1 << 20
-"""Bytes of the longest answer that is read."""
 TIMEOUT_S: Final = 15.0
+PROVIDER: Final = Names(ca="auth.ca_cert_path", cert="", key="")
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
@@ -37,43 +37,19 @@ def is_safe(url: str) -> bool:
 def trust(ca: Path | None) -> ssl.SSLContext:
     """The authorities to believe: the system's, or those of a file. Raises ConfigError."""
     try:
-        return ssl.create_default_context(cafile=ca)
-    except (OSError, ssl.SSLError):
-        raise ConfigError(
-            f"the certificate authority {ca} cannot be read",
-            remedy="auth.ca_cert_path must be a file of certificates in PEM form.",
-        ) from None
-
-
-class Bounded(httpx2.HTTPTransport):
-    """A transport whose answers end with an error after ``LONGEST`` bytes."""
-
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send one request."""
-        response = super().handle_request(request)
-        assert isinstance(response.stream, httpx2.SyncByteStream)
-        response.stream = _Limited(response.stream)
-        return response
-
-
-class _Limited(httpx2.SyncByteStream):
-    def __init__(self, stream: httpx2.SyncByteStream) -> None:
-        self._stream = stream
-
-    def __iter__(self) -> Iterator[bytes]:
-        left = LONGEST
-        for chunk in self._stream:
-            left -= len(chunk)
-            if left < 0:
-                raise httpx2.ReadError("the answer is too long")
-            yield chunk
-
-    def close(self) -> None:
-        self._stream.close()
+        return TlsContexts(TlsFiles(PROVIDER, ca=ca)).context()
+    except TlsTrouble as trouble:
+        raise ConfigError(trouble.text, remedy=trouble.remedy) from None
 
 
 def unreachable(error: Exception) -> ProviderError:
-    """The error for a provider that did not answer. What it or the system said is left out."""
+    """The error for a provider that did not answer. What it said is left out."""
+    tls = ssl_error_in(error)
+    if tls is not None:
+        trouble = trouble_of(tls, PROVIDER, with_cert=False)
+        return ProviderError(
+            f"the identity provider is not trusted: {trouble.text}", remedy=trouble.remedy
+        )
     logger.warning("the identity provider does not answer: %s", type(error).__name__)
     return ProviderError(f"the identity provider cannot be reached ({type(error).__name__})")
 
@@ -84,6 +60,10 @@ def get_json(url: str, ca: Path | None = None) -> dict[str, Any] | None:
     Raises:
         ProviderError: the address is not safe, or what is there cannot be had or understood.
     """
+    import httpx2
+
+    from tcfs.secrets.bounded import Bounded
+
     if not is_safe(url):
         raise ProviderError(
             "the identity provider names an address that is not https",

@@ -433,7 +433,7 @@ def _remove_queues(loaded: LoadedConfig, devices: list[str]) -> list[str]:
     import asyncio
 
     from tcfs.live.base import STREAM, queue_name
-    from tcfs.live.nats import NatsSettings, connect, reason_of
+    from tcfs.live.connection import NatsSettings, connect, reason_of
 
     async def remove() -> None:
         config = loaded.config

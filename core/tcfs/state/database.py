@@ -22,10 +22,13 @@ from msgspec import msgpack
 from tcfs.errors import LocalFileError
 from tcfs.model.ids import DeviceId
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 BUSY_TIMEOUT_S: Final = 10.0
 _PARAMETERS: Final = 960
 """Of one statement; SQLite before 3.32 took 999."""
+
+_CHECKPOINT_PAGES: Final = 8000
+"""Pages of the log, of 4 KiB each, from which it is copied into the database."""
 
 _CREATES = re.compile(r"^CREATE (?:UNIQUE )?(?:TABLE|INDEX) (\w+)", re.MULTILINE)
 
@@ -70,6 +73,8 @@ class Database:
         run("PRAGMA synchronous = FULL")
         run("PRAGMA foreign_keys = ON")
         run("PRAGMA cache_size = -32000")
+        # A first pull writes many pages more than once: fewer checkpoints copy each less often.
+        run(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         (version,) = run("PRAGMA user_version").fetchone()
         if version == 0:
             schema = resources.files("tcfs.state").joinpath("schema.sql").read_text("utf-8")

@@ -40,6 +40,15 @@ _ABOVE_ALL: Final = b"\xff" * (MAX_NAME + 1)
 """Greater than every path: no component is that long, and a slash is less."""
 
 
+def forget_last_rows(run: sqlite3.Connection) -> None:
+    """After versions were deleted: the numbers of the last rows will be given again.
+
+    What was taken up of them ends with the last row that is left, or the next versions would never
+    be pulled. Part of the caller's transaction.
+    """
+    run.execute("UPDATE root SET pulled = min(pulled, (SELECT coalesce(max(row), 0) FROM version))")
+
+
 class History:
     """Chains and versions of every namespace."""
 
@@ -109,6 +118,7 @@ class History:
             paths = [RelPath(path) for (path,) in rows]
             where = (namespace, number, seq)
             run.execute("DELETE FROM version WHERE ns = ? AND device = ? AND seq > ?", where)
+            forget_last_rows(run)
             run.execute(
                 "UPDATE segment SET accepted = 0 WHERE ns = ? AND device = ? AND seq > ?", where
             )
@@ -462,13 +472,12 @@ class History:
         ).fetchone()
         return row is not None
 
-    def live_paths(self, namespace: NamespaceId, prefix: RelPath) -> set[RelPath]:
-        """Paths at and below a prefix that have a live version, tombstones included."""
-        low, high = below(prefix)
+    def inhabited(self, namespace: NamespaceId, paths: Sequence[RelPath]) -> set[RelPath]:
+        """Those of some hundred paths that have a live version, tombstones included."""
         rows = self._db.connection.execute(
-            "SELECT path FROM version WHERE ns = ? AND live = 1"
-            " AND (path = ? OR (path >= ? AND path < ?))",
-            (namespace, prefix, low, high),
+            "SELECT DISTINCT path FROM version WHERE ns = ? AND live = 1"
+            f" AND path IN ({','.join('?' * len(paths))})",
+            (namespace, *paths),
         )
         return {RelPath(path) for (path,) in rows}
 

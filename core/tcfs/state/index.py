@@ -48,11 +48,18 @@ class Index:
         self, namespace: NamespaceId, location: PackLocation, *, pending: bool = False
     ) -> None:
         """Record a pack; ``pending`` while no segment names it."""
+        self.add_packs(namespace, [location], pending=pending)
+
+    def add_packs(
+        self, namespace: NamespaceId, locations: Iterable[PackLocation], *, pending: bool = False
+    ) -> None:
+        """Record packs; ``pending`` while no segment names them."""
         with self._db.transaction() as run:
-            run.execute(
-                "INSERT INTO pack (ns, id, key, offset, pending) VALUES (?, ?, ?, ?, ?)"
-                " ON CONFLICT (id) DO UPDATE SET pending = min(pending, excluded.pending)",
-                (namespace, location.id, location.key, location.offset, int(pending)),
+            insert_rows(
+                run,
+                "INSERT INTO pack (ns, id, key, offset, pending)",
+                [(namespace, at.id, at.key, at.offset, int(pending)) for at in locations],
+                tail="ON CONFLICT (id) DO UPDATE SET pending = min(pending, excluded.pending)",
             )
 
     def location(self, pack: PackId) -> PackLocation | None:

@@ -1,5 +1,5 @@
--- What this device knows. Everything here but `base`, `root`, `outbox` and `intent_list` can be
--- rebuilt from the store; those four say how this machine's files relate to it.
+-- What this device knows. Everything here but `base`, `root`, `outbox`, `intent_list` and `spelling`
+-- can be rebuilt from the store; those five say how this machine's files relate to it.
 --
 -- Paths are bytes. Hashes and chunk ids are 32 bytes. Times of files are nanoseconds.
 
@@ -154,6 +154,14 @@ CREATE TABLE intent_list (
     -- kind 'tombstone' and no version: a removal. nil: the ids, clock and mode of that version.
     listed BLOB NOT NULL
 );
+
+-- What paths are called on a disk that takes several names for one, where that is not what the fleet
+-- calls them; see tcfs.sync.spelling. Written before the disk is changed. A row whose name is not
+-- on disk means nothing.
+CREATE TABLE spelling (
+    path BLOB PRIMARY KEY,  -- absolute; below its root spelt as in the fleet
+    name BLOB NOT NULL      -- its last name on disk
+) WITHOUT ROWID;
 
 -- Finished segments that may not be in the store yet. A retry sends the same bytes.
 CREATE TABLE outbox (

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tcfs.content.address import ChunkAddress
 from tcfs.model.event import ChainHead, Version
 from tcfs.model.ids import ChunkId, DeviceId, NamespaceId, PackId, SegmentHash, StoreKey
-from tcfs.state.database import Database
+from tcfs.state.database import Database, insert_rows
 from tcfs.state.history import _COLUMNS as VERSION_COLUMNS
 from tcfs.state.history import History
 from tcfs.state.refused import Refused
@@ -118,20 +118,21 @@ class SnapshotTables:
 
     def add_segments(self, namespace: NamespaceId, segments: Iterable[StoredSegment]) -> None:
         """Record verified segments, and the last accepted one of each chain as its head."""
+        rows: list[tuple[object, ...]] = []
+        heads: dict[int, tuple[int, tuple[object, ...]]] = {}
         with self._db.transaction() as run:
             for s in segments:
                 device = self._db.device_no(s.device)
-                run.execute(
-                    "INSERT OR REPLACE INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        *(namespace, device, s.seq, s.hash, s.lamport, s.counter, s.written_at),
-                        int(s.accepted),
-                    ),
-                )
-                if s.accepted:
-                    run.execute(
-                        "INSERT INTO chain VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-                        " seq = excluded.seq, hash = excluded.hash, lamport = excluded.lamport,"
-                        " counter = excluded.counter WHERE excluded.seq > chain.seq",
-                        (namespace, device, s.seq, s.hash, s.lamport, s.counter),
-                    )
+                place = (namespace, device, s.seq, s.hash, s.lamport, s.counter)
+                rows.append((*place, s.written_at, int(s.accepted)))
+                if s.accepted and (device not in heads or heads[device][0] < s.seq):
+                    heads[device] = (s.seq, place)
+            insert_rows(run, "INSERT OR REPLACE INTO segment", rows)
+            insert_rows(
+                run,
+                "INSERT INTO chain",
+                [place for _, place in heads.values()],
+                tail="ON CONFLICT DO UPDATE SET"
+                " seq = excluded.seq, hash = excluded.hash, lamport = excluded.lamport,"
+                " counter = excluded.counter WHERE excluded.seq > chain.seq",
+            )

@@ -16,6 +16,7 @@ from tcfs.state.history import History
 from tcfs.state.index import Index, Outbox
 from tcfs.state.refused import Refused
 from tcfs.state.roots import Roots
+from tcfs.state.spellings import Spellings
 
 if TYPE_CHECKING:
     from tcfs.state.snapshot import SnapshotTables
@@ -32,6 +33,7 @@ class State:
         self.index = Index(self.database)
         self.garbage = Garbage(self.database)
         self.roots = Roots(self.database)
+        self.spellings = Spellings(self.database)
         self.refused = Refused(self.database, self.history)
         self.git = GitBases(self.database)
         self.outbox = Outbox(self.database)

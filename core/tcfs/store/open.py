@@ -50,7 +50,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class StoreOptions:
-    """How to use a store behind a network; a directory needs none of it.
+    """How to use a store behind a network; of a directory, only the limits count.
 
     Attributes:
         credentials: its secrets.
@@ -105,15 +105,14 @@ def open_store(
     if place.prefix:
         from tcfs.store.wrappers.prefix import PrefixStore
 
-        return PrefixStore(store, place.prefix)
-    return store
+        store = PrefixStore(store, place.prefix)
+    return _limited(store, SystemClock(), chosen)
 
 
 def _remote_store(place: Endpoint, create: bool, options: StoreOptions) -> BlobStore:
     from tcfs.store.wrappers.circuit import CircuitStore
     from tcfs.store.wrappers.conditions import ConditionStore
     from tcfs.store.wrappers.gate import GateStore
-    from tcfs.store.wrappers.limit import LimitStore
     from tcfs.store.wrappers.retry import RetryPolicy, RetryStore
 
     if options.enforce_tls and not place.encrypted:
@@ -121,15 +120,16 @@ def _remote_store(place: Endpoint, create: bool, options: StoreOptions) -> BlobS
             f"{place.url} has no TLS, which storage.enforce_tls asks for",
             remedy="Write https:// in the endpoint, or unset storage.enforce_tls.",
         )
+    names = options.tls.names
+    if (options.tls.cert or options.tls.key) and not place.encrypted:
+        raise ConfigError(
+            f"{place.url} has no TLS, so nobody there sees the certificate of {names.cert}",
+            remedy=f"Write https:// in the endpoint, or unset {names.cert} and {names.key}.",
+        )
     clock = SystemClock()
     store = _s3(place, create, options) if place.kind == "s3" else _filer(place, create, options)
     store = GateStore(store, most=options.workers, memory=options.memory_bytes)
-    if options.upload_limit or options.download_limit:
-        store = LimitStore(
-            store,
-            upload=_bucket(options.upload_limit, clock, options),
-            download=_bucket(options.download_limit, clock, options),
-        )
+    store = _limited(store, clock, options)
     store = RetryStore(
         store,
         wait=options.wait,
@@ -174,6 +174,19 @@ def _filer(place: Endpoint, create: bool, options: StoreOptions) -> BlobStore:
     client = HttpClient(place.server, timeout=options.timeout, tls=options.tls)
     key = options.credentials.filer_key
     return SeaweedStore.create(place, client, key) if create else SeaweedStore(place, client, key)
+
+
+def _limited(store: BlobStore, clock: Clock, options: StoreOptions) -> BlobStore:
+    """The store held to its bytes a second, if there is a limit."""
+    if not (options.upload_limit or options.download_limit):
+        return store
+    from tcfs.store.wrappers.limit import LimitStore
+
+    return LimitStore(
+        store,
+        upload=_bucket(options.upload_limit, clock, options),
+        download=_bucket(options.download_limit, clock, options),
+    )
 
 
 def _bucket(rate: int, clock: Clock, options: StoreOptions) -> TokenBucket | None:

@@ -107,7 +107,7 @@ def why(context: Context, namespace: NamespaceId, path: RelPath) -> Why:
             WhyStep(
                 version=info,
                 role=role,  # type: ignore[arg-type]
-                explanation=_explain(version) + text,
+                explanation=_explain(version, info.imported) + text,
                 kept_at=_kept_at(context, namespace, version) if role == "lost" else "",
             )
         )
@@ -117,9 +117,11 @@ def why(context: Context, namespace: NamespaceId, path: RelPath) -> Why:
     return Why(path=show(path), state=state, steps=tuple(steps))
 
 
-def _explain(version: Version) -> str:
+def _explain(version: Version, imported: str) -> str:
     if version.moved_from:
         return f"moved here from {show(version.moved_from)}; "
+    if imported:
+        return f"{imported}; "
     if version.op == "setattr":
         return "changed mode or time; "
     return ""

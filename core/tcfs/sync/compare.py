@@ -14,6 +14,7 @@ from tcfs.model.ids import RelPath
 from tcfs.model.paths import ROOT
 from tcfs.model.plan import LocalEntry
 from tcfs.state.roots import Root, StoredStat, is_unchanged
+from tcfs.sync.candidates import Candidates
 from tcfs.sync.context import Context
 from tcfs.sync.ignore import Exclusion
 from tcfs.sync.scan import Scan, entry_of, walk
@@ -24,16 +25,16 @@ class Look:
     """A look at parts of a root.
 
     Attributes:
-        scan: what was seen; its entries are those that differ from the base, or have none.
-        based: those of them that have one.
+        changed: what differs from the base, or has none.
+        scan: what else was seen; it has no entries.
         gone: paths of the base that were not seen, whether or not they could have been.
         tracked: paths of the base, all of them.
         seen: entries that were met.
         in_use: directories that stand on this disk alone, below which something synced is.
     """
 
+    changed: Candidates
     scan: Scan = field(default_factory=Scan)
-    based: list[RelPath] = field(default_factory=list)
     gone: list[RelPath] = field(default_factory=list)
     tracked: int = 0
     seen: int = 0
@@ -41,8 +42,8 @@ class Look:
 
     def add(self, other: Look) -> None:
         """A look at another part of the same root, too."""
+        self.changed.extend(other.changed)
         self.scan.add(other.scan)
-        self.based += other.based
         self.gone += other.gone
         self.tracked += other.tracked
         self.seen += other.seen
@@ -50,7 +51,7 @@ class Look:
 
     def take(self, walked: Iterable[tuple[RelPath, Stat]], stored: Iterator[StoredStat]) -> None:
         """Compare entries with rows of the base; both in the order of their paths."""
-        entries, gone, alone = self.scan.entries, self.gone, list[bytes]()
+        add, gone, alone = self.changed.add, self.gone, list[bytes]()
         tracked = seen = 0
         row = next(stored, None)
         for path, stat in walked:
@@ -61,21 +62,19 @@ class Look:
                 row = next(stored, None)
             if alone:
                 self.in_use.update(RelPath(d[:-1]) for d in alone if path.startswith(d))
-            if row is not None and row[0] == path:
-                known, row = row, next(stored, None)
-                tracked += 1
-                # Nearly every file: its stat to the last nanosecond, and one that is trusted.
-                if known[1:] == stat[:6] and known[5]:
-                    continue
-                entry = entry_of(stat)
-                if is_unchanged(known, entry):
-                    continue
-                if known[1] == "dir" and not known[5]:
-                    alone.append(path + b"/")
-                self.based.append(path)
-                entries[path] = entry
-            else:
-                entries[path] = entry_of(stat)
+            if row is None or row[0] != path:
+                add(path, stat, based=False)
+                continue
+            known, row = row, next(stored, None)
+            tracked += 1
+            # Nearly every file: its stat to the last nanosecond, and one that is trusted.
+            if known[1:] == stat[:6] and known[5]:
+                continue
+            if is_unchanged(known, entry_of(stat)):
+                continue
+            if known[1] == "dir" and not known[5]:
+                alone.append(path + b"/")
+            add(path, stat, based=True)
         while row is not None:
             gone.append(RelPath(row[0]))
             tracked += 1
@@ -84,35 +83,43 @@ class Look:
         self.seen += seen
 
 
+def unseen(context: Context, root: Root, scanned: Scan) -> Look:
+    """A look that met nothing."""
+    roots = context.state.roots
+    return Look(Candidates(lambda paths: roots.base_at(root, paths)), scanned)
+
+
 def look(context: Context, root: Root, exclude: Exclusion, prefix: RelPath = ROOT) -> Look:
     """Look at a root, or at the part of it at and below ``prefix``.
 
     Raises:
         LocalFileError: the root itself cannot be looked at.
     """
-    found = Look()
+    found = unseen(context, root, Scan())
     walked = walk(context.host.files, root.local, exclude, prefix, found.scan)
     found.take(walked, context.state.roots.stats(root, prefix))
     return found
 
 
 def compare(context: Context, root: Root, prefix: RelPath, scanned: Scan) -> Look:
-    """The same of a scan that was made, whose entries become those that differ."""
-    return _of_entries(scanned, context.state.roots.stats(root, prefix))
+    """The same of a scan that was made, whose entries are taken out."""
+    found = unseen(context, root, scanned)
+    _take(found, context.state.roots.stats(root, prefix))
+    return found
 
 
 def compare_some(context: Context, root: Root, paths: Sequence[RelPath], scanned: Scan) -> Look:
     """The same of some paths of a scan alone."""
     wanted = frozenset(paths)
     scanned.entries = {path: e for path, e in scanned.entries.items() if path in wanted}
-    return _of_entries(scanned, iter(context.state.roots.stats_of(root, sorted(scanned.entries))))
-
-
-def _of_entries(scanned: Scan, stored: Iterator[StoredStat]) -> Look:
-    met, scanned.entries = scanned.entries, {}
-    found = Look(scanned)
-    found.take(((path, _stat(met[path])) for path in sorted(met)), stored)
+    found = unseen(context, root, scanned)
+    _take(found, iter(context.state.roots.stats_of(root, sorted(scanned.entries))))
     return found
+
+
+def _take(found: Look, stored: Iterator[StoredStat]) -> None:
+    met, found.scan.entries = found.scan.entries, {}
+    found.take(((path, _stat(met[path])) for path in sorted(met)), stored)
 
 
 def _stat(entry: LocalEntry) -> Stat:

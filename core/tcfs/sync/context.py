@@ -10,7 +10,7 @@ from uuid import UUID
 from tcfs.content.pack import HEADER_READ, PackScope
 from tcfs.content.unpack import PackReaders
 from tcfs.errors import AccessError, CancelledError, IntegrityError
-from tcfs.host.base import Host
+from tcfs.host.base import Executor, Host
 from tcfs.model.access import ControlState, DeviceRecord
 from tcfs.model.event import ChainHead
 from tcfs.model.ids import DeviceId, NamespaceId, PackId
@@ -50,6 +50,20 @@ class Context:
     cancel: Cancel | None = None
     _keys: dict[NamespaceId, NamespaceKeys] = field(default_factory=dict)
     _readers: dict[NamespaceId, PackReaders] = field(default_factory=dict)
+    _executor: Executor | None = None
+
+    @property
+    def executor(self) -> Executor:
+        """The pool for the CPU stage of a push or pull; whoever closes it can use it again."""
+        if self._executor is None:
+            self._executor = self.host.executor(self.config.sync.jobs)
+        return self._executor
+
+    def let_go_of_executor(self) -> None:
+        """The operation is over: end what workers there are."""
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.close()
 
     @property
     def repo(self) -> UUID:

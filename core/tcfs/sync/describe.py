@@ -10,6 +10,7 @@ from tcfs.sync.context import Context
 from tcfs.sync.git.names import split
 from tcfs.sync.places import Place, place_of
 from tcfs.sync.results import ConflictInfo, VersionInfo
+from tcfs.sync.upstream_import.records import imported_of
 
 
 def version_info(
@@ -17,6 +18,7 @@ def version_info(
 ) -> VersionInfo:
     """One version for people and programs."""
     manifest = version.manifest
+    imported = imported_of(manifest) if manifest.extra else None
     return VersionInfo(
         id=str(version.id),
         path=show(manifest.rel_path),
@@ -36,6 +38,7 @@ def version_info(
         moved_from=show(version.moved_from) if version.moved_from else "",
         live=context.state.history.is_live(namespace, version.id) if live is None else live,
         vclock={str(d): n for d, n in manifest.vclock.clocks.items()},
+        imported=imported.text() if imported is not None else "",
     )
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tcfs.sync.git.status import GitApi
     from tcfs.sync.kept import RootDesk
     from tcfs.sync.settings_desk import SettingsDesk
+    from tcfs.sync.upstream_import.run import UpstreamDesk
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ class FleetApi(Protocol):
     def access(self) -> AccessDesk: ...
     @property
     def audit(self) -> Auditor: ...
+    @property
+    def upstream(self) -> UpstreamDesk: ...
     @property
     def settings(self) -> SettingsDesk:
         """Which settings the devices run with."""

@@ -5,21 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
 from tcfs.errors import (
     ConflictError,
     LocalFileError,
     NotFoundError,
-    StoreError,
     TcfsError,
     UsageError,
 )
 from tcfs.model.access import Role, Strategy
-from tcfs.model.ids import DeviceId, NamespaceId, RelPath
+from tcfs.model.ids import NamespaceId, RelPath
 from tcfs.model.paths import ROOT, show, unshow
-from tcfs.sync import chronicle, operations, places, standing, undo
+from tcfs.sync import chronicle, operations, overview, places, reverting, standing
 from tcfs.sync import results as r
 from tcfs.sync.context import Context
 from tcfs.sync.describe import conflict_info, version_info
@@ -29,13 +27,11 @@ from tcfs.sync.escape import text_of
 from tcfs.sync.facade import Cancel, Limits, ProgressFn
 from tcfs.sync.keeper import Keeper
 from tcfs.sync.kept import RootDesk
-from tcfs.sync.members import admission_warnings, device_info
+from tcfs.sync.members import device_info
 from tcfs.sync.patience import PATIENCE_S, device_lock
-from tcfs.sync.planning import check_plan
 from tcfs.sync.rebuild import rebuild
 from tcfs.sync.receive import receive, refresh_control
 from tcfs.sync.recovery import confirm_phrase, pending_phrase, phrase_entropy
-from tcfs.sync.stores import condition_warnings
 from tcfs.sync.verify import Verifier
 
 if TYPE_CHECKING:
@@ -45,6 +41,7 @@ if TYPE_CHECKING:
     from tcfs.sync.gc.desk import GcDesk
     from tcfs.sync.git.status import GitDoor
     from tcfs.sync.settings_desk import SettingsDesk
+    from tcfs.sync.upstream_import.run import UpstreamDesk
 
 NO_LIMITS = Limits()
 
@@ -69,6 +66,13 @@ class Fleet:
         from tcfs.sync.audit import Auditor
 
         return Auditor(self._context, self._working)
+
+    @property
+    def upstream(self) -> UpstreamDesk:
+        """Imports of what the Rust tcfs left in a bucket."""
+        from tcfs.sync.upstream_import.run import UpstreamDesk
+
+        return UpstreamDesk(self._loaded, self._working)
 
     @property
     def settings(self) -> SettingsDesk:
@@ -200,109 +204,14 @@ class Fleet:
         """Bring an earlier version of a path back, as a new one."""
         with self._working() as context:
             namespace, remote = self._remote(path)
-            receive(context, namespace)
-            context.require_writer()
-            if not dry_run:
-                operations.recover_roots(context, namespace)
-            found = chronicle.find_version(context, namespace, remote, version)
-            head = context.state.history.head(namespace, remote)
-            reversal = undo.restoration(head, found)
-            plan = undo.plan_of(namespace, [reversal])
-            result = r.SyncResult(
-                plan=plan,
-                dry_run=dry_run,
-                remote=places.remote_text(context, namespace, remote),
-            )
-            if dry_run:
-                return result
-            self._send_local(context, namespace, [remote])
-            head = context.state.history.head(namespace, remote)
-            segment = undo.commit(context, namespace, [undo.restoration(head, found)])
-            return self._materialise(context, namespace, remote, replace(result, segment=segment))
+            return reverting.restore(context, namespace, remote, version, dry_run=dry_run)
 
     def undo(
         self, *, actor: str = "", segment: str = "", dry_run: bool = False, plan: str = ""
     ) -> r.UndoResult:
         """Take back what an actor did from this device, or what one segment did."""
-        if bool(actor) == bool(segment):
-            raise UsageError("say whose changes to take back: an actor, or a segment")
         with self._working() as context:
-            namespace = context.namespace
-            receive(context, namespace)
-            context.require_writer()
-            if not dry_run:
-                operations.recover_roots(context, namespace)
-            versions = self._versions_of(context, namespace, actor, segment)
-            self._send_local(context, namespace, [v.manifest.rel_path for v in versions])
-            found, skipped = undo.reversals(context, namespace, versions)
-            made = undo.plan_of(namespace, found)
-            check_plan(made, plan)
-            result = r.UndoResult(
-                reverted=tuple(show(x.head.path) for x in found)[: r.LIST_LIMIT],
-                skipped=tuple(skipped[: r.LIST_LIMIT]),
-                dry_run=dry_run,
-                plan=made,
-            )
-            if dry_run:
-                return result
-            # A run that was cut off may have written all and put only some of it on disk.
-            written = undo.commit(context, namespace, found) if found else ""
-            base = r.SyncResult(plan=made, dry_run=False)
-            pulled = self._materialise(context, namespace, ROOT, base)
-            return replace(result, segment=written, skipped=(*result.skipped, *pulled.problems))
-
-    def _versions_of(self, context: Context, namespace: NamespaceId, actor: str, segment: str):  # type: ignore[no-untyped-def]
-        history = context.state.history
-        if actor:
-            found = history.by_actor(namespace, context.identity.device_id, actor)
-        else:
-            device, slash, seq = segment.rpartition("/")
-            if not slash or not seq.isdigit():
-                raise UsageError(
-                    f"not a segment: {segment!r}", remedy="Copy one from: tcfs log --json"
-                )
-            found = history.by_segment(namespace, DeviceId(device), int(seq))
-        if not found:
-            raise NotFoundError(
-                f"no change is by {actor!r}" if actor else f"segment {segment} has no changes",
-                remedy="See who did what with: tcfs log",
-            )
-        return found
-
-    def _send_local(self, context: Context, namespace: NamespaceId, paths: list[RelPath]) -> None:
-        """Local edits of paths that are about to change are committed first, or refuse it."""
-        for path in paths:
-            place = operations.place_of_path(context, path, namespace)
-            if place is not None and operations.local_changed(context, place):
-                raise ConflictError(
-                    f"{show(path)} has local changes that were not pushed",
-                    remedy="Push them first: tcfs push; history then keeps them.",
-                )
-
-    def _materialise(
-        self, context: Context, namespace: NamespaceId, path: RelPath, result: r.SyncResult
-    ) -> r.SyncResult:
-        """Put on disk what this device just wrote into history, wherever it has the paths."""
-        problems: list[r.Problem] = []
-        for root in context.state.roots.all():
-            if root.namespace != namespace:
-                continue
-            try:
-                done = operations.pull(
-                    context,
-                    places.Place(root, ROOT),
-                    mode="defer",
-                    dry_run=False,
-                    plan="",
-                    limits=Limits(confirmed=True),
-                )
-            except LocalFileError as error:
-                problems.append(
-                    r.Problem(show(root.local), error.code, error.message, error.remedy)
-                )
-                continue
-            problems += done.problems
-        return replace(result, problems=(*result.problems, *problems))
+            return reverting.undo(context, actor, segment, dry_run=dry_run, plan=plan)
 
     def read(self, path: str, *, max_bytes: int) -> r.Side:
         """The content of a remote path."""
@@ -359,68 +268,7 @@ class Fleet:
 
     def status(self) -> r.Status:
         """This device at a glance. An unreachable store is a warning here."""
-        from tcfs.sync.certificates import certificates, expiry_warnings
-
-        context = self._context
-        warnings = list(self._loaded.warnings)
-        reached = True
-        try:
-            refresh_control(context)
-        except StoreError as error:
-            reached = False
-            warnings.append(f"the store cannot be reached: {error.message}")
-        if self.phrase_pending():
-            warnings.append(
-                "the recovery phrase was not confirmed: without it, losing this machine loses "
-                "everything. A person at a terminal should run: tcfs init --show-phrase"
-            )
-        device = context.device
-        waiting = admission_warnings(context)
-        if device is None and not waiting:
-            warnings.append("this device is not a member of the repository")
-        elif device is not None and device.revoked:
-            warnings.append("this device was revoked")
-        warnings += waiting
-        warnings += expiry_warnings(certificates(self._loaded))
-        warnings += condition_warnings(self._loaded, context.store.endpoint)
-        for finding in context.state.findings.all()[:20]:
-            if finding.kind not in ("revoked",):
-                warnings.append(
-                    f"{finding.namespace} chain {finding.device} at {finding.seq}: "
-                    f"{finding.kind}: {finding.reason}"
-                )
-        history = context.state.history
-        roots = tuple(
-            r.RootInfo(
-                local=show(root.local),
-                remote=places.remote_text(context, root.namespace, root.remote),
-                is_sync_root=self._is_sync_root(root.local),
-                tracked=context.state.roots.base_count(root),
-                waiting=context.state.roots.waiting(root),
-            )
-            for root in context.state.roots.all()[:100]
-        )
-        return r.Status(
-            device_id=context.identity.device_id,
-            device_name=context.identity.name,
-            endpoint=context.store.endpoint,
-            repo=str(context.repo),
-            encryption=context.format.encryption,
-            namespace=context.namespace,
-            role=device.role if device else "",
-            revoked=bool(device and device.revoked),
-            devices=len(context.control.active()),
-            conflicts=len(history.conflicted(context.namespace, ROOT)),
-            roots=roots,
-            outbox=context.state.outbox.count(),
-            warnings=tuple(warnings),
-            store_reached=reached,
-            strategy=context.control.strategy(context.namespace),
-        )
-
-    def _is_sync_root(self, local: bytes) -> bool:
-        configured = self._context.config.sync.sync_root
-        return configured is not None and os.path.realpath(os.fsencode(configured)) == local
+        return overview.status(self._context, self._loaded, phrase_pending=self.phrase_pending())
 
     def path_status(self, path: bytes) -> r.PathStatus:
         """How a local path, or else a remote one, stands."""
@@ -574,4 +422,5 @@ class Fleet:
             except OSError as error:  # a disk can fail wherever it is looked at
                 raise LocalFileError(f"the disk failed: {error.strerror or error}") from error
             finally:
+                context.let_go_of_executor()
                 context.progress = context.cancel = None

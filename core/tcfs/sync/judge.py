@@ -24,7 +24,7 @@ from tcfs.sync.context import Context
 from tcfs.sync.results import Problem
 
 if TYPE_CHECKING:
-    from tcfs.sync.push import Candidate, Push
+    from tcfs.sync.push import Push
 
 REMEDY = "See why with: tcfs acl explain PATH; an admin can change it with: tcfs acl set"
 
@@ -178,7 +178,7 @@ def _tell_roots(
             if base is not None and any(i in gone and i.device == own for i in base.ids):
                 mine.append(path)
         roots.forget_base(root, mine)
-        roots.take_up(root, local, root.pulled)
+        roots.wait(root, local)
 
 
 # At the append
@@ -242,15 +242,14 @@ def withhold(context: Context, root: Root, push: Push) -> list[Problem]:
     permit = Permit(context, root.namespace)
     if permit.unlimited:
         return []
-    kept: list[Candidate] = []
     problems: list[Problem] = []
+    refused: set[RelPath] = set()
     for c in push.candidates:
         path = join(root.remote, c.path)
         decision = permit.decide("delete" if c.entry is None else "write", path)
-        if decision.allowed:
-            kept.append(c)
-        else:
+        if not decision.allowed:
+            refused.add(c.path)
             message = f"not sent, and left as it is on this disk: {decision.reason}"
             problems.append(Problem(show(path), AccessError.code, message, REMEDY))
-    push.candidates = kept
+    push.candidates.drop(refused.__contains__)
     return problems

@@ -24,6 +24,7 @@ from tcfs.sync.kept import KeptRoot
 from tcfs.sync.places import Place
 from tcfs.sync.receive import prepare_to_write, receive
 from tcfs.sync.results import SyncResult
+from tcfs.sync.spelling import true_paths
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ class Keeper:
         in_git = context.config.sync.sync_git_dirs and any(b".git" in p.split(b"/") for p in paths)
         if not root.id or in_git:
             return True
-        return operations.differs(context, root, {self._top(context, root, path) for path in paths})
+        return operations.differs(context, root, self._tops(context, root, paths))
 
     def receive_hinted(self, hints: Sequence[Hint]) -> int:
         """Take up the segments that live events name; see ``hinted``."""
@@ -177,7 +178,7 @@ class Keeper:
         """
         with self._working() as context:
             root = kept.root_of(context, one)
-            prefixes = {ROOT} if paths is None else {self._top(context, root, p) for p in paths}
+            prefixes = {ROOT} if paths is None else self._tops(context, root, paths)
             return operations.push(
                 context,
                 [Place(root, prefix) for prefix in prefixes],
@@ -205,6 +206,13 @@ class Keeper:
             return operations.pull(
                 context, Place(root, ROOT), mode=mode, dry_run=False, plan="", limits=Limits()
             )
+
+    def _tops(self, context: Context, root: Root, paths: Iterable[RelPath]) -> set[RelPath]:
+        return {
+            self._top(context, root, true)
+            for path in paths
+            for true in true_paths(context, root.local, path)
+        }
 
     def _top(self, context: Context, root: Root, path: RelPath) -> RelPath:
         """What is to be looked at where a path changed.

@@ -120,7 +120,7 @@ class RootDesk:
         with self._working() as context:
             exclusion(patterns, hidden_dirs=True, git_dirs=True)  # refuses what means nothing
             # Enrolled is the directory itself, wherever a symlink's name for it may lead one day.
-            local = places.absolute(path + b"/")
+            local = places.located(context, path + b"/")
             if not places.is_directory(context, local):
                 raise UsageError(f"{show(local)} is not a directory", remedy="Check the path.")
             if as_remote:
@@ -149,9 +149,9 @@ class RootDesk:
         Raises:
             NotFoundError: it is not enrolled.
         """
-        local = places.absolute(path)
-        resolved = places.absolute(path + b"/")
         with self._working() as context:
+            local = places.located(context, path)
+            resolved = places.located(context, path + b"/")
             roots = load(context)
             found = next((kept for kept in roots if kept.local in (local, resolved)), None)
             if found is None:

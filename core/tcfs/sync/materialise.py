@@ -23,6 +23,7 @@ from tcfs.sync.context import Context
 from tcfs.sync.leftovers import hash_file
 from tcfs.sync.placement import Placer, edit_is_kept
 from tcfs.sync.results import Problem
+from tcfs.sync.spelling import hand_over
 from tcfs.sync.wanted import Wanted, same_inode, unchanged
 from tcfs.sync.workbench import Workbench
 
@@ -53,8 +54,9 @@ def materialise(
     bench = Workbench(context, root)
     run = _Run(bench, keep_displaced=keep_displaced)
     try:
-        run.remove([w for w in wanted if w.version is None or w.replaces_kind])
+        kept = run.remove([w for w in wanted if w.version is None or w.replaces_kind])
         creations = [w for w in wanted if w.version is not None and w.path not in bench.failed]
+        hand_over(bench, kept, creations)
         creations += _implied(bench, creations)
         run.create(sorted(creations, key=lambda w: w.path))
     except OSError as error:
@@ -106,10 +108,10 @@ class _Run:
 
     # Removals
 
-    def remove(self, removals: list[Wanted]) -> None:
-        """Remove, deepest first."""
+    def remove(self, removals: list[Wanted]) -> list[RelPath]:
+        """Remove, deepest first. Returns directories that stay, for what is not synced in them."""
         if not removals:
-            return
+            return []
         bench = self._bench
         removals.sort(key=lambda w: w.path, reverse=True)
         intended = self._roots.intend(bench.root, [Intent(w.path, "tombstone") for w in removals])
@@ -138,10 +140,11 @@ class _Run:
         with bench.context.state.transaction():
             self._roots.drop_base(bench.root, gone + replaced)
             # What is to stand there instead is pulled later, if not now.
-            self._roots.take_up(bench.root, replaced, bench.root.pulled)
+            self._roots.wait(bench.root, replaced)
             self._roots.set_base(bench.root, kept)
             self._roots.settle_intents(intended)
         bench.clear()
+        return [path for path, _ in kept]
 
     def _emptied(self, gone: list[RelPath]) -> list[RelPath]:
         """Remove directories above that stood on this disk alone, for what was in them."""

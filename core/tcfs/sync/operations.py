@@ -16,8 +16,8 @@ from tcfs.errors import AccessError, LocalFileError, NotFoundError, TcfsError, U
 from tcfs.model.ids import NamespaceId, RelPath
 from tcfs.model.paths import ROOT, join, parents, relative_to, show
 from tcfs.state.roots import Root
-from tcfs.sync import kept, leftovers, places
-from tcfs.sync.compare import Look, compare, compare_some, look
+from tcfs.sync import kept, leftovers, places, spelling
+from tcfs.sync.compare import Look, compare, compare_some, look, unseen
 from tcfs.sync.context import Context
 from tcfs.sync.describe import conflict_info
 from tcfs.sync.facade import Limits
@@ -33,6 +33,7 @@ from tcfs.sync.receive import prepare_to_write, receive, stopped_chains
 from tcfs.sync.resolve import Resolved, Resolver
 from tcfs.sync.results import LIST_LIMIT, ConflictInfo, Plan, Problem, SyncResult, Transfer
 from tcfs.sync.scan import Scan, scan
+from tcfs.sync.staging import POOL_FILES
 
 if TYPE_CHECKING:
     from tcfs.sync.git.push import GitPush
@@ -97,6 +98,7 @@ def push(
     gits: list[tuple[GitPush, Push, Root]] = []
     problems: list[Problem] = []
     for root, prefixes in _by_root(found):
+        spelling.cover(context, root.local)
         if root.id:
             root = places.adopt(context, root)
             problems += leftovers.recover(context, root)
@@ -124,12 +126,13 @@ def push(
         made.adopt()
         done.append(made.run())
     git_done = [
-        git.run(places.adopt(context, root), [c.path for c in made.candidates])
+        git.run(places.adopt(context, root), list(made.candidates.paths()))
         for git, made, root in gits
         if git.anything
     ]
     for pushed in (*done, *git_done):
         problems += pushed.problems
+    spelling.keep_seen(context)
     acknowledge(context)
     return replace(
         result,
@@ -175,7 +178,7 @@ def _look(
         LocalFileError: a path is not there and never was, or cannot be looked at.
     """
     exclude = excluded(context, root)
-    whole = Look()
+    whole = unseen(context, root, Scan())
     hooks: list[GitPush] = []
     for prefix in prefixes:
         since = context.host.clock.now()
@@ -201,7 +204,8 @@ def _look(
                 raise
             # Not seen, so never taken for deleted.
             problem = Problem(local, error.code, error.message, error.remedy)
-            found = Look(Scan(hidden={prefix}, problems=[problem], exclusions={ROOT: exclude}))
+            hidden = Scan(hidden={prefix}, problems=[problem], exclusions={ROOT: exclude})
+            found = unseen(context, root, hidden)
         whole.add(found)
     return whole, hooks
 
@@ -272,12 +276,15 @@ def pull_place(context: Context, remote: str, local: bytes) -> Place:
 def _explicit(
     context: Context, namespace: NamespaceId, path: RelPath, local: bytes, is_file: bool
 ) -> Place:
-    target = places.absolute(local)
+    target = places.located(context, local)
     if is_file and places.is_directory(context, target):
         target = os.path.join(target, os.path.basename(path))
     for root in context.state.roots.all():
         rest = relative_to(RelPath(target), RelPath(root.local))
-        if root.namespace != namespace or rest is None or join(root.remote, rest) != path:
+        if root.namespace != namespace or rest is None:
+            continue
+        rest = spelling.true_path(context, root.local, rest)
+        if join(root.remote, rest) != path:
             continue
         if not rest and not places.exists(context, target):
             # Asked for by name, a root that is gone starts anew: with its base forgotten, nothing
@@ -307,12 +314,15 @@ def pull(
     started = context.host.clock.monotonic()
     context.require_member()
     root = place.root
+    spelling.cover(context, root.local)
     problems: list[Problem] = stopped_chains(context, root.namespace)
     if root.id:
         root = places.adopt(context, root)
         problems += leftovers.recover(context, root)
     made = Pull(context, root, place.prefix)
-    made.decide()
+    decided = made.decide()
+    if len(decided) >= POOL_FILES and not dry_run:
+        context.executor.start()
     git = pull_hook(context, root, place.prefix, made.touched)
     git_plan = git.plan() if git is not None else None
     whole = join_plans([made.plan(), git_plan] if git_plan is not None else [made.plan()])
@@ -339,6 +349,7 @@ def pull(
     sent = _send_first(context, root, place.prefix, made)
     settled = _settle(context, root, made) if mode == "auto" and _may_write(context) else None
     pulled = made.run()
+    problems += spelling.settle(context, root)
     followed = git.run(root) if git is not None else Followed()
     problems += pulled.problems + (sent.problems if sent else []) + followed.problems
     copies = pulled.conflict_copies + (settled.conflict_copies if settled else [])
@@ -358,6 +369,7 @@ def pull(
         resolved=tuple(settled.paths) if settled else (),
         conflict_copies=tuple(copies),
         problems=tuple(problems[:LIST_LIMIT]),
+        notices=spelling.notices(context, root),
         segment=followed.last_segment
         or (settled.segment if settled else "")
         or (sent.last_segment if sent else ""),
@@ -444,6 +456,7 @@ def local_changed(context: Context, place: Place) -> bool:
 
 def differs(context: Context, root: Root, prefixes: Iterable[RelPath]) -> bool:
     """Whether anything at and below these paths differs from its base, by stat."""
+    spelling.cover(context, root.local)
     looked, _ = _look(context, root, outermost(prefixes), tolerant=True, git=False)
     return bool(Push(context, root, looked).candidates)
 

@@ -9,8 +9,9 @@ a temporary name: then one rename places them all.
 from __future__ import annotations
 
 import errno
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tcfs.errors import LocalFileError
 from tcfs.host.base import Stat
@@ -22,10 +23,31 @@ from tcfs.sync.staging import Staged, Stager, Unit, Written
 from tcfs.sync.wanted import Wanted, same_inode, unchanged
 from tcfs.sync.workbench import Workbench
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
 BATCH_FILES: Final = 10_000
 BATCH_BYTES: Final = 128 << 20
 """Files and bytes that share two barriers."""
 _NO_SWAP: Final = frozenset((errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL))
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Units that are placed together."""
+
+    units: list[Unit] = field(default_factory=list)
+    files: int = 0
+    size: int = 0
+
+    def add(self, unit: Unit) -> None:
+        self.units.append(unit)
+        self.files += len(unit.wanted)
+        self.size += unit.size
+
+    @property
+    def full(self) -> bool:
+        return self.files >= BATCH_FILES or self.size >= BATCH_BYTES
 
 
 class Placer:
@@ -57,29 +79,38 @@ class Placer:
             LocalFileError: the disk is full, or an edit could not be put back.
             StoreError: the store failed.
         """
+        bench = self._bench
         total, done = sum(w.size for w in wanted), 0
-        ready: list[Unit] = []
-        files = size = 0
+        batch = _Batch()
+        # Written, and becoming durable while the workers write the next.
+        before: tuple[_Batch, Future[None]] | None = None
         try:
-            self._bench.context.report("pull", 0, total, "bytes")
+            bench.context.report("pull", 0, total, "bytes")
             for unit in self._stager.write(wanted, BATCH_FILES, BATCH_BYTES):
-                ready.append(unit)
-                files += len(unit.wanted)
-                size += unit.size
+                batch.add(unit)
                 done += unit.size
-                if files >= BATCH_FILES or size >= BATCH_BYTES:
-                    self._batch(ready)
-                    ready, files, size = [], 0, 0
-                self._bench.context.report("pull", done, total, "bytes")
-            if ready:
-                self._batch(ready)
+                if before is not None and (batch.full or before[1].done()):
+                    self._place_batch(*before)
+                    before = None
+                if batch.full:
+                    before, batch = (batch, bench.begin_barrier()), _Batch()
+                bench.context.report("pull", done, total, "bytes")
+            if before is not None:
+                self._place_batch(*before)
+            if batch.units:
+                bench.barrier()
+                self._place_batch(batch)
         finally:
             self._stager.close()
-            self._bench.clear()
+            bench.clear()
 
-    def _batch(self, units: list[Unit]) -> None:
-        bench = self._bench
-        bench.barrier()
+    def _place_batch(self, batch: _Batch, durable: Future[None] | None = None) -> None:
+        """Give the files of a batch their names, once they are durable."""
+        if durable is not None:
+            durable.result()
+        bench, units = self._bench, batch.units
+        for unit in units:
+            self._stager.placing(unit)
         staged = [stage for unit in units for stage in unit.staged]
         single = [written for unit in units for written in unit.single]
         ready = [written for stage in staged for written in stage.files] + single

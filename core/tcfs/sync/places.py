@@ -27,6 +27,7 @@ from tcfs.model.paths import (
 )
 from tcfs.state.roots import Root
 from tcfs.sync.context import Context
+from tcfs.sync.spelling import listed, true_path
 
 MARKER: Final = METADATA_DIR + b"/root"
 
@@ -56,6 +57,11 @@ def absolute(path: bytes) -> bytes:
     return os.path.join(os.path.realpath(directory), name)
 
 
+def located(context: Context, path: bytes) -> bytes:
+    """``absolute``, and as the disk lists it where it takes several names for one."""
+    return listed(context, absolute(path))
+
+
 def remote_text(context: Context, namespace: NamespaceId, path: RelPath) -> str:
     """``remote/namespace/path`` for people."""
     name = context.config.storage.remote_name
@@ -81,7 +87,7 @@ def sync_root(context: Context) -> Root:
             "no path was given and no sync root is configured",
             remedy="Give a path, or set sync.sync_root (TCFS_SYNC_SYNC_ROOT).",
         )
-    local = absolute(os.fsencode(configured) + b"/")
+    local = located(context, os.fsencode(configured) + b"/")
     return _find(context, local, context.namespace, ROOT) or Root(
         0, local, context.namespace, ROOT, "", 0, 0, 0
     )
@@ -97,7 +103,7 @@ def locate(context: Context, path: bytes, as_remote: str = "") -> Place:
     Raises:
         UsageError: the path has no name to go under, or ``as_remote`` is not allowed.
     """
-    local = absolute(path)
+    local = located(context, path)
     if as_remote:
         namespace, remote = parse(context, as_remote)
         found = _find(context, local, namespace, remote)
@@ -111,6 +117,7 @@ def locate(context: Context, path: bytes, as_remote: str = "") -> Place:
         if rest is not None and (best is None or len(root.local) > len(best.root.local)):
             best = Place(root, rest)
     if best is not None:
+        best = Place(best.root, true_path(context, best.root.local, best.prefix))
         if best.prefix:
             user_path(best.prefix)
         return best

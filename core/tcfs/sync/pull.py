@@ -41,6 +41,7 @@ from tcfs.sync.materialise import materialise
 from tcfs.sync.planning import PlanBuilder
 from tcfs.sync.results import Action, Plan, Problem
 from tcfs.sync.scan import Scan, local_entry, look, unreadable
+from tcfs.sync.spelling import claim
 from tcfs.sync.ticking import let_the_clock_tick
 from tcfs.sync.wanted import Wanted
 
@@ -124,13 +125,15 @@ class Pull:
         history, root = self._context.state.history, self._root
         self._directories.clear()
         self._missing.clear()
-        touched, newest = history.touched(root.namespace, root.remote, root.pulled)
+        pulled = self._context.state.roots.pulled(root)
+        touched, newest = history.touched(root.namespace, root.remote, pulled)
         changed = [relative_to(path, root.remote) for path in touched]
         paths = {path for path in changed if path is not None}
         if root.id:
             paths.update(self._context.state.roots.todo(root))
         self._touched, self._newest = sorted(paths), newest
         off_disk = stays_off_disk(self._context, root)
+        claim(self._context, root, self._touched)
         wanted = [
             join(root.remote, path)
             for path in paths
@@ -222,7 +225,7 @@ class Pull:
         if entry.size not in sizes:
             return ("file", _UNREAD, entry.mode, b"")
         # What is decided on this stat must not happen to a write that leaves it as it is.
-        let_the_clock_tick(self._context.host.clock, [entry])
+        let_the_clock_tick(self._context.host.clock, [entry.ctime_ns])
         return ("file", hash_file(self._files, self._local(path)), entry.mode, b"")
 
     # Planning

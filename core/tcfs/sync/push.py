@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
-
-from msgspec import Struct
 
 from tcfs.content.ingest import RefusedFile, SourceFile, StoredFile
 from tcfs.errors import LocalFileError
@@ -23,6 +22,7 @@ from tcfs.model.manifest import SyncManifest
 from tcfs.model.paths import ROOT, join, parents, show
 from tcfs.model.plan import BaseEntry, LocalChange, LocalEntry, MoveMatcher, local_change
 from tcfs.state.roots import Root
+from tcfs.sync.candidates import SLICE, Candidate, Candidates
 from tcfs.sync.commit import Committer, Draft, base_entry
 from tcfs.sync.compare import Look
 from tcfs.sync.context import Context
@@ -31,20 +31,9 @@ from tcfs.sync.places import adopt
 from tcfs.sync.planning import PlanBuilder
 from tcfs.sync.results import Action, Plan, Problem
 from tcfs.sync.ticking import let_the_clock_tick
-from tcfs.sync.upload import Upload
+from tcfs.sync.upload import Sizes, Upload, sizes_of
 
 CHANGED: Final = "changed while it was read"
-MANY: Final = 500
-"""Paths from which one look at all of them is cheaper than a question for each."""
-
-
-class Candidate(Struct, frozen=True, gc=False):
-    """A path whose stat says that it may have changed."""
-
-    path: RelPath
-    change: LocalChange
-    entry: LocalEntry | None
-    base: BaseEntry | None
 
 
 @dataclass(slots=True)
@@ -74,44 +63,47 @@ class Push:
         self._look = looked
         self._scan = looked.scan
         self._namespace: NamespaceId = root.namespace
-        self.candidates = self._candidates(only)
-
-    def _candidates(self, only: frozenset[RelPath] | None) -> list[Candidate]:
-        found = []
-        looked, roots = self._look, self._context.state.roots
-        base = roots.base_at(self._root, looked.based)
-        whole_namespace = not self._root.remote
-        for path, entry in self._scan.entries.items():
-            if path == ROOT and whole_namespace:
-                continue
-            known = base.get(path)
-            change = local_change(known, entry)
-            if known is not None and known.on_this_disk_alone and self._revives(path, entry, known):
-                change = LocalChange.NEW
-            if change is not LocalChange.NONE and (only is None or path in only):
-                found.append(Candidate(path, change, entry, known))
+        self.candidates = looked.changed
+        if only is not None:
+            self.candidates.drop(lambda path: path not in only)
+        elif not root.remote:
+            self.candidates.drop(lambda path: path == ROOT)  # a namespace is no directory
+        self.candidates.narrow(self._change)
         if only is None:
-            sees = self._scan.sees
-            for path, known in roots.base_at(self._root, looked.gone).items():
-                if sees(path, known.kind == "dir"):
-                    found.append(Candidate(path, LocalChange.DELETED, None, known))
-        found.sort(key=lambda candidate: candidate.path)
-        return found
+            self.candidates.add_gone(self._gone())
 
-    def _revives(self, path: RelPath, entry: LocalEntry, base: BaseEntry) -> bool:
+    def _change(self, c: Candidate) -> LocalChange:
+        if c.base is not None and c.base.on_this_disk_alone and self._revives(c, c.base):
+            return LocalChange.NEW
+        return local_change(c.base, c.entry)
+
+    def _gone(self) -> Iterator[RelPath]:
+        """What is in the base, is not on disk, and would have been seen there."""
+        gone, sees, roots = self._look.gone, self._scan.sees, self._context.state.roots
+        for start in range(0, len(gone), SLICE):
+            some = gone[start : start + SLICE]
+            for path, known in roots.base_at(self._root, some).items():
+                if sees(path, known.kind == "dir"):
+                    yield path
+
+    def _revives(self, c: Candidate, base: BaseEntry) -> bool:
         """Whether a directory that only this disk has is to be in the fleet after all.
 
         It is if it holds what is synced, or nothing; a deleted one that is kept for excluded files
         alone is not.
         """
         history = self._context.state.history
-        remote = join(self._root.remote, path)
-        head = history.head(self._namespace, remote)
-        if entry.kind != "dir" or not head.absent or not set(head.ids) <= set(base.ids):
+        head = history.head(self._namespace, join(self._root.remote, c.path))
+        if (
+            c.entry is None
+            or c.entry.kind != "dir"
+            or not head.absent
+            or not set(head.ids) <= set(base.ids)
+        ):
             return False
-        if path in self._look.in_use:
+        if c.path in self._look.in_use:
             return True
-        start = path + b"/"
+        start = c.path + b"/"
         return not any(other.startswith(start) for other in self._scan.hidden)
 
     @property
@@ -155,12 +147,12 @@ class Push:
         """New paths that were renamed, by what a rename leaves as it was, to their old paths."""
         gone = {
             (c.base.inode, c.base.size, c.base.mtime_ns): c.path
-            for c in self.candidates
-            if c.change is LocalChange.DELETED and c.base is not None and c.base.kind == "file"
+            for c in self.candidates.gone()
+            if c.base is not None and c.base.kind == "file"
         }
         moves: dict[RelPath, RelPath] = {}
-        for c in self.candidates:
-            if gone and c.change is LocalChange.NEW and c.entry is not None and c.entry.size:
+        for c in self.candidates.files() if gone else ():
+            if c.change is LocalChange.NEW and c.entry is not None and c.entry.size:
                 old = gone.pop((c.entry.inode, c.entry.size, c.entry.mtime_ns), None)
                 if old is not None:
                     moves[c.path] = old
@@ -213,27 +205,22 @@ class _Work:
         self._upload = upload
         self._pushed = pushed
         self._refreshed: list[tuple[RelPath, BaseEntry]] = []
-        self._gone = {
-            c.path: c.base
-            for c in push.candidates
-            if c.change is LocalChange.DELETED and c.base is not None
-        }
+        self._gone = {c.path: c.base for c in push.candidates.gone() if c.base is not None}
         self._moves = MoveMatcher(self._gone)
         # A file or link in place of a directory comes after what was in that: the fleet may see a
         # part of a push, and would take them for a conflict.
         emptied = {directory for path in self._gone for directory in parents(path)}
-        self._last = [
-            c for c in push.candidates if c.path in emptied and c.entry and c.entry.kind != "dir"
-        ]
-        last = {c.path for c in self._last}
-        self._first = [c for c in push.candidates if c.path not in last]
+        self._first, self._last = push.candidates.divided(emptied)
         # Paths that hold something in the fleet: only there can equal content be adopted.
-        history = self._context.state.history
-        if len(push.candidates) >= MANY:
-            self._inhabited = history.live_paths(self._namespace, self._root.remote)
-        else:
-            remotes = (self._remote(c.path) for c in push.candidates)
-            self._inhabited = {p for p in remotes if history.head(self._namespace, p).ids}
+        self._inhabited: set[RelPath] = set()
+
+    def _with_heads(self, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
+        """The same, a few at a time, with what is known of their paths in the fleet at hand."""
+        history, waiting = self._context.state.history, iter(candidates)
+        while some := list(islice(waiting, SLICE)):
+            remotes = [self._remote(c.path) for c in some]
+            self._inhabited |= history.inhabited(self._namespace, remotes)
+            yield from some
 
     def attributes_and_links(self) -> None:
         """Directories and symlinks: no content to store."""
@@ -248,9 +235,9 @@ class _Work:
         self._without_content(self._last)
         self._with_content(self._last)
 
-    def _without_content(self, candidates: Iterable[Candidate]) -> None:
-        for c in candidates:
-            if c.entry is None or c.entry.kind == "file":
+    def _without_content(self, candidates: Candidates) -> None:
+        for c in self._with_heads(candidates.others()):
+            if c.entry is None:
                 continue
             if c.entry.kind == "dir":
                 mtime = c.entry.mtime_ns
@@ -293,15 +280,16 @@ class _Work:
             entry,
         )
 
-    def _with_content(self, candidates: Iterable[Candidate]) -> None:
-        waiting = [c for c in candidates if c.entry and c.entry.kind == "file"]
-        self._let_the_clock_tick(waiting)
-        again = self._store(waiting)
+    def _with_content(self, candidates: Candidates) -> None:
+        clock = self._context.host.clock
+        let_the_clock_tick(clock, (ctime_ns for _, ctime_ns in candidates.stats()))
+        again = self._store(candidates.files(), sizes_of(size for size, _ in candidates.stats()))
         if again:
             # A file that was being written is given one more chance.
-            waiting = self._look_again(again)
-            self._let_the_clock_tick(waiting)
-            again = self._store(waiting)
+            found = self._look_again(again)
+            entries = [c.entry for c in found if c.entry]
+            let_the_clock_tick(clock, (entry.ctime_ns for entry in entries))
+            again = self._store(found, sizes_of(entry.size for entry in entries))
         for c in again:
             self._pushed.problems.append(
                 Problem(
@@ -312,22 +300,25 @@ class _Work:
                 )
             )
 
-    def _store(self, candidates: list[Candidate]) -> list[Candidate]:
+    def _store(self, candidates: Iterable[Candidate], sizes: Sizes) -> list[Candidate]:
         """Store and draft these; returns those that changed while they were read."""
-        sources = []
-        for index, c in enumerate(candidates):
-            entry = c.entry
-            assert entry is not None
-            stat = Stat(
-                "file", entry.size, entry.mode, entry.mtime_ns, entry.ctime_ns, entry.inode, 0
-            )
-            previous = c.base.size_class if c.base and c.base.kind == "file" else None
-            sources.append(SourceFile(self._local(c.path), stat, index, previous))
+        flying: dict[int, Candidate] = {}
+
+        def sources() -> Iterator[SourceFile]:
+            for index, c in enumerate(self._with_heads(candidates)):
+                entry = c.entry
+                assert entry is not None
+                stat = Stat(
+                    "file", entry.size, entry.mode, entry.mtime_ns, entry.ctime_ns, entry.inode, 0
+                )
+                previous = c.base.size_class if c.base and c.base.kind == "file" else None
+                flying[index] = c
+                yield SourceFile(self._local(c.path), stat, index, previous)
+
         changed = []
-        total = sum(source.expected.size for source in sources)
-        done = 0
-        for answer in self._upload.store(sources):
-            c = candidates[answer.ref]
+        done, total = 0, sum(sizes)
+        for answer in self._upload.store(sources(), sizes):
+            c = flying.pop(answer.ref)
             if isinstance(answer, RefusedFile):
                 if answer.errno is None or answer.errno == errno.ENOENT:
                     changed.append(c)
@@ -469,9 +460,6 @@ class _Work:
                 )
                 found.append(Candidate(c.path, c.change, entry, c.base))
         return found
-
-    def _let_the_clock_tick(self, candidates: Iterable[Candidate]) -> None:
-        let_the_clock_tick(self._context.host.clock, (c.entry for c in candidates))
 
     def _problem(self, path: RelPath, error: OSError) -> None:
         self._pushed.problems.append(

@@ -33,6 +33,7 @@ from tcfs.sync.context import Context
 from tcfs.sync.leftovers import hash_file
 from tcfs.sync.operations import excluded
 from tcfs.sync.scan import scan
+from tcfs.sync.spelling import keep_seen
 
 BATCH = 1000
 
@@ -47,6 +48,7 @@ def recognise(context: Context) -> int:
         # A root that is not there has nothing to lose by having no base.
         with suppress(LocalFileError):
             known += _recognise_root(context, places.adopt(context, root))
+    keep_seen(context)
     return known
 
 

@@ -102,6 +102,8 @@ class VersionInfo:
     moved_from: str = ""
     live: bool = False
     vclock: dict[str, int] = field(default_factory=dict)
+    imported: str = ""
+    """What the Rust tcfs said of it, if it was imported from there: by whom, and its clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,8 @@ class SyncResult:
     """Paths whose conflict this run settled."""
     conflict_copies: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+    notices: tuple[str, ...] = ()
+    """What a person should know of it, though nothing is wrong."""
     segment: str = ""
     """The last segment this run committed; empty if none."""
     remote: str = ""

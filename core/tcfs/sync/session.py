@@ -46,6 +46,7 @@ from tcfs.sync.members import fingerprint
 from tcfs.sync.private_files import read_private, write_private
 from tcfs.sync.recovery import PHRASE, keep_phrase, phrase_entropy
 from tcfs.sync.results import InitResult
+from tcfs.sync.spelling import spelt
 from tcfs.sync.stores import configured_endpoint, open_configured
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def _context(
         None, repo=fmt.repo, root_key=fmt.root_public_key, cached=state.control.objects()
     )
     context = Context(
-        host=host,
+        host=spelt(host, state),
         store=store,
         state=state,
         identity=identity,

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from tcfs.device.identity import DeviceIdentity, FileProtection, load_identity
 from tcfs.device.protection import Ask, Options, ProtectedFile
-from tcfs.device.tokens import head_of, open_tokens, seal_tokens
+from tcfs.device.tokens import WHAT, head_of, open_tokens, seal_tokens
 from tcfs.errors import ConfigError, NotFoundError, ProviderError, SignInError, TcfsError
 from tcfs.host.system import SystemClock, SystemEntropy, file_lock
+from tcfs.ledger.strict import integer, text
 from tcfs.model.paths import show
 from tcfs.secrets.chain import OIDC_SECRET, SourceState
 from tcfs.secrets.oidc import groups_of, username_of
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
 FILE: Final = "sign-in.json"
 LOCK: Final = "sign-in.lock"
+LONGEST: Final = 1 << 20
+"""Characters of the longest token: an answer of a provider is no longer."""
+MOST_SHOWN: Final = 100
+"""Groups and scopes that are told of."""
 SOON_S: Final = 30
 """A token that ends within this many seconds is renewed before it is used."""
 
@@ -320,16 +325,22 @@ class SignIn:
         messages = []
         if (auth.issuer, auth.client_id) != (kept.issuer, kept.client_id):
             messages.append("the settings name another provider or application by now")
+        groups, scopes = groups_of(grant.claims), tuple(grant.scope.split())
+        if len(groups) > MOST_SHOWN:
+            messages.append(f"and {len(groups) - MOST_SHOWN} more groups")
+        ends = _ends(self._shown(kept, ""), kept)
+        if not grant.refresh and ends <= time.time():
+            messages.append("the token has ended and cannot be renewed: sign in again")
         return SignInStatus(
             signed_in=True,
             issuer=kept.issuer,
             client_id=kept.client_id,
             subject=str(grant.claims.get("sub", "")),
             username=username_of(grant.claims),
-            groups=groups_of(grant.claims),
-            scopes=tuple(grant.scope.split()),
+            groups=groups[:MOST_SHOWN],
+            scopes=scopes[:MOST_SHOWN],
             signed_in_at=kept.signed_in_at,
-            expires_at=_ends(self._shown(kept, ""), kept),
+            expires_at=ends,
             renewable=bool(grant.refresh),
             protection="file" if self._identity is None else "device",
             messages=tuple(messages),
@@ -371,32 +382,35 @@ class SignIn:
         write_private(self.path, seal_tokens(record, identity, self._entropy))
 
     def _read(self) -> Kept | None:
-        from tcfs.secrets.oauth import Grant
-
         data = read_private(self.path)
         if data is None:
             return None
         sealed = "device" in head_of(data)
-        found = open_tokens(data, self._keys() if sealed else None)
-        texts = {
-            name: str(found.get(name, ""))
-            for name in ("issuer", "client_id", "resource", "access", "refresh", "id_token")
-        }
-        grant = Grant(
-            access=texts["access"],
-            refresh=texts["refresh"],
-            id_token=texts["id_token"],
-            expires_at=int(found.get("expires_at", 0)),
-            scope=str(found.get("scope", "")),
-            claims=_claims(texts["id_token"]),
-        )
-        return Kept(
-            texts["issuer"],
-            texts["client_id"],
-            texts["resource"],
-            int(found.get("signed_in_at", 0)),
-            grant,
-        )
+        return kept_of(open_tokens(data, self._keys() if sealed else None))
+
+
+def kept_of(found: Mapping[str, Any]) -> Kept:
+    """What a file of a sign-in says. Raises IntegrityError."""
+    from tcfs.secrets.oauth import Grant
+
+    def words(name: str) -> str:
+        return text(found.get(name), f"{WHAT}: its {name}", LONGEST)
+
+    def seconds(name: str) -> int:
+        return integer(found.get(name), 0, 1 << 53, f"{WHAT}: its {name}")
+
+    id_token = words("id_token")
+    grant = Grant(
+        access=words("access"),
+        refresh=words("refresh"),
+        id_token=id_token,
+        expires_at=seconds("expires_at"),
+        scope=words("scope"),
+        claims=_claims(id_token),
+    )
+    return Kept(
+        words("issuer"), words("client_id"), words("resource"), seconds("signed_in_at"), grant
+    )
 
 
 def sign_in_state(loaded: LoadedConfig) -> SourceState | None:
@@ -428,22 +442,25 @@ def _issuer(data: bytes) -> str:
 
 
 def _claims(token: str) -> Mapping[str, Any]:
-    """The claims of a token of our own, which was verified when it came."""
+    """The claims of a token of our own, which was verified when it came; none of an opaque one."""
     import jwt
 
     try:
         return dict(jwt.decode(token, options={"verify_signature": False}))
-    except jwt.PyJWTError:
+    except (jwt.PyJWTError, RecursionError):
         return {}
 
 
 def _audience(token: str) -> set[str]:
     """Whom an access token is for; empty if only its provider can read it."""
-    found = _claims(token).get("aud", ())
-    return {found} if isinstance(found, str) else {one for one in found if isinstance(one, str)}
+    found = _claims(token).get("aud")
+    found = found if isinstance(found, list) else [found]
+    return {one for one in found if isinstance(one, str)}
 
 
 def _ends(token: str, kept: Kept) -> int:
     """Unix seconds at which the token ends."""
     found = _claims(token).get("exp")
-    return int(found) if isinstance(found, int | float) else kept.grant.expires_at
+    if isinstance(found, int | float) and 0 <= found < 1 << 53:
+        return int(found)
+    return kept.grant.expires_at

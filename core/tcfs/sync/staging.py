@@ -24,8 +24,10 @@ from tcfs.content.restore import (
 from tcfs.errors import IntegrityError, LocalFileError, StoreError, TcfsError
 from tcfs.host.base import Executor, Stat
 from tcfs.host.executor import SerialExecutor
+from tcfs.host.spelt import SpeltFiles
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import show
+from tcfs.model.spelling import folded
 from tcfs.sync.download import Download, not_as_signed
 from tcfs.sync.wanted import Wanted
 from tcfs.sync.workbench import Workbench
@@ -33,6 +35,8 @@ from tcfs.sync.workbench import Workbench
 UNIT_FILES: Final = 1000
 UNIT_BYTES: Final = 8 << 20
 """Plaintext of a unit; a few of them are in memory at a time."""
+AHEAD: Final = 6
+"""Units for each worker in flight: enough for the time in which a batch is placed."""
 LARGE: Final = 8 << 20
 """Bytes from which a file is written in pieces, in this process."""
 POOL_FILES: Final = 2000
@@ -63,10 +67,12 @@ class Unit:
 
     wanted: list[Wanted]
     size: int
+    serial: int = 0
     names: list[bytes] = field(default_factory=list)
     stages: dict[RelPath, Staged] = field(default_factory=dict)
     ordered: list[tuple[Wanted, bytes]] = field(default_factory=list)
     single: list[Written] = field(default_factory=list)
+    spelt: set[bytes] = field(default_factory=set)
 
     @property
     def staged(self) -> list[Staged]:
@@ -83,6 +89,8 @@ class Stager:
         self._new = new_directories
         self._download = Download(bench.context, bench.root.namespace)
         self._flying: dict[int, Unit] = {}
+        # Handed out, and not placed yet.
+        self._finished: dict[int, Unit] = {}
         self._executor: Executor = SerialExecutor()
 
     @property
@@ -91,11 +99,17 @@ class Stager:
         return self._download.bytes_received
 
     def close(self) -> None:
-        """End the workers; what they had not handed back is rubbish from now on."""
+        """End the workers; what was not placed is rubbish from now on."""
         self._executor.close()
-        for unit in self._flying.values():
+        for unit in (*self._flying.values(), *self._finished.values()):
             self._dispose(unit)
         self._flying.clear()
+        self._finished.clear()
+
+    def placing(self, unit: Unit) -> None:
+        """A unit is about to be placed: what then keeps its temporary name is rubbish."""
+        del self._finished[unit.serial]
+        self._dispose(unit)
 
     def write(self, wanted: list[Wanted], files: int, size: int) -> Iterator[Unit]:
         """Units of these, in any order, none larger than ``files`` and ``size`` bytes if it can be.
@@ -109,12 +123,10 @@ class Stager:
         small = [w for w in wanted if w.size < LARGE]
         total = sum([w.size for w in small])
         if len(small) >= POOL_FILES or total >= POOL_BYTES:
-            context = self._bench.context
-            self._executor = context.host.executor(context.config.sync.jobs)
+            self._executor = self._bench.context.executor
         units = _units(small, min(files, UNIT_FILES), min(size, UNIT_BYTES))
-        for done in self._executor.map(restore, map(self._order, units)):
-            unit = self._flying.pop(done.serial)
-            self._dispose(unit)
+        for done in self._executor.map(restore, map(self._order, units), ahead=AHEAD):
+            unit = self._finished[done.serial] = self._flying.pop(done.serial)
             self._take(unit, done.outcomes)
             yield unit
         for w in wanted:
@@ -123,10 +135,7 @@ class Stager:
 
     def _order(self, unit: Unit) -> RestoreBatch:
         """What a worker needs for a unit. The directories for it are made here."""
-        serial, place = self._bench.unit_place()
-        self._flying[serial] = unit
-        self._files.mkdir(place, 0o700)
-        unit.names.append(place)
+        place = self._begin(unit)
         held = self._download.frames(
             chunk
             for w in unit.wanted
@@ -154,12 +163,20 @@ class Stager:
                 )
             )
             unit.ordered.append((w, temp))
-        return RestoreBatch(serial, self._files, self._download.hasher, held.frames, orders)
+        return RestoreBatch(unit.serial, self._files, self._download.hasher, held.frames, orders)
+
+    def _begin(self, unit: Unit) -> bytes:
+        """Make a unit's directory among the temporary names."""
+        unit.serial, place = self._bench.unit_place()
+        self._flying[unit.serial] = unit
+        self._files.mkdir(place, 0o700)
+        unit.names.append(place)
+        return place
 
     def _temp(self, unit: Unit, place: bytes, number: int, path: RelPath) -> bytes:
         """A temporary name: inside the directory if that is new, else the unit's own."""
         directory, _, name = path.rpartition(b"/")
-        if directory not in self._new:
+        if directory not in self._new or not self._stays_plain(unit, path):
             temp = b"%s/%d" % (place, number)
         else:
             stage = unit.stages.get(RelPath(directory))
@@ -172,6 +189,17 @@ class Stager:
         unit.names.append(temp)
         return temp
 
+    def _stays_plain(self, unit: Unit, path: RelPath) -> bool:
+        """Whether this name can be written beside the others of its unit, and placed with them."""
+        if not isinstance(self._files, SpeltFiles):
+            return True
+        directory, slash, name = path.rpartition(b"/")
+        key = directory + slash + folded(name)
+        if not self._files.is_plain(self._bench.local(path)) or key in unit.spelt:
+            return False
+        unit.spelt.add(key)
+        return True
+
     def _dispose(self, unit: Unit) -> None:
         for name in unit.names:
             self._bench.dispose_later(name)
@@ -183,7 +211,10 @@ class Stager:
                 written = Written(w, temp, outcome)
                 directory = RelPath(w.path.rpartition(b"/")[0])
                 stage = unit.stages.get(directory)
-                (unit.single if stage is None else stage.files).append(written)
+                if stage is not None and temp.startswith(stage.temp + b"/"):
+                    stage.files.append(written)
+                else:
+                    unit.single.append(written)
             elif isinstance(outcome, OtherContent):
                 self._bench.failure(w.path, not_as_signed(w.wanted_version))
             elif isinstance(outcome, TcfsError):
@@ -202,10 +233,7 @@ class Stager:
     def _write_large(self, w: Wanted) -> Unit:
         """A unit of one file whose bytes are never in memory together."""
         unit = Unit([w], w.size)
-        serial, place = self._bench.unit_place()
-        self._flying[serial] = unit
-        self._files.mkdir(place, 0o700)
-        unit.names.append(place)
+        place = self._begin(unit)
         temp = self._temp(unit, place, 0, w.path)
         version = w.wanted_version
         outcomes: list[Outcome] = []
@@ -222,7 +250,7 @@ class Stager:
         except OSError as error:
             outcomes.append(error)
         unit.ordered.append((w, temp))
-        self._dispose(self._flying.pop(serial))
+        self._finished[unit.serial] = self._flying.pop(unit.serial)
         self._take(unit, outcomes)
         return unit
 

@@ -10,6 +10,7 @@ from tcfs.sync import operations, places
 from tcfs.sync.context import Context
 from tcfs.sync.places import Place
 from tcfs.sync.results import PathStatus, SyncState
+from tcfs.sync.spelling import notices_of
 
 
 def path_status(
@@ -38,7 +39,7 @@ def path_status(
         chunks=len(version.manifest.chunks) if version else 0,
         device=show(version.manifest.written_by.encode()) if version else "",
         vclock={str(d): n for d, n in head.clock.clocks.items()},
-        warnings=warnings,
+        warnings=warnings + (notices_of(context, here.root, here.prefix) if here else ()),
     )
 
 

@@ -57,7 +57,11 @@ def configured_endpoint(
 def open_configured(loaded: LoadedConfig, endpoint: Endpoint, *, create: bool = False) -> BlobStore:
     """Open a store with this device's settings and credentials. See ``store.open``."""
     if endpoint.kind in ("file", "memory"):
-        return open_store(endpoint, create=create)
+        storage = loaded.config.storage
+        limits = StoreOptions(
+            upload_limit=storage.upload_limit, download_limit=storage.download_limit
+        )
+        return open_store(endpoint, create=create, options=limits)
     return open_store(endpoint, create=create, options=store_options(loaded))
 
 

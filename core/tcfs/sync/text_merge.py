@@ -17,6 +17,7 @@ from tcfs.model.ids import NamespaceId, VersionId
 from tcfs.model.manifest import SyncManifest
 from tcfs.sync.context import Context
 from tcfs.sync.download import read_content
+from tcfs.sync.upstream_import.records import without_record
 
 MAX_TEXT: Final = 4 << 20
 """Bytes above which a file is not merged as text."""
@@ -75,7 +76,9 @@ def merge_attributes(
         return None
     # Where neither changed the bytes, the one that changed the mode gives the time as well.
     taken = changed[0] if changed else next((s for s in sides if s.mode in modes), sides[0])
-    return replace(taken, mode=modes.pop() if modes else before.mode)
+    mode = modes.pop() if modes else before.mode
+    # With another side's attributes it is no longer what was imported, if it was.
+    return replace(taken, mode=mode, extra=without_record(taken))
 
 
 def _bytes(manifest: SyncManifest) -> tuple[str, bytes, bytes]:

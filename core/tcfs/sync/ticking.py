@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from tcfs.host.base import Clock
-    from tcfs.model.plan import LocalEntry
 
 TICK_NS: Final = 20_000_000
 """Coarsest step of a local file system's clock: two writes within it can leave equal times."""
 
 
-def let_the_clock_tick(clock: Clock, entries: Iterable[LocalEntry | None]) -> None:
-    """Wait until the file system's clock has left the newest of these entries' times behind.
+def let_the_clock_tick(clock: Clock, ctimes_ns: Iterable[int]) -> None:
+    """Wait until the file system's clock has left the newest of these times of files behind.
 
-    Call after they were looked at, and before what they hold is read.
+    Call after the files were looked at, and before what they hold is read.
     """
-    newest = max((entry.ctime_ns for entry in entries if entry is not None), default=0)
-    ahead = newest + TICK_NS - int(clock.now() * 1e9)
-    if 0 < ahead <= TICK_NS:
+    now = int(clock.now() * 1e9)
+    # A time from before the clock was put back says nothing of the others.
+    newest = max((time for time in ctimes_ns if time <= now), default=0)
+    ahead = newest + TICK_NS - now
+    if ahead > 0:
         clock.sleep(ahead / 1e9)

@@ -8,7 +8,7 @@ goes on from there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Final, NamedTuple
 
@@ -21,7 +21,7 @@ from tcfs.content.ingest import (
     StoredFile,
     ingest_small,
 )
-from tcfs.content.ingest_large import ingest_large
+from tcfs.content.ingest_large import DEFAULT_THREADS, ingest_large
 from tcfs.content.known import KnownChunks, NothingKnown
 from tcfs.content.pack import Pack, PackBuilder, PackHeader
 from tcfs.content.packer import Packer
@@ -29,21 +29,43 @@ from tcfs.content.seal import SALT_SIZE
 from tcfs.content.unpack import PackReader, addresses
 from tcfs.errors import IntegrityError
 from tcfs.host.base import Executor
-from tcfs.host.executor import SerialExecutor
+from tcfs.host.executor import IN_FLIGHT, SerialExecutor
 from tcfs.ledger.header import MAX_INLINE_PACK
 from tcfs.model.ids import ChunkId, NamespaceId, PackId, StoreKey
 from tcfs.state.index import PackLocation, StoredChunks
 from tcfs.store.base import ObjectMissing
+from tcfs.store.open import MIB
 from tcfs.sync.context import Context
 from tcfs.sync.sealing import sealing
 from tcfs.sync.stores import uploads_at_once
 
 BATCH_BYTES: Final = 4 << 20
+SMALLEST_BATCH: Final = 256 << 10
 BATCH_FILES: Final = 512
 LARGE: Final = 8 << 20
 """Bytes from which a file is read in pieces."""
+MOST_THREADS: Final = 8
+"""That compress one large file: each keeps frames in memory."""
 POOL_WORTH: Final = 24 << 20
 """Bytes of small files from which worker processes pay for their start."""
+
+
+class Sizes(NamedTuple):
+    """Bytes of files that are stored together: of the small ones, and of those read in pieces."""
+
+    small: int
+    large: int
+
+
+def sizes_of(sizes: Iterable[int]) -> Sizes:
+    """The sums."""
+    small = large = 0
+    for size in sizes:
+        if size < LARGE:
+            small += size
+        else:
+            large += size
+    return Sizes(small, large)
 
 
 class Settled(NamedTuple):
@@ -69,6 +91,10 @@ class Upload:
         self._uploads = uploads_at_once(context.config, context.store.endpoint)
         self._pool = ThreadPoolExecutor(self._uploads, thread_name_prefix="tcfs-upload")
         self._flying: dict[Future[None], Pack] = {}
+        sync = context.config.sync
+        self._room = sync.memory_mb * MIB
+        # A large file is read here, and compressed beside that.
+        self._threads = min(sync.jobs, MOST_THREADS) or DEFAULT_THREADS
         self._executor: Executor | None = None
         index = context.state.index
         known = (
@@ -180,39 +206,45 @@ class Upload:
 
     # Files
 
-    def store(self, sources: Sequence[SourceFile]) -> Iterator[StoredFile | RefusedFile]:
+    def store(
+        self, sources: Iterable[SourceFile], sizes: Sizes | None = None
+    ) -> Iterator[StoredFile | RefusedFile]:
         """Store these files' content; one answer for each, in any order.
 
         The chunks of a file that was answered for are in packs, the last of which may still be
         open: ``settle`` before a segment names them.
+
+        Args:
+            sources: drawn in this thread, a few batches ahead of the answers.
+            sizes: of the files, where ``sources`` is not a list.
         """
+        if sizes is None:
+            sources = list(sources)
+            sizes = sizes_of(source.expected.size for source in sources)
         recipe = Recipe(
             chunk_key=self._keys.chunk_key,
             single_max=self._context.format.single_max,
             level=self._context.config.sync.compression_level,
         )
-        small = [s for s in sources if s.expected.size < LARGE]
-        yield from self._store_small(small, recipe)
-        for source in sources:
-            if source.expected.size >= LARGE:
-                yield from self._store_large(source, recipe)
+        large: list[SourceFile] = []
+        small = _without_large(sources, large)
+        yield from self._store_small(small, sizes.small, recipe)
+        for source in large:
+            yield from self._store_large(source, recipe)
 
     def _store_small(
-        self, sources: list[SourceFile], recipe: Recipe
+        self, sources: Iterable[SourceFile], total: int, recipe: Recipe
     ) -> Iterator[StoredFile | RefusedFile]:
-        if not sources:
-            return
-        total = sum(source.expected.size for source in sources)
         if total < POOL_WORTH:
             executor: Executor = SerialExecutor()
         else:
             if self._executor is None:
-                self._executor = self._context.host.executor(self._context.config.sync.jobs)
+                self._executor = self._context.executor
             executor = self._executor
         files = self._context.host.files
         batches = (
             SmallBatch(files, batch, recipe, self._known)
-            for batch in _batches(sources, executor.workers)
+            for batch in _batches(sources, total, executor.workers, self._room)
         )
         for result in executor.map(ingest_small, batches):
             for frame in result.frames:
@@ -225,7 +257,8 @@ class Upload:
     def _store_large(
         self, source: SourceFile, recipe: Recipe
     ) -> Iterator[StoredFile | RefusedFile]:
-        for item in ingest_large(self._context.host.files, source, recipe, self._packer):
+        files = self._context.host.files
+        for item in ingest_large(files, source, recipe, self._packer, threads=self._threads):
             if isinstance(item, StoredFile | RefusedFile):
                 self.bytes_read += source.expected.size
                 yield item
@@ -235,17 +268,30 @@ class Upload:
                 self._land_arrived()
 
 
-def _batches(sources: list[SourceFile], workers: int) -> Iterator[list[SourceFile]]:
-    """Batches in tree order, so that neighbours compress together, of about equal size."""
-    total = sum(source.expected.size for source in sources)
-    size = min(BATCH_BYTES, max(total // max(4 * workers, 1), 1 << 20))
-    batch: list[SourceFile] = []
-    room = size
+def _without_large(sources: Iterable[SourceFile], large: list[SourceFile]) -> Iterator[SourceFile]:
     for source in sources:
-        if batch and (source.expected.size > room or len(batch) >= BATCH_FILES):
+        if source.expected.size < LARGE:
+            yield source
+        else:
+            large.append(source)
+
+
+def _batches(
+    sources: Iterable[SourceFile], total: int, workers: int, room: int
+) -> Iterator[list[SourceFile]]:
+    """Batches in tree order, so that neighbours compress together, of about equal size.
+
+    All that are in flight, their frames included, fit into ``room`` bytes.
+    """
+    size = min(BATCH_BYTES, max(total // max(4 * workers, 1), 1 << 20))
+    size = min(size, max(room // (2 * IN_FLIGHT * workers), SMALLEST_BATCH))
+    batch: list[SourceFile] = []
+    left = size
+    for source in sources:
+        if batch and (source.expected.size > left or len(batch) >= BATCH_FILES):
             yield batch
-            batch, room = [], size
+            batch, left = [], size
         batch.append(source)
-        room -= source.expected.size
+        left -= source.expected.size
     if batch:
         yield batch

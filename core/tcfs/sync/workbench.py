@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from tcfs.errors import LocalFileError, TcfsError
 from tcfs.host.base import Stat
@@ -26,6 +26,9 @@ from tcfs.sync.places import make_directory
 from tcfs.sync.results import Problem
 from tcfs.sync.scan import look
 from tcfs.sync.wanted import Wanted
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 T = TypeVar("T")
 _WRITABLE: Final = 0o300
@@ -50,6 +53,7 @@ class Workbench:
         self._disposable: dict[bytes, None] = {}
         self._unlocked: dict[RelPath, int] = {}
         self._unlockings: list[int] = []
+        self._aside: ThreadPoolExecutor | None = None
 
     def temp_of(self, device: DeviceId) -> bytes:
         """The directory of a device's temporary names."""
@@ -98,6 +102,14 @@ class Workbench:
             LocalFileError: nobody knows what is; what was intended stays so for the next run.
         """
         barrier(self.files, self.top)
+
+    def begin_barrier(self) -> Future[None]:
+        """``barrier`` in a thread, for what was written before this call."""
+        if self._aside is None:
+            from concurrent import futures
+
+            self._aside = futures.ThreadPoolExecutor(1, thread_name_prefix="tcfs-barrier")
+        return self._aside.submit(self.barrier)
 
     def intend(self, wanted: list[Wanted]) -> int | None:
         """Record, durably, what is about to be put on disk. Returns what ``done`` asks for."""
@@ -228,6 +240,8 @@ class Workbench:
 
     def close(self) -> None:
         """Clear, and remove the directory of temporary names if nothing is left in it."""
+        if self._aside is not None:
+            self._aside.shutdown(wait=True, cancel_futures=True)
         with suppress(OSError):
             # Otherwise ``leftovers`` does it.
             self.lock_again()

@@ -132,7 +132,9 @@ def own_certificate(files: TlsFiles) -> Certificate | None:
     Raises:
         TlsTrouble: they cannot be used.
     """
-    return _load(files).own
+    import ssl
+
+    return _show_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), files)
 
 
 def authorities(files: TlsFiles) -> tuple[Certificate, ...]:
@@ -151,11 +153,16 @@ def authorities(files: TlsFiles) -> tuple[Certificate, ...]:
 
 
 def _load(files: TlsFiles) -> _Made:
+    context = _trust(files)
+    return _Made(context, _show_pair(context, files))
+
+
+def _show_pair(context: ssl.SSLContext, files: TlsFiles) -> Certificate | None:
+    """Have connections of this context show who we are, if files for that are named."""
     import ssl
 
-    context = _trust(files)
     if files.cert is None and files.key is None:
-        return _Made(context, None)
+        return None
     names = files.names
     if files.cert is None or files.key is None:
         have, lack = (names.key, names.cert) if files.cert is None else (names.cert, names.key)
@@ -178,7 +185,7 @@ def _load(files: TlsFiles) -> _Made:
         _unusable(names.key, files.key, "holds no private key, or another password opens it")
     except OSError as error:
         _unusable(names.cert, files.cert, f"cannot be read: {error.strerror}")
-    return _Made(context, own)
+    return own
 
 
 def _trust(files: TlsFiles) -> ssl.SSLContext:

@@ -38,6 +38,7 @@ def add(subparsers: Subparsers) -> None:
     )
     _add_plan_options(push)
     _add_limits(push)
+    _add_effort(push)
 
     pull = command(
         subparsers,
@@ -61,11 +62,13 @@ def add(subparsers: Subparsers) -> None:
     _add_plan_options(pull)
     _add_mode(pull)
     _add_limits(pull)
+    _add_effort(pull)
 
     sync = command(subparsers, "sync", "pull, then push, the sync root", _sync)
     sync.add_argument("--dry-run", action="store_true", help="show what would be done")
     _add_mode(sync)
     _add_limits(sync)
+    _add_effort(sync)
 
 
 def _add_plan_options(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +95,28 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_effort(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what it may take of the machine")
+    group.add_argument("--jobs", metavar="N", help="processes at a time (sync.jobs)")
+    group.add_argument(
+        "--memory", metavar="SIZE", help="memory for data in flight: 128MiB (sync.memory_mb)"
+    )
+    group.add_argument(
+        "--limit",
+        metavar="RATE",
+        help="bytes a second sent, and as many received: 2MB (storage.upload_limit)",
+    )
+
+
+def _as_wanted(ctx: Context) -> None:
+    """Let the flags of this command stand for settings."""
+    from tcfs.config.effort import effort
+
+    ctx.loaded(**effort(ctx.args.jobs, ctx.args.memory, ctx.args.limit))
+
+
 def _push(ctx: Context) -> int:
+    _as_wanted(ctx)
     args = ctx.args
     paths = [local_path(path) for path in args.paths]
     with ctx.fleet(create=True) as fleet:
@@ -114,6 +138,7 @@ def _push(ctx: Context) -> int:
 
 
 def _pull(ctx: Context) -> int:
+    _as_wanted(ctx)
     args = ctx.args
     local = local_path(args.local) if args.local else b""
     with ctx.fleet() as fleet:
@@ -137,6 +162,7 @@ def _pull(ctx: Context) -> int:
 
 
 def _sync(ctx: Context) -> int:
+    _as_wanted(ctx)
     args = ctx.args
     with ctx.fleet(create=True) as fleet:
 

@@ -73,6 +73,11 @@ class Counters:
         with self._lock:
             return self._values.get((name, tuple(sorted(labels.items()))), 0)
 
+    def durations(self, step: str) -> int:
+        """How many durations of a step were recorded."""
+        with self._lock:
+            return int(sum(self._durations.get(step, (0.0,))[:-1]))
+
     def totals(self) -> dict[str, int]:
         """Counters without labels, by short name, for the report."""
         with self._lock:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from tcfs.errors import BusyError, CancelledError, LiveError, StoreError, TcfsError
 from tcfs.live.base import EventBus
@@ -19,6 +18,7 @@ from tcfs.model.paths import show
 from tcfs.service.daemon.counters import Counters
 from tcfs.service.daemon.inbox import Inbox
 from tcfs.service.daemon.schedule import Due, Pending
+from tcfs.service.daemon.states import Claims, Clock, KeptState, Settings, Watch
 from tcfs.service.daemon.talk import Talk
 from tcfs.sync.facade import Cancel
 from tcfs.sync.keeper import Keeper
@@ -35,63 +35,6 @@ JUMP_S: Final = 5.0
 """Wall and monotonic clock that part by more than this: the machine slept, or was set."""
 STRANGER_S: Final = 5.0
 """How often events of devices that are no members can make us look at the ledger."""
-
-
-class Clock(Protocol):
-    """Seconds: wall time for people, monotonic time for everything else."""
-
-    def now(self) -> float: ...
-    def monotonic(self) -> float: ...
-
-
-class Watch(Protocol):
-    """Something that watches a root."""
-
-    @property
-    def alive(self) -> bool: ...
-    def close(self) -> None: ...
-
-
-class Claims(Protocol):
-    """Which roots are this daemon's."""
-
-    def take(self, root: bytes) -> None:
-        """Keep other daemons from it. Again is harmless. Raises BusyError if it is another's."""
-        ...
-
-    def release(self, root: bytes) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What of the configuration the loop heeds."""
-
-    poll_interval_s: float = 30.0
-    rescan_interval_s: float = 600.0
-    mode: str = "auto"
-    tell_paths: bool = False
-
-
-@dataclass(slots=True)
-class KeptState:
-    """What the loop knows of one root."""
-
-    kept: KeptRoot
-    pending: Pending = field(default_factory=Pending)
-    push: Due = field(default_factory=Due)
-    pull: Due = field(default_factory=Due)
-    rescan: Due = field(default_factory=Due)
-    watch: Watch | None = None
-    watch_again: Due = field(default_factory=Due)
-    claim: Due = field(default_factory=lambda: Due(at=float("-inf")))
-    claimed: bool = False
-    blind: str = ""
-    problems: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """By step: what is wrong, and what can be done."""
-    last_push: float = 0.0
-    last_pull: float = 0.0
-    pulled: bool = False
-    pushed: bool = False
 
 
 class Daemon:
@@ -263,7 +206,7 @@ class Daemon:
                 state.pull.wish(now)
 
     def _enter(self, kept: KeptRoot, now: float) -> None:
-        state = self.roots[kept.local] = KeptState(kept)
+        state = self.roots[kept.local] = KeptState(kept, Pending(git=self._settings.git))
         log.info("keeping a root in sync", extra={"root": show(kept.local)})
         if self._talk is not None:
             self._talk.join(kept.namespace)
@@ -397,6 +340,8 @@ class Daemon:
             self.counters.add("tcfs_pulled_files_total", moved.files)
             self.counters.add("tcfs_pulled_bytes_total", moved.bytes_received)
             self._report(state, "pulled", result)
+        for notice in result.notices:
+            log.info("a name of its own", extra={"notice": notice})
         if result.segment:
             self._announce.wish(now)
         if result.problems:

@@ -11,6 +11,10 @@ QUIET_S: Final = 0.03
 """A file that was not touched for so long is pushed."""
 LONGEST_S: Final = 1.0
 """A file that is touched again and again is pushed this long after the first time all the same."""
+GIT_QUIET_S: Final = 0.2
+"""A repository whose git directory was not touched for so long is pushed, as one: git does one
+thing in many steps, and a repository in the middle of something has to wait anyway."""
+GIT_LONGEST_S: Final = 5.0
 TOO_MANY: Final = 5000
 """Paths from which one look at the whole root is cheaper."""
 SECOND_LOOKS_S: Final = (0.5, 3.0)
@@ -20,12 +24,19 @@ before it watches it."""
 
 @dataclass(slots=True)
 class Pending:
-    """Paths of one root that may have changed."""
+    """Paths of one root that may have changed.
 
+    Attributes:
+        git: whether git directories travel: then their changes are waited for longer.
+    """
+
+    git: bool = False
     paths: set[RelPath] = field(default_factory=set)
     everything: bool = False
     first: float = 0.0
     last: float = 0.0
+    git_last: float = float("-inf")
+    """When a git directory last changed, of those that wait."""
     later: list[tuple[float, RelPath]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
@@ -36,6 +47,8 @@ class Pending:
         if not self:
             self.first = now
         self.last = now
+        if self.git and any(b".git" in path.split(b"/") for path in paths):
+            self.git_last = now
         if not self.everything:
             self.paths |= paths
             if len(self.paths) > TOO_MANY:
@@ -70,13 +83,15 @@ class Pending:
         """The next time at which something may be due; infinity if nothing waits."""
         times = [at for at, _ in self.later]
         if self:
-            times.append(min(self.last + QUIET_S, self.first + LONGEST_S))
+            quiet = max(self.last + QUIET_S, self.git_last + GIT_QUIET_S)
+            longest = LONGEST_S if self.git_last == float("-inf") else GIT_LONGEST_S
+            times.append(min(quiet, self.first + longest))
         return min(times, default=float("inf"))
 
     def take(self) -> set[RelPath] | None:
         """What is to be pushed now; None for everything."""
         paths = None if self.everything else self.paths
-        self.paths, self.everything = set(), False
+        self.paths, self.everything, self.git_last = set(), False, float("-inf")
         return paths
 
     def put_back(self, paths: set[RelPath] | None, now: float) -> None:

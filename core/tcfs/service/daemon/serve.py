@@ -22,19 +22,20 @@ from tcfs.live.base import EventBus, queue_name
 from tcfs.model.paths import METADATA_DIR, show
 from tcfs.service.daemon import report as reports
 from tcfs.service.daemon.counters import Counters
+from tcfs.service.daemon.expiry import ExpiryWatch
 from tcfs.service.daemon.inbox import Inbox
-from tcfs.service.daemon.loop import Daemon, Settings
+from tcfs.service.daemon.loop import Daemon
 from tcfs.service.daemon.notify import Notifier
 from tcfs.service.daemon.report import Report, RootReport
+from tcfs.service.daemon.states import Settings
 from tcfs.service.daemon.watcher import Watcher
 from tcfs.service.daemon.web import Web
-from tcfs.sync.certificates import CertificateInfo, certificates, expiry_warnings
 from tcfs.sync.fleet import Fleet
 from tcfs.sync.session import open_fleet
 
 if TYPE_CHECKING:
     from tcfs.config.load import LoadedConfig
-    from tcfs.service.daemon.loop import KeptState
+    from tcfs.service.daemon.states import KeptState
 
 log = logging.getLogger("tcfs.daemon")
 
@@ -43,8 +44,6 @@ HUNG_S: Final = 600.0
 BEAT_S: Final = 5.0
 REPORT_S: Final = 1.0
 """Reports are not written more often than this."""
-CERTIFICATES_S: Final = 10.0
-"""Certificates are looked at this often."""
 SEGMENT_CACHE: Final = 16 << 20
 OPEN_RETRY_S: Final = (1.0, 30.0)
 
@@ -123,8 +122,7 @@ class Service:
         self._report = Report(state="running", message="The daemon is starting.")
         self._report_lock = threading.Lock()
         self._reported = (-1, 0.0)
-        self._certificates: tuple[CertificateInfo, ...] = ()
-        self._certificates_at = float("-inf")
+        self._expiry = ExpiryWatch(loaded, self._counters)
         self._ended = threading.Event()
         self._reloading = False
         self.web: Web | None = None
@@ -202,7 +200,7 @@ class Service:
 
     def _look_again(self, daemon: Daemon, now: float) -> None:
         """Trust nothing that was seen before, certificates included."""
-        self._certificates_at = float("-inf")
+        self._expiry.again()
         daemon.look_at_everything(now)
         self._reloaded()
 
@@ -277,6 +275,7 @@ class Service:
                 rescan_interval_s=self._loaded.config.daemon.rescan_interval,
                 mode=config.conflict_mode,
                 tell_paths=config.nats_tell_paths,
+                git=config.sync_git_dirs,
             ),
             self.inbox,
             self._counters,
@@ -288,7 +287,9 @@ class Service:
             while not self.inbox.stopping:
                 self._touch()
                 due = daemon.step(time.monotonic())
-                self._look_at_certificates(daemon, time.monotonic())
+                if self._expiry.look(time.monotonic()) and daemon.store_problem:
+                    # What waits because a certificate had expired need not wait any longer.
+                    daemon.look_at_everything(time.monotonic())
                 idle = due - time.monotonic()
                 self._tell(daemon, fleet, bus)
                 for what in self.inbox.wait(min(max(0.0, idle), BEAT_S)):
@@ -341,34 +342,10 @@ class Service:
                 live="live" if live else "polling",
                 live_message=message,
                 store_problem=daemon.store_problem,
-                warnings=tuple(expiry_warnings(self._certificates)),
+                warnings=self._expiry.warnings,
                 roots=roots,
             )
         )
-
-    def _look_at_certificates(self, daemon: Daemon, now: float) -> None:
-        """Warn of those that expire; what waits because of one that did need not wait longer."""
-        if now - self._certificates_at < CERTIFICATES_S:
-            return
-        self._certificates_at = now
-        before, found = self._certificates, certificates(self._loaded)
-        self._certificates = found
-        for warning in expiry_warnings(found):
-            if warning not in expiry_warnings(before):
-                log.warning("%s", warning)
-        counters = self._counters
-        counters.forget("tcfs_certificate_ok")
-        counters.forget("tcfs_certificate_expiry_timestamp_seconds")
-        for one in found:
-            counters.set("tcfs_certificate_ok", not one.problem, setting=one.setting)
-            if one.expires_at:
-                counters.set(
-                    "tcfs_certificate_expiry_timestamp_seconds",
-                    one.expires_at,
-                    setting=one.setting,
-                )
-        if found != before and daemon.store_problem:
-            daemon.look_at_everything(now)
 
     def _publish(self, report: Report) -> None:
         """Make this the report, and write it."""
@@ -473,8 +450,9 @@ def _nats_bus(loaded: LoadedConfig, device: str) -> EventBus | None:
     config = loaded.config
     if not config.sync.nats_url:
         return None
+    from tcfs.live.connection import NatsSettings
     from tcfs.live.forward import Forwarder
-    from tcfs.live.nats import NatsBus, NatsSettings
+    from tcfs.live.nats import NatsBus
 
     hub = config.sync.nats_hub_url
     companions = [Forwarder(NatsSettings.of(config, hub))] if hub else []

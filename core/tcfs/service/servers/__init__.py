@@ -2,5 +2,5 @@
 
 They come from the extra ``servers``, listen on loopback alone, want keys, and keep everything they
 have in one directory each. ``weed`` and ``nats`` say what is to be run and when it is ready,
-``process`` runs it.
+``server`` is what they share, ``process`` runs it.
 """

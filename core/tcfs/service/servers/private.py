@@ -9,6 +9,7 @@ from typing import Final
 
 from tcfs.errors import BusyError
 from tcfs.service.servers import nats, weed
+from tcfs.service.servers.server import Server
 from tcfs.sync.private_files import write_private
 
 BUCKET: Final = "tcfs"
@@ -83,7 +84,7 @@ def _known(directory: Path) -> list[weed.WeedServer | nats.NatsServer]:
     return [server for server in found if server is not None]
 
 
-def _start(server: weed.WeedServer | nats.NatsServer) -> None:
+def _start(server: Server) -> None:
     try:
         server.start()
     except BusyError:

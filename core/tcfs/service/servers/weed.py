@@ -10,19 +10,18 @@ from __future__ import annotations
 import http.client
 import json
 import secrets
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from tcfs.errors import ConfigError, LocalFileError
-from tcfs.service.servers import process
-from tcfs.sync.private_files import read_private, write_private
+from tcfs.service.servers import process, server
+from tcfs.service.servers.server import Server
+from tcfs.sync.private_files import write_private
 
-_SETTINGS: Final = "settings.json"
 _IDENTITIES: Final = "identities.json"
 _MEMORY: Final = "200MiB"
-_TRIES: Final = 5
 
 
 @dataclass(frozen=True)
@@ -36,14 +35,13 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class WeedServer:
+class WeedServer(Server):
     """A SeaweedFS in ``directory``. Ports are all on 127.0.0.1.
 
     ``filer_key`` signs the tokens (JWT, HS256) that the filer's HTTP API asks for; empty for an
     open one. ``identities[0]`` is the admin.
     """
 
-    directory: Path
     master_port: int
     volume_port: int
     filer_port: int
@@ -107,21 +105,11 @@ class WeedServer:
             *self.s3_arguments,
         )
 
-    def start(self, *, timeout: float = process.START_TIMEOUT) -> int:
-        """Start it and wait until it takes objects. Returns its pid. See ``process.start``."""
+    def prepare(self) -> None:
+        """Write who may use it, and make the directory of its data."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         (self.directory / "data").mkdir(exist_ok=True)
         write_private(self.directory / _IDENTITIES, json.dumps(self._identities()).encode())
-        return process.start(self.service, timeout=timeout)
-
-    def stop(self) -> bool:
-        return process.stop(self.service)
-
-    def kill(self) -> bool:
-        return process.kill(self.service)
-
-    def running(self) -> int | None:
-        return process.running(self.service)
 
     def ready(self) -> bool:
         """Whether the gateway and the filer answer, and there is a volume to write to."""
@@ -130,11 +118,6 @@ class WeedServer:
             and _answers(self.filer_port, "/healthz") is not None
             and b'"fid"' in (_answers(self.master_port, "/dir/assign") or b"")
         )
-
-    def save(self) -> None:
-        """Keep ports and keys in the directory, mode 0600, for ``load``."""
-        values = {**asdict(self), "directory": ""}
-        write_private(self.directory / _SETTINGS, json.dumps(values).encode())
 
     def _environ(self) -> dict[str, str]:
         environ = {"GOMEMLIMIT": _MEMORY}
@@ -157,23 +140,16 @@ class WeedServer:
 
 
 def load(directory: Path) -> WeedServer | None:
-    """The server that ``save`` wrote down in this directory, or None. Raises ConfigError."""
-    raw = read_private(directory / _SETTINGS)
-    if raw is None:
-        return None
-    try:
-        values = json.loads(raw)
-        values["directory"] = directory
-        values["identities"] = tuple(
+    """The server that was saved in this directory, or None. Raises ConfigError."""
+
+    def make(values: Mapping[str, Any]) -> WeedServer:
+        identities = tuple(
             Identity(**{**one, "actions": tuple(one["actions"])}) for one in values["identities"]
         )
-        values["s3_arguments"] = tuple(values["s3_arguments"])
-        return WeedServer(**values)
-    except (ValueError, TypeError, KeyError):
-        raise ConfigError(
-            f"{directory / _SETTINGS} is damaged",
-            remedy=f"Remove it; the data beside it stays: rm {directory / _SETTINGS}",
-        ) from None
+        arguments = tuple(values["s3_arguments"])
+        return WeedServer(**{**values, "identities": identities, "s3_arguments": arguments})
+
+    return server.load(directory, make)
 
 
 def plan(
@@ -209,18 +185,10 @@ def start_new(
     filer_key: str | None = None,
     s3_arguments: tuple[str, ...] = (),
 ) -> WeedServer:
-    """Plan, start and save a server; other ports are tried if one was taken meanwhile."""
-    for left in reversed(range(_TRIES)):
-        server = plan(directory, others=others, filer_key=filer_key, s3_arguments=s3_arguments)
-        try:
-            server.start()
-        except LocalFileError:
-            if not left:
-                raise
-        else:
-            server.save()
-            return server
-    raise AssertionError("unreachable")
+    """Plan, start and save a server. See ``server.start_new``."""
+    return server.start_new(
+        lambda: plan(directory, others=others, filer_key=filer_key, s3_arguments=s3_arguments)
+    )
 
 
 def _answers(port: int, path: str) -> bytes | None:

@@ -24,7 +24,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Final
 
+from tcfs.content.address import ChunkAddress
 from tcfs.content.seal import SALT_SIZE
 from tcfs.device.change import require_admin
 from tcfs.errors import AccessError, IntegrityError
@@ -48,7 +50,7 @@ from tcfs.ledger.snapshot import (
     seal_object,
 )
 from tcfs.model.event import ChainHead, ContentEvent, SegmentHeader
-from tcfs.model.ids import DeviceId, EpochId, NamespaceId, StoreKey, VersionId
+from tcfs.model.ids import ChunkId, DeviceId, EpochId, NamespaceId, StoreKey, VersionId
 from tcfs.model.upkeep import (
     MAX_MARKED,
     Progress,
@@ -67,6 +69,9 @@ from tcfs.sync.gc.results import SnapshotResult
 from tcfs.sync.gc.survey import check_history, rules_of
 from tcfs.sync.judge import judge_anew
 from tcfs.sync.sealing import sealing
+
+AT_ONCE: Final = 5000
+"""Records of a snapshot that are put into the state together."""
 
 
 def scope_of(context: Context, namespace: NamespaceId) -> SnapshotScope:
@@ -233,6 +238,10 @@ class _Loader:
         self._segments: dict[tuple[DeviceId, int], SegmentRecord] = {}
         self._events: list[ContentEvent] = []
         self._place: tuple[DeviceId, int] | None = None
+        # Taken in many at a time: small statements are most of the time otherwise.
+        self._new_segments: list[StoredSegment] = []
+        self._new_packs: list[PackLocation] = []
+        self._new_chunks: list[tuple[ChunkId, ChunkAddress]] = []
         self.segments = self.versions = self.chunks = 0
 
     def add(self, record: Record) -> None:
@@ -241,7 +250,7 @@ class _Loader:
             self.segments += 1
             if record.accepted:
                 self._segments[record.device, record.seq] = record
-            state.snapshot.add_segments(self._namespace, [StoredSegment(*record)])
+            self._new_segments.append(StoredSegment(*record))
         elif isinstance(record, VersionRecord):
             self.versions += 1
             self._version(record)
@@ -250,10 +259,19 @@ class _Loader:
             state.garbage.note_progress(self._namespace, record.device, progress)
         else:
             self.chunks += len(record.chunks)
-            location = PackLocation(record.pack, record.key, record.offset)
-            state.index.add_pack(self._namespace, location)
-            usable = state.garbage.set_aside(self._namespace, list(record.chunks))
-            state.index.add_chunks(self._namespace, usable)
+            self._new_packs.append(PackLocation(record.pack, record.key, record.offset))
+            self._new_chunks += record.chunks
+        waiting = len(self._new_segments) + len(self._new_packs) + len(self._new_chunks)
+        if waiting >= AT_ONCE:
+            self._take_in()
+
+    def _take_in(self) -> None:
+        state, namespace = self._context.state, self._namespace
+        state.snapshot.add_segments(namespace, self._new_segments)
+        state.index.add_packs(namespace, self._new_packs)
+        usable = state.garbage.set_aside(namespace, self._new_chunks)
+        state.index.add_chunks(namespace, usable)
+        self._new_segments, self._new_packs, self._new_chunks = [], [], []
 
     def _version(self, record: VersionRecord) -> None:
         place = (record.device, record.seq)
@@ -278,6 +296,7 @@ class _Loader:
 
     def done(self, head: SnapshotHead) -> None:
         self._flush()
+        self._take_in()
         if (self.segments, self.versions, self.chunks) != (
             head.segments,
             head.versions,

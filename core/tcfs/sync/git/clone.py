@@ -18,6 +18,7 @@ from tcfs.sync.git.names import GIT_DIR
 from tcfs.sync.git.program import GitError, Program
 from tcfs.sync.git.repository import Repository
 from tcfs.sync.git.workshop import directory_of
+from tcfs.sync.spelling import as_on_disk
 
 
 @contextmanager
@@ -32,13 +33,13 @@ def being_made(
     Raises:
         GitError: it cannot be made there.
     """
-    directory = directory_of(root, path)
+    directory = directory_of(context, root, path)
     kind, _, bare = described.decode().partition(" ")
     if bare and os.path.lexists(directory) and os.listdir(directory):
         raise GitError(f"{show(directory)} is not empty, and a bare repository belongs there")
     beside = os.path.dirname(directory) if bare else directory
     temp = os.path.join(beside, TEMP_PREFIX + b"git-" + context.identity.device_id[:8].encode())
-    files = context.host.files
+    files = as_on_disk(context.host.files)
     try:
         os.makedirs(beside, exist_ok=True)
         # An earlier run may have been cut off.

@@ -61,7 +61,7 @@ class RefDesk(ConflictDesk):
         if place is None or repo is None:
             return None
         try:
-            return open_repository(place.root.local, repo)
+            return open_repository(self._context.host.files, place.root.local, repo)
         except TcfsError:
             return None
 
@@ -275,7 +275,7 @@ class RefDesk(ConflictDesk):
     def _at_work(self, place: Place, repo: RelPath) -> Iterator[tuple[Repository, bytes]]:
         scratch = scratch_directory(self._context)
         try:
-            repository = open_repository(place.root.local, repo)
+            repository = open_repository(self._context.host.files, place.root.local, repo)
             with held(self._context, repository):
                 complete(self._context, place.root, repository, scratch)
                 yield repository, scratch

@@ -12,6 +12,7 @@ from tcfs.model.ids import RelPath
 from tcfs.state.roots import Root
 from tcfs.sync.context import Context
 from tcfs.sync.git.names import GIT_DIR, is_git, split
+from tcfs.sync.spelling import on_disk
 
 
 def stays_off_disk(context: Context, root: Root) -> Callable[[RelPath], bool]:
@@ -27,7 +28,7 @@ def stays_off_disk(context: Context, root: Root) -> Callable[[RelPath], bool]:
     def blocked(git_dir: bytes) -> bool:
         from tcfs.sync.git.repository import blockers
 
-        return bool(blockers(os.path.join(root.local, git_dir)))
+        return bool(blockers(on_disk(context.host.files, os.path.join(root.local, git_dir))))
 
     def stays(path: RelPath) -> bool:
         if not is_git(path):

@@ -130,10 +130,12 @@ class GitPull:
     def look(self) -> None:
         """See in which repositories somebody has edits that the fleet does not. Changes nothing."""
         for task in self._tasks:
-            if not self._news(task) or not is_repository(directory_of(self._root, task.path)):
+            if not self._news(task) or not is_repository(
+                directory_of(self._context, self._root, task.path)
+            ):
                 continue
             try:
-                repository = open_repository(self._root.local, task.path)
+                repository = open_repository(self._context.host.files, self._root.local, task.path)
                 task.dirty = has_edits(self._context, self._root, repository)
             except TcfsError:
                 task.dirty = True  # whoever works on it will say why it cannot be had
@@ -168,7 +170,7 @@ class GitPull:
             self._told.problem(
                 root, task.path, IntegrityError(f"{show(name)} has a value that is none")
             )
-        directory = directory_of(root, task.path)
+        directory = directory_of(context, root, task.path)
         if not is_repository(directory):
             if remote.removed or context.state.git.of(root, task.path):
                 return True  # removed elsewhere, or here, which the next push tells
@@ -179,7 +181,7 @@ class GitPull:
         begun = task.path in context.state.git.begun(root)
         if not begun and not self._news(task) and not self._conflicts(remote):
             return True
-        repository = open_repository(root.local, task.path)
+        repository = open_repository(context.host.files, root.local, task.path)
         with held(context, repository):
             complete(context, root, repository, scratch)
             hide_marker(repository)
@@ -505,4 +507,4 @@ class GitPull:
             bundle.release(repository.program)
         base = {n: b for n, b in arrival.base.items() if n not in failed}
         context.state.git.record(root, task.path, base)
-        hide_marker(open_repository(root.local, task.path))
+        hide_marker(open_repository(context.host.files, root.local, task.path))

@@ -108,7 +108,7 @@ class GitPush:
         finally:
             drop_scratch(scratch)
         for path in gone:
-            if scanned.sees(path, True) and not is_repository(directory_of(root, path)):
+            if scanned.sees(path, True) and not is_repository(directory_of(context, root, path)):
                 self._removed(path)
 
     def _known(self, prefix: RelPath) -> list[RelPath]:
@@ -120,7 +120,7 @@ class GitPush:
 
     def _hold_back(self, scanned: Scan) -> None:
         for path in [p for p in scanned.entries if p == b".git" or p.endswith(b"/.git")]:
-            reasons = blockers(os.path.join(self._root.local, path))
+            reasons = blockers(directory_of(self._context, self._root, path))
             if reasons:
                 for entry in [p for p in scanned.entries if p == path or p.startswith(path + b"/")]:
                     del scanned.entries[entry]
@@ -141,7 +141,7 @@ class GitPush:
         if not root.id or path in context.state.git.begun(root):
             return False
         seen = context.state.git.seen(root, path)
-        git_dir = os.path.join(directory_of(root, path), GIT_DIR)
+        git_dir = os.path.join(directory_of(context, root, path), GIT_DIR)
         if not seen or seen != fingerprint(git_dir):
             return False
         remote = registers.read(context, root.namespace, join(root.remote, path))
@@ -157,7 +157,7 @@ class GitPush:
 
     def _look(self, path: RelPath, scratch: bytes) -> None:
         context, root = self._context, self._root
-        repository = open_repository(root.local, path)
+        repository = open_repository(context.host.files, root.local, path)
         with held(context, repository):
             if root.id:
                 complete(context, root, repository, scratch)

@@ -10,12 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from tcfs.host.base import FileSystem
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import show
 from tcfs.sync.git.names import GIT_DIR
 from tcfs.sync.git.program import GitError, Program
 from tcfs.sync.ignore import Exclusion
 from tcfs.sync.scan import Scan
+from tcfs.sync.spelling import on_disk
 
 Kind = Literal["normal", "bare", "submodule"]
 
@@ -111,14 +113,14 @@ def is_repository(directory: bytes) -> bool:
     return os.path.lexists(os.path.join(directory, GIT_DIR)) or _is_git_dir(directory)
 
 
-def open_repository(root: bytes, path: RelPath) -> Repository:
+def open_repository(files: FileSystem, root: bytes, path: RelPath) -> Repository:
     """The repository at a path of a root.
 
     Raises:
         RefusedRepositoryError: this version does not sync it; says why.
         GitError: git cannot read it.
     """
-    directory = os.path.join(root, path) if path else root
+    directory = on_disk(files, os.path.join(root, path) if path else root)
     git_dir, kind = _locate(root, directory)
     try:
         owner = os.stat(git_dir).st_uid

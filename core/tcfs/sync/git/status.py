@@ -152,7 +152,7 @@ class _Look:
             :MAX_BRANCHES
         ]
         shown = show(self._path)
-        if self._here is None or not is_repository(directory_of(*self._here)):
+        if self._here is None or not is_repository(directory_of(self._context, *self._here)):
             branches = self._branches(None, None)
             return RepositoryStatus(
                 shown,
@@ -165,9 +165,9 @@ class _Look:
                 devices=self._devices({}),
             )
         root, repo = self._here
-        local = show(directory_of(root, repo))
+        local = show(directory_of(self._context, root, repo))
         try:
-            repository = open_repository(root.local, repo)
+            repository = open_repository(self._context.host.files, root.local, repo)
             reasons = blockers(repository.git_dir)
             snapshot = take(repository, self._scratch)
             changed = report.uncommitted(repository)

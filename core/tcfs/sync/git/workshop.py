@@ -18,6 +18,7 @@ from tcfs.state.roots import Root
 from tcfs.sync.context import Context
 from tcfs.sync.git.repository import Repository, blockers
 from tcfs.sync.results import Problem
+from tcfs.sync.spelling import on_disk
 
 OUR_DIR: Final = METADATA_DIR
 """What we keep in a git directory: the lock. Scans leave the name out wherever it stands."""
@@ -146,6 +147,6 @@ def fingerprint(git_dir: bytes) -> bytes:
     return found.digest()
 
 
-def directory_of(root: Root, repo: RelPath) -> bytes:
-    """The absolute path of a repository's directory."""
-    return os.path.join(root.local, repo) if repo else root.local
+def directory_of(context: Context, root: Root, repo: RelPath) -> bytes:
+    """The absolute path of a repository's directory, as programs find it."""
+    return on_disk(context.host.files, os.path.join(root.local, repo) if repo else root.local)

@@ -30,7 +30,7 @@ _AHEAD: Final = 64
 """Chunks that are fetched ahead of the one that is written."""
 _SHOWN: Final = 1000
 _INDEX: Final = "index/"
-_LATEST: Final = 253_402_300_799
+LATEST: Final = 253_402_300_799
 """The last second of the year 9999: what every file system can be asked for."""
 
 
@@ -39,8 +39,11 @@ class ImportReport:
     """What an import did.
 
     Attributes:
-        files, bytes: that were put on disk.
+        files, bytes: that were put on disk, or written into history.
         clocks: upstream's vector clock of each file, by path; a version 1 manifest has none.
+        up_to_date: how many the fleet had from an earlier import.
+        conflicts: paths that the fleet has edited, or got elsewhere: both versions stand.
+        segment: the last one that was committed.
         problems: what could not be read, by path; the first thousand.
         problem_count: how many there were.
     """
@@ -48,6 +51,9 @@ class ImportReport:
     files: int = 0
     bytes: int = 0
     clocks: dict[str, dict[str, int]] = field(default_factory=dict)
+    up_to_date: int = 0
+    conflicts: list[str] = field(default_factory=list)
+    segment: str = ""
     problems: list[Problem] = field(default_factory=list)
     problem_count: int = 0
 
@@ -95,28 +101,46 @@ class Restorer:
                     f"{show(target)} is not empty", remedy="Name a new directory to import into."
                 )
         report = ImportReport()
-        for name in self._objects.names(_INDEX):
-            raw = name.removeprefix(_INDEX).encode("utf-8", "surrogateescape")
-            if not raw or raw.endswith(b"/"):
-                continue  # what consoles leave behind for a directory
+        for raw, wanted in self.index(report):
             try:
                 path = remote_path(raw)
-                wanted = parse_index_entry(self._objects.read(name), name)
                 manifest = self._write(wanted, os.path.join(target, path), top=target)
             except (IntegrityError, ObjectMissing) as error:
-                _add_problem(report, raw, error)
+                add_problem(report, raw, error)
                 continue
             except LocalFileError as error:
                 # A file where another path has a directory, or a name too long for this disk.
                 if not isinstance(error.__cause__, OSError) or error.__cause__.errno not in _NAMES:
                     raise
-                _add_problem(report, raw, error)
+                add_problem(report, raw, error)
                 continue
             report.files += 1
             report.bytes += os.path.getsize(os.path.join(target, path))
             if manifest.clocks:
                 report.clocks[show(raw)] = manifest.clocks
         return report
+
+    def index(self, report: ImportReport) -> Iterator[tuple[bytes, str]]:
+        """Path and manifest of every file of the index; what cannot be read is a problem.
+
+        Raises:
+            StoreError: the listing failed, or the store went away.
+        """
+        for name in self._objects.names(_INDEX):
+            raw = name.removeprefix(_INDEX).encode("utf-8", "surrogateescape")
+            if not raw or raw.endswith(b"/"):
+                continue  # what consoles leave behind for a directory
+            try:
+                wanted = parse_index_entry(self._objects.read(name), name)
+            except (IntegrityError, ObjectMissing) as error:
+                add_problem(report, raw, error)
+            else:
+                yield raw, wanted
+
+    def manifest(self, manifest_hash: str) -> UpstreamManifest:
+        """One manifest. Raises IntegrityError, ObjectMissing, StoreError."""
+        name = f"manifests/{manifest_hash}"
+        return parse_manifest(self._objects.read(name), name)
 
     def file(self, manifest_hash: str, target: bytes) -> UpstreamManifest:
         """Put the file of one manifest at ``target``, where nothing is yet.
@@ -131,7 +155,7 @@ class Restorer:
         from blake3 import blake3
 
         name = f"manifests/{manifest_hash}"
-        manifest = parse_manifest(self._objects.read(name), name)
+        manifest = self.manifest(manifest_hash)
         hasher = blake3()
         size = 0
         temp = os.path.join(top, b".tcfs-import-%s" % manifest_hash[:16].encode())
@@ -150,7 +174,7 @@ class Restorer:
             with _local(path):
                 os.chmod(temp, 0o644)
                 if manifest.written_at:
-                    when = min(manifest.written_at, _LATEST)
+                    when = min(manifest.written_at, LATEST)
                     os.utime(temp, (when, when))
                 os.link(temp, path)  # never in the place of what is there
         finally:
@@ -196,7 +220,7 @@ class Restorer:
         return stored
 
 
-def _add_problem(report: ImportReport, path: bytes, error: TcfsError) -> None:
+def add_problem(report: ImportReport, path: bytes, error: TcfsError) -> None:
     report.problem_count += 1
     if len(report.problems) < _SHOWN:
         report.problems.append(Problem(show(path), error.code, error.message, error.remedy))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcfs.errors import UsageError
+from tcfs.model.paths import ROOT
 from tcfs.store.endpoint import Endpoint, parse_endpoint
+from tcfs.sync import places
+from tcfs.sync.context import Context
+from tcfs.sync.facade import Cancel, ProgressFn
 from tcfs.sync.private_files import read_private
 from tcfs.sync.stores import configured_endpoint, store_options
 from tcfs.sync.upstream_import.formats import KEY_SIZE, checked_hash
@@ -18,6 +22,8 @@ from tcfs.sync.upstream_import.restore import ImportReport, Restorer
 
 if TYPE_CHECKING:
     from tcfs.config.load import LoadedConfig
+
+Working = Callable[[ProgressFn | None, Cancel | None], AbstractContextManager[Context]]
 
 _MANIFESTS = "/manifests/"
 
@@ -43,7 +49,72 @@ def import_upstream(
         UsageError: the source, target or key is not what it must be.
         TcfsError: see ``Restorer``.
     """
+    with _opened(loaded, source, master_key_file, cancelled) as (restorer, manifest):
+        if not manifest:
+            return restorer.tree(target)
+        found = restorer.file(manifest, target)
+        clocks = {found.rel_path: found.clocks} if found.clocks else {}
+        return ImportReport(files=1, bytes=os.path.getsize(target), clocks=clocks)
+
+
+class UpstreamDesk:
+    """The door to imports into the fleet: ``fleet.upstream``.
+
+    Args:
+        working: gives the context, with the device's lock held.
+    """
+
+    def __init__(self, loaded: LoadedConfig, working: Working) -> None:
+        self._loaded = loaded
+        self._working = working
+
+    def run(
+        self,
+        source: str,
+        remote: str = "",
+        *,
+        master_key_file: Path | None = None,
+        dry_run: bool = False,
+        progress: ProgressFn | None = None,
+        cancel: Cancel | None = None,
+    ) -> ImportReport:
+        """Bring an upstream prefix, or one file of it, into a namespace with its clocks.
+
+        What an earlier import brought and upstream did not change since is left alone.
+
+        Args:
+            source, master_key_file: as for ``import_upstream``.
+            remote: where it goes; empty for the namespace itself, or for where one file's
+                manifest says.
+
+        Raises:
+            AccessError: this device may not write.
+            UsageError: the source, place or key is not what it must be.
+            TcfsError: see ``FleetImport``.
+        """
+        from tcfs.sync.upstream_import.fleet import FleetImport
+
+        with self._working(progress, cancel) as context:
+            namespace, prefix = (
+                places.parse(context, remote) if remote else (context.namespace, ROOT)
+            )
+            stop = cancel or (lambda: False)
+            with _opened(self._loaded, source, master_key_file, stop) as (restorer, manifest):
+                done = FleetImport(context, restorer, namespace, prefix, dry_run=dry_run)
+                return done.file(manifest) if manifest else done.tree()
+
+
+@contextmanager
+def _opened(
+    loaded: LoadedConfig,
+    source: str,
+    master_key_file: Path | None,
+    cancelled: Callable[[], bool],
+) -> Iterator[tuple[Restorer, str]]:
+    """What reads a source, and the manifest that it names; empty for all of it."""
     prefix, single, manifest = source.partition(_MANIFESTS)
+    if single:
+        checked_hash(manifest, "the source")
     place = _place(loaded, prefix)
     options = store_options(loaded)
     objects = open_objects(
@@ -55,11 +126,7 @@ def import_upstream(
     )
     key = _master_key(master_key_file) if master_key_file is not None else b""
     with closing(objects), Restorer(objects, key, cancelled) as restorer:
-        if not single:
-            return restorer.tree(target)
-        found = restorer.file(checked_hash(manifest, "the source"), target)
-        clocks = {found.rel_path: found.clocks} if found.clocks else {}
-        return ImportReport(files=1, bytes=os.path.getsize(target), clocks=clocks)
+        yield restorer, manifest
 
 
 def _place(loaded: LoadedConfig, source: str) -> Endpoint:

@@ -1,0 +1,411 @@
+"""A disk that ignores case or normalises Unicode, made to look like one that keeps names apart.
+
+Below a root, paths are spelt as in the fleet (*true* names); this adapter finds what each is called
+on disk, and says by its true name what a listing shows. Two rules do it:
+
+* What the disk shows is the true name, composed where the disk normalises. So a change of case is
+  a rename as everywhere, and another normalisation of a name is no change at all.
+* Where that name is taken by another, or would mean another, or is ``.git`` to a program though it
+  is spelt otherwise, a file has a name of its own
+  (``tcfs.model.spelling``), which tells its true name. If both are there, the plain one has it.
+
+A true name that is not composed has to be remembered (``Names``), as has one too long to be told by
+its own name; before the disk is changed, so that no crash comes between.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Final, Protocol
+
+from tcfs.host.base import FileSystem, Reader, Stat
+from tcfs.model.paths import METADATA_DIR
+from tcfs.model.spelling import composed, folded, own_name, true_of_own
+
+_TEMPORARY: Final = METADATA_DIR + b"/tmp-"
+_GUARDED: Final = frozenset((METADATA_DIR, b".git"))
+"""Names that programs look for: what such a disk takes for one of them is never put there."""
+
+
+def _may_stand(name: bytes) -> bool:
+    """Whether a name, put on disk as it is, means itself and is nothing to any program."""
+    return true_of_own(name) is None and (name in _GUARDED or folded(name) not in _GUARDED)
+
+
+class Record(Protocol):
+    """Where names are remembered; durably, when a call returns.
+
+    ``stamp`` changes with what other processes record; ``roots`` are directories to be covered.
+    """
+
+    def stamp(self) -> object: ...
+    def roots(self) -> list[bytes]: ...
+    def all(self) -> dict[bytes, bytes]: ...
+    def record(self, names: Mapping[bytes, bytes]) -> None: ...
+    def forget(self, paths: Collection[bytes]) -> None: ...
+
+
+class Names:
+    """True paths, absolute, with the last name each has on disk where that is another.
+
+    Attributes:
+        seen: names that tell by themselves, and are not recorded yet.
+        given: what got a name of its own since this was last emptied.
+    """
+
+    def __init__(self, record: Record | None = None) -> None:
+        self._record = record
+        self._stamp: object = None
+        self._names: dict[bytes, bytes] = {}
+        self._true: dict[tuple[bytes, bytes], bytes] = {}
+        self.roots: list[bytes] = []
+        self.seen: dict[bytes, bytes] = {}
+        self.given: dict[bytes, bytes] = {}
+
+    def __getstate__(self) -> dict[bytes, bytes]:
+        """For a worker process: what is known, and nowhere to record."""
+        return self._names
+
+    def __setstate__(self, names: dict[bytes, bytes]) -> None:
+        self._record, self._stamp, self.roots, self.seen, self.given = None, None, [], {}, {}
+        self._take(names)
+
+    def refresh(self) -> bool:
+        """Take up what another process recorded; says whether anything may be new."""
+        if self._record is None or (stamp := self._record.stamp()) == self._stamp:
+            return False
+        self._take(self._record.all())
+        self.roots = self._record.roots()
+        self._stamp = stamp
+        return True
+
+    def _take(self, names: dict[bytes, bytes]) -> None:
+        self._names, self._true = {}, {}
+        for path, name in names.items():
+            self._put(path, name)
+
+    def _put(self, path: bytes, name: bytes) -> None:
+        self._drop(path)
+        directory, _, true = path.rpartition(b"/")
+        self._names[path] = name
+        self._true[directory, composed(name)] = true
+
+    def _drop(self, path: bytes) -> None:
+        name = self._names.pop(path, None)
+        if name is not None:
+            directory, _, true = path.rpartition(b"/")
+            key = directory, composed(name)
+            if self._true.get(key) == true:
+                del self._true[key]
+
+    def get(self, path: bytes) -> bytes | None:
+        """The last name that a path has on disk, if it is another."""
+        return self._names.get(path)
+
+    def all(self) -> dict[bytes, bytes]:
+        """Every path that is spelt otherwise on disk, with its last name there."""
+        return dict(self._names)
+
+    def true(self, directory: bytes, shown: bytes) -> bytes | None:
+        """The true name that was recorded for a name on disk."""
+        return self._true.get((directory, shown))
+
+    def record(self, names: Mapping[bytes, bytes]) -> None:
+        """Remember what paths are called. Raises OSError in a worker process."""
+        new = {path: name for path, name in names.items() if self._names.get(path) != name}
+        if not new:
+            return
+        if self._record is None:
+            raise OSError(errno.EROFS, "a worker process gives no names")
+        self._record.record(new)
+        for path, name in new.items():
+            self._put(path, name)
+
+    def keep_seen(self) -> None:
+        """Remember names that tell by themselves, to be looked at when a pull is done."""
+        seen, self.seen = self.seen, {}
+        self.record(seen)
+
+    def forget(self, paths: Collection[bytes]) -> None:
+        """These paths are called as they are, or are not there."""
+        known = [path for path in paths if path in self._names]
+        if known and self._record is not None:
+            self._record.forget(known)
+            for path in known:
+                self._drop(path)
+
+
+class SpeltFiles:
+    """``FileSystem`` over one that takes several names for one.
+
+    Paths outside the directories that ``cover`` was told of are passed on as they are.
+    """
+
+    ignores_case = False
+    normalises_unicode = False
+
+    def __init__(self, inner: FileSystem, names: Names) -> None:
+        self.inner = inner
+        self.names = names
+        self.composes = inner.normalises_unicode
+        self._covered: list[bytes] = []
+
+    def cover(self, directory: bytes) -> None:
+        """From here on, paths below this directory are spelt as in the fleet."""
+        if directory not in self._covered:
+            self._covered.append(directory)
+            self._covered.sort(key=len, reverse=True)
+
+    # Names
+
+    def shown(self, name: bytes) -> bytes:
+        """How a name that the disk lists is compared: composed, if the disk normalises."""
+        return composed(name) if self.composes else name
+
+    def is_plain(self, path: bytes) -> bool:
+        """Whether the name of a path can stand on disk as it is, and means itself there."""
+        directory, _, name = path.rpartition(b"/")
+        known = self.names.true(directory, name)
+        return self.shown(name) == name and _may_stand(name) and known in (None, name)
+
+    def _split(self, path: bytes) -> tuple[bytes, list[bytes]]:
+        """The covered directory that a path is below, and the names from there.
+
+        None for temporary names: whoever gives them takes care that no two are one.
+        """
+        if self.names.refresh():
+            for root in self.names.roots:
+                self.cover(root)
+        for directory in self._covered:
+            if path.startswith(directory + b"/"):
+                start = len(directory) + 1
+                if path.startswith(_TEMPORARY, start):
+                    break
+                return directory, path[start:].split(b"/")
+        return path, []
+
+    def _true(self, directory: bytes, shown: bytes, has: Callable[[bytes], bool]) -> bytes:
+        """The true name of what is shown in a directory. ``has`` says what else is shown."""
+        true = self.names.true(directory, shown) or true_of_own(shown)
+        if true is None:
+            return shown
+        plain = self.shown(true)
+        if plain != shown and has(plain) and self._true(directory, plain, has) == true:
+            return shown
+        return true
+
+    def _shows(self, place: bytes, name: bytes) -> bytes | None:
+        """The name that the disk has for a name that it may show, or None."""
+        try:
+            spelt = self.inner.spelling(place + b"/" + name)
+        except FileNotFoundError:
+            return None
+        return spelt if self.shown(spelt) == name else None
+
+    def _find(self, place: bytes, directory: bytes, name: bytes) -> bytes | None:
+        """What a true name is called in a directory on disk; None if it is not there."""
+
+        def has(shown: bytes) -> bool:
+            return self._shows(place, shown) is not None
+
+        plain = self.shown(name)
+        spelt = self._shows(place, plain)
+        if spelt is not None and self._true(directory, plain, has) == name:
+            return spelt
+        own = own_name(name)
+        spelt = self._shows(place, own)
+        if spelt is not None and self._true(directory, own, has) == name:
+            return spelt
+        return None
+
+    def at(self, path: bytes) -> bytes:
+        """Where a path is on disk.
+
+        Raises:
+            FileNotFoundError: nothing is at it by that very name.
+            OSError: the disk cannot be looked at.
+        """
+        place, names = self._split(path)
+        directory = place
+        for name in names:
+            spelt = self._find(place, directory, name)
+            if spelt is None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+            place += b"/" + spelt
+            directory += b"/" + name
+        return place
+
+    def true(self, path: bytes) -> bytes:
+        """The path that stands for something on disk, however it is spelt, there or not."""
+        place, names = self._split(path)
+        directory = place
+        for name in names:
+            here = place
+            try:
+                spelt = self.inner.spelling(place + b"/" + name)
+            except OSError:
+                spelt = name
+            true = self._true(
+                directory,
+                self.shown(spelt),
+                lambda n: self._shows(here, n) is not None,  # noqa: B023
+            )
+            place += b"/" + spelt
+            directory += b"/" + true
+        return directory
+
+    def listed(self, path: bytes) -> bytes:
+        """An absolute path as the disk lists it, as far as it is there; whether covered or not."""
+        place = b""
+        for name in path.split(b"/")[1:]:
+            try:
+                place += b"/" + self.shown(self.inner.spelling(place + b"/" + name))
+            except OSError:
+                place += b"/" + name
+        return place
+
+    def new(self, path: bytes) -> bytes:
+        """Where something new is to be put, so that it is found at ``path``.
+
+        Raises:
+            FileExistsError: something is there.
+            OSError: its directory is not there, or cannot be looked at.
+        """
+        if not self._split(path)[1]:
+            return path
+        directory, _, name = path.rpartition(b"/")
+        place = self.at(directory)
+        if self._find(place, directory, name) is not None:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        plain = self.shown(name)
+        if _may_stand(plain) and self._is_free(place + b"/" + plain):
+            known = self.names.true(directory, plain)
+            if known is not None and known != name:
+                # It stood for one that is gone. That is to be so after a power loss, too.
+                self.inner.barrier(place)
+                self.names.forget([directory + b"/" + known])
+            if plain != name:
+                self.names.record({path: plain})
+            return place + b"/" + name
+        own = own_name(name)
+        if self.names.get(path) not in (None, own) or true_of_own(own) != name:
+            self.names.record({path: own})
+        self.names.seen[path] = self.names.given[path] = own
+        return place + b"/" + own
+
+    def plain_place(self, path: bytes) -> bytes | None:
+        """Where a path would be on disk by its true name, if nothing is there. Raises OSError."""
+        directory, _, name = path.rpartition(b"/")
+        plain = self.shown(name)
+        place = self.at(directory)
+        known = self.names.true(directory, plain)
+        if not _may_stand(plain) or known not in (None, name):
+            return None
+        return place + b"/" + name if self._is_free(place + b"/" + plain) else None
+
+    def planned(self, path: bytes) -> bytes:
+        """Where something new would be put, with nothing recorded. Raises OSError."""
+        plain = self.plain_place(path)
+        if plain is not None:
+            return plain
+        directory, _, name = path.rpartition(b"/")
+        return self.at(directory) + b"/" + own_name(name)
+
+    def _is_free(self, path: bytes) -> bool:
+        try:
+            self.inner.lstat(path)
+        except FileNotFoundError:
+            return True
+        return False
+
+    # The file system
+
+    def spelling(self, path: bytes) -> bytes:
+        self.at(path)
+        return os.path.basename(path)
+
+    def lstat(self, path: bytes) -> Stat:
+        return self.inner.lstat(self.at(path))
+
+    def scan(self, directory: bytes) -> list[tuple[bytes, Stat]]:
+        listing = self.inner.scan(self.at(directory))
+        covered = bool(self._split(directory + b"/.")[1])
+        if not covered or all(n.isascii() and b".case-" not in n for n, _ in listing):
+            return listing
+        shown = {self.shown(name): stat for name, stat in listing}
+        if len(shown) < len(listing):
+            raise OSError(errno.EILSEQ, "two names differ in how Unicode writes them alone")
+        found = []
+        for name, stat in shown.items():
+            true = self._true(directory, name, shown.__contains__)
+            path = directory + b"/" + true
+            if true != name and name == own_name(true) and self.names.get(path) is None:
+                self.names.seen[path] = name
+            found.append((true, stat))
+        return found
+
+    def open(self, path: bytes) -> Reader:
+        return self.inner.open(self.at(path))
+
+    def readlink(self, path: bytes) -> bytes:
+        return self.inner.readlink(self.at(path))
+
+    def write_new(
+        self, path: bytes, parts: Iterable[bytes | memoryview], mode: int, mtime_ns: int
+    ) -> Stat:
+        return self.inner.write_new(self.new(path), parts, mode, mtime_ns)
+
+    def symlink(self, target: bytes, path: bytes, mtime_ns: int) -> Stat:
+        return self.inner.symlink(target, self.new(path), mtime_ns)
+
+    def mkdir(self, path: bytes, mode: int = 0o777) -> None:
+        self.inner.mkdir(self.new(path), mode)
+
+    def rename_new(self, source: bytes, target: bytes) -> None:
+        place = self.at(source)
+        other = self._other_spelling(place, target)
+        if other is not None:
+            self.inner.rename(place, other)
+        else:
+            self.inner.rename_new(place, self.new(target))
+
+    def _other_spelling(self, place: bytes, target: bytes) -> bytes | None:
+        """Where what is at a place gets the name ``target`` by a change of its spelling alone."""
+        directory, _, name = target.rpartition(b"/")
+        there, _, spelt = place.rpartition(b"/")
+        if not self._split(target)[1] or self.at(directory) != there or not self.is_plain(target):
+            return None
+        try:
+            same = self.inner.spelling(there + b"/" + name) == spelt
+        except FileNotFoundError:
+            return None
+        return there + b"/" + name if same and self.shown(spelt) != name else None
+
+    def exchange(self, one: bytes, other: bytes) -> None:
+        self.inner.exchange(self.at(one), self.at(other))
+
+    def rename(self, source: bytes, target: bytes) -> None:
+        try:
+            self.inner.rename(self.at(source), self.at(target))
+        except FileNotFoundError:
+            self.inner.rename(self.at(source), self.new(target))
+
+    def unlink(self, path: bytes) -> None:
+        self.inner.unlink(self.at(path))
+
+    def rmdir(self, path: bytes) -> None:
+        self.inner.rmdir(self.at(path))
+
+    def set_attributes(self, path: bytes, *, mode: int | None, mtime_ns: int | None) -> None:
+        self.inner.set_attributes(self.at(path), mode=mode, mtime_ns=mtime_ns)
+
+    def barrier(self, directory: bytes) -> None:
+        self.inner.barrier(self.at(directory))
+
+    def fsync(self, path: bytes) -> None:
+        self.inner.fsync(self.at(path))
+
+    def free_space(self, path: bytes) -> int:
+        return self.inner.free_space(self.at(path))

@@ -1,0 +1,155 @@
+"""What a push may have to send: paths whose stat differs from the base.
+
+A first push of a million files has a million of them, so that each is kept as a hundred bytes; what
+it is made from comes out one after the other, with its base as it is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from struct import Struct as Layout
+from typing import Final
+
+from msgspec import Struct
+
+from tcfs.host.base import Stat
+from tcfs.model.ids import RelPath
+from tcfs.model.plan import BaseEntry, LocalChange, LocalEntry, LocalKind
+
+SLICE: Final = 500
+"""Paths whose base is asked for at a time."""
+
+_LAYOUT: Final = Layout("<BBBHQqqQ")
+_PACK, _UNPACK, _SIZE = _LAYOUT.pack, _LAYOUT.unpack_from, _LAYOUT.size
+_CHANGES: Final = (LocalChange.NEW, LocalChange.MAYBE, LocalChange.MODE, LocalChange.DELETED)
+_CODE: Final = {change: code for code, change in enumerate(_CHANGES)}
+_KINDS: Final[tuple[LocalKind, ...]] = ("file", "dir", "symlink")
+_KIND: Final[Mapping[str, int]] = {kind: code for code, kind in enumerate(_KINDS)}
+_NO_ENTRY: Final = 255
+_GONE: Final = _CODE[LocalChange.DELETED]
+_FILE: Final = _KIND["file"]
+_DIR: Final = _KIND["dir"]
+
+
+class Candidate(Struct, frozen=True, gc=False):
+    """A path whose stat says that it may have changed."""
+
+    path: RelPath
+    change: LocalChange
+    entry: LocalEntry | None
+    base: BaseEntry | None
+
+
+BaseAt = Callable[[Sequence[RelPath]], Mapping[RelPath, BaseEntry]]
+
+
+class Candidates:
+    """Candidates in the order of their paths.
+
+    Args:
+        base_at: the base of some paths. It may change as they are sent: a path's own base when it
+            was, and no other's.
+    """
+
+    def __init__(self, base_at: BaseAt, records: list[bytes] | None = None) -> None:
+        self._base_at = base_at
+        self._records: list[bytes] = [] if records is None else records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return self._out(self._records)
+
+    def gone(self) -> Iterator[Candidate]:
+        """Those that are not on disk any more."""
+        return self._out([r for r in self._records if r[0] == _GONE])
+
+    def files(self) -> Iterator[Candidate]:
+        """Those that are files on disk."""
+        return self._out([r for r in self._records if r[2] == _FILE])
+
+    def others(self) -> Iterator[Candidate]:
+        """Those that are directories and symlinks on disk."""
+        return self._out([r for r in self._records if r[2] != _FILE and r[0] != _GONE])
+
+    def stats(self) -> Iterator[tuple[int, int]]:
+        """Size and ``ctime_ns`` of each that is a file on disk."""
+        for record in self._records:
+            if record[2] == _FILE:
+                found = _UNPACK(record)
+                yield found[4], found[6]
+
+    def _out(self, records: Sequence[bytes]) -> Iterator[Candidate]:
+        for start in range(0, len(records), SLICE):
+            some = [_unpacked(record) for record in records[start : start + SLICE]]
+            asked = [path for path, _, _, based in some if based]
+            base = self._base_at(asked) if asked else {}
+            for path, change, entry, _ in some:
+                # One that was moved away meanwhile has none any more.
+                yield Candidate(path, change, entry, base.get(path))
+
+    def paths(self) -> Iterator[RelPath]:
+        """Their paths alone."""
+        return (RelPath(record[_SIZE:]) for record in self._records)
+
+    def add(self, path: RelPath, stat: Stat, *, based: bool) -> None:
+        """One that is new, or whose stat differs; to be called in the order of paths."""
+        kind, size, mode, mtime_ns, ctime_ns, inode, _ = stat
+        code = 1 if based else 0
+        self._records.append(
+            _PACK(code, based, _KIND[kind], mode, size, mtime_ns, ctime_ns, inode) + path
+        )
+
+    def narrow(self, decide: Callable[[Candidate], LocalChange]) -> None:
+        """Keep those that are a change after all, as what they are decided to be.
+
+        Only those that have a base are asked about: the others are new.
+        """
+        based = self._out([record for record in self._records if record[1]])
+        kept: list[bytes] = []
+        for record in self._records:
+            if not record[1]:
+                kept.append(record)
+                continue
+            change = decide(next(based))
+            if change is not LocalChange.NONE:
+                code = _CODE[change]
+                kept.append(record if record[0] == code else bytes((code,)) + record[1:])
+        self._records = kept
+
+    def drop(self, unwanted: Callable[[RelPath], bool]) -> None:
+        """Leave out what is at these paths."""
+        self._records = [r for r in self._records if not unwanted(RelPath(r[_SIZE:]))]
+
+    def divided(self, later: Collection[RelPath]) -> tuple[Candidates, Candidates]:
+        """These without, and only, the files and symlinks that are at some paths."""
+        first: list[bytes] = []
+        last: list[bytes] = []
+        for record in self._records:
+            leaf = record[2] not in (_DIR, _NO_ENTRY)
+            (last if leaf and record[_SIZE:] in later else first).append(record)
+        return Candidates(self._base_at, first), Candidates(self._base_at, last)
+
+    def add_gone(self, paths: Iterable[RelPath]) -> None:
+        """Paths of the base that are not on disk any more."""
+        head = _PACK(_GONE, True, _NO_ENTRY, 0, 0, 0, 0, 0)
+        gone = [head + path for path in paths]
+        if gone:
+            self._records += gone
+            self._records.sort(key=lambda record: record[_SIZE:])
+
+    def extend(self, other: Candidates) -> None:
+        """Those of another part of the tree, too."""
+        ordered = not self._records
+        self._records += other._records
+        if not ordered:
+            self._records.sort(key=lambda record: record[_SIZE:])
+
+
+def _unpacked(record: bytes) -> tuple[RelPath, LocalChange, LocalEntry | None, int]:
+    code, based, kind, mode, size, mtime_ns, ctime_ns, inode = _UNPACK(record)
+    entry = None
+    if kind != _NO_ENTRY:
+        entry = LocalEntry(_KINDS[kind], size, mode, mtime_ns, ctime_ns, inode)
+    return RelPath(record[_SIZE:]), _CHANGES[code], entry, based
