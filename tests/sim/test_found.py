@@ -256,3 +256,20 @@ def test_a_file_from_before_the_clock_was_put_back_hides_no_edit_within_a_tick()
             ("user", "bob", True, "write", b"a", b"other\n"),
             tick_ns={"bob": 10_000_000},
         )
+
+
+def test_a_pack_that_a_device_had_sent_when_it_was_revoked_is_collected() -> None:
+    """Its chain will never pass the segment that the pack was for."""
+    hold(
+        ("user", "ann", True, "write", b"a", b"first\n"),
+        ("settle",),
+        ("user", "bob", True, "write", b"a", b"second, in a pack of its own\n"),
+        ("arm", "bob", "put", "late"),
+        ("operation", "bob", "push"),
+        ("run", "bob", WHOLE),
+        ("user", "bob", True, "delete", b"a"),
+        ("banish", "bob", "revoke"),
+        ("run", "ann", WHOLE),
+        ("tidy",),
+        sizes={"tcfs.sync.upload.MAX_INLINE_PACK": 1},
+    )

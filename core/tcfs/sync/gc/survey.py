@@ -186,7 +186,8 @@ def _orphans(context: Context, found: Survey, listed: Mapping[StoreKey, int]) ->
 def _settled(context: Context, found: Survey, pack: PackId, key: StoreKey) -> bool:
     """Whether the segment that a pack was written for is part of its writer's accepted history.
 
-    Until then that segment, or another in its place, may come to name the pack.
+    Until then that segment, or another in its place, may come to name the pack; of a device that
+    was revoked none will.
     """
     try:
         head = context.store.get_range(key, 0, HEADER_READ)
@@ -195,6 +196,9 @@ def _settled(context: Context, found: Survey, pack: PackId, key: StoreKey) -> bo
         return False
     except (IntegrityError, AccessError):
         return False  # Another namespace's, or none: `verify` tells of those that are named.
+    record = context.control.devices.get(header.device)
+    if record is not None and record.revoked:
+        return True
     last = context.state.history.heads(found.namespace).get(header.device)
     return last is not None and last.seq >= header.seq
 
