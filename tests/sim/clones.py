@@ -63,6 +63,11 @@ def _part(world: World, device: Device, twin: Device) -> None:
     for other in world.devices.values():
         if not first or other.identity.device_id == identity:
             continue
+        error = world.alone(other, "sync").error
+        if isinstance(error, AccessError) or (
+            isinstance(error, IdentityError) and _twins(world, other)
+        ):
+            continue  # It was revoked, expired or cloned itself, and has yet to join anew.
         world.quietly(other, "sync")
         state = other.open()._context.state
         head = state.history.heads(other.open()._context.namespace).get(device.identity.device_id)
@@ -76,6 +81,13 @@ def _part(world: World, device: Device, twin: Device) -> None:
             if entry.kind == "file":
                 world.model.owe(entry.data, f"{one.name} had it at {path!r} when it was frozen")
     world.quietly(world.devices[NAMES[0]], "revoke", identity)
+
+
+def _twins(world: World, device: Device) -> bool:
+    """Whether another machine has the same identity."""
+    return any(
+        one is not device and one.identity is device.identity for one in world.devices.values()
+    )
 
 
 def _seqs(world: World, device: Device) -> Counter[int]:

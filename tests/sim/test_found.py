@@ -241,3 +241,18 @@ def test_a_forked_control_chain_is_no_problem_any_more_once_its_device_is_revoke
         ("operation", "bob.twin", "sync"),
         ("run", "bob.twin", WHOLE, "", "safe"),
     )
+
+
+def test_a_file_from_before_the_clock_was_put_back_hides_no_edit_within_a_tick() -> None:
+    for earlier in (0, 100):  # so that one of them falls within a tick
+        hold(
+            *[("user", "ann", True, "mkdir", b"b")] * earlier,
+            ("user", "bob", True, "write", b"c", b"long before\n"),
+            ("clock", "bob", -3600.0),
+            ("operation", "bob", "push"),
+            ("user", "bob", True, "write", b"a", b"first\n"),
+            ("run", "bob", WHOLE, "", "read"),
+            ("run", "bob", WHOLE, "", "safe"),
+            ("user", "bob", True, "write", b"a", b"other\n"),
+            tick_ns={"bob": 10_000_000},
+        )

@@ -100,6 +100,11 @@ class Names:
             if self._true.get(key) == true:
                 del self._true[key]
 
+    def _other(self, path: bytes, name: bytes) -> bytes | None:
+        directory, _, true = path.rpartition(b"/")
+        known = self._true.get((directory, composed(name)))
+        return directory + b"/" + known if known is not None and known != true else None
+
     def get(self, path: bytes) -> bytes | None:
         """The last name that a path has on disk, if it is another."""
         return self._names.get(path)
@@ -119,6 +124,8 @@ class Names:
             return
         if self._record is None:
             raise OSError(errno.EROFS, "a worker process gives no names")
+        # What is on disk by one name means one path.
+        self.forget([other for path, name in new.items() if (other := self._other(path, name))])
         self._record.record(new)
         for path, name in new.items():
             self._put(path, name)
@@ -350,7 +357,9 @@ class SpeltFiles:
         for name, stat in shown.items():
             true = self._true(directory, name, shown.__contains__)
             path = directory + b"/" + true
-            if true != name and name == own_name(true) and self.names.get(path) is None:
+            # Of its own, or taken for one if the plain one had not been there.
+            tells = name == own_name(true) or (name == true and true_of_own(name) is not None)
+            if tells and self.names.get(path) is None:
                 self.names.seen[path] = name
             found.append((true, stat))
         return found

@@ -10,7 +10,7 @@ import orjson
 from tcfs.model.event import ContentEvent, SegmentHeader, Version
 from tcfs.model.ids import DeviceId, EpochId, NamespaceId, RelPath, VersionId
 from tcfs.state.database import Database
-from tcfs.state.history import History
+from tcfs.state.history import History, forget_last_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,7 @@ class Refused:
                     for e in events
                 ],
             )
+            forget_last_rows(run)
 
     def move_in(self, events: Sequence[RefusedEvent]) -> None:
         """Put events into the tree that were refused before."""

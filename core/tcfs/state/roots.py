@@ -17,8 +17,8 @@ from tcfs.model.ids import DeviceId, NamespaceId, RelPath, VersionId
 from tcfs.model.manifest import Kind
 from tcfs.model.paths import ROOT
 from tcfs.model.plan import BaseEntry, LocalEntry
+from tcfs.state.columns import below, dump_clock, dump_ids, parse_ids
 from tcfs.state.database import Database, delete_rows, insert_rows
-from tcfs.state.history import below, dump_clock, dump_ids, parse_ids
 
 _COLUMNS: Final = (
     "path, ids, clock, kind, size, mode, mtime_ns, ctime_ns, inode, file_hash, target, size_class"
@@ -60,7 +60,7 @@ class Root:
         local: absolute path.
         marker: what the directory's identity marker says; empty for a single file, or where none
             could be written, when ``device`` and ``inode`` tell the directory instead.
-        pulled: the history row up to which remote changes were taken up.
+        pulled: the history row up to which remote changes were taken up when this was read.
     """
 
     id: int
@@ -276,6 +276,13 @@ class Roots:
         with self._db.transaction() as run:
             insert_rows(run, "INSERT OR IGNORE INTO todo", rows)
             run.execute("UPDATE root SET pulled = ? WHERE id = ?", (pulled, root.id))
+
+    def pulled(self, root: Root) -> int:
+        """The history row up to which remote changes were taken up, as it is now."""
+        row = self._db.connection.execute(
+            "SELECT pulled FROM root WHERE id = ?", (root.id,)
+        ).fetchone()
+        return int(row[0]) if row else 0
 
     def wait(self, root: Root, paths: Iterable[RelPath]) -> None:
         """Record that there is still something to do at these paths."""

@@ -178,7 +178,7 @@ def _tell_roots(
             if base is not None and any(i in gone and i.device == own for i in base.ids):
                 mine.append(path)
         roots.forget_base(root, mine)
-        roots.take_up(root, local, root.pulled)
+        roots.wait(root, local)
 
 
 # At the append

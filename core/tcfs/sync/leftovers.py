@@ -66,7 +66,7 @@ def recover(context: Context, root: Root) -> list[Problem]:
             roots.refresh_base(root, done)
             roots.drop_base(root, [*gone, *lost])
             # Something else may be meant to stand where a path was removed.
-            roots.take_up(root, again + gone, root.pulled)
+            roots.wait(root, again + gone)
             roots.clear_intents(root)
         for name in reversed(leftovers):
             _remove(bench.files, name)

@@ -140,7 +140,7 @@ class _Run:
         with bench.context.state.transaction():
             self._roots.drop_base(bench.root, gone + replaced)
             # What is to stand there instead is pulled later, if not now.
-            self._roots.take_up(bench.root, replaced, bench.root.pulled)
+            self._roots.wait(bench.root, replaced)
             self._roots.set_base(bench.root, kept)
             self._roots.settle_intents(intended)
         bench.clear()

@@ -125,7 +125,8 @@ class Pull:
         history, root = self._context.state.history, self._root
         self._directories.clear()
         self._missing.clear()
-        touched, newest = history.touched(root.namespace, root.remote, root.pulled)
+        pulled = self._context.state.roots.pulled(root)
+        touched, newest = history.touched(root.namespace, root.remote, pulled)
         changed = [relative_to(path, root.remote) for path in touched]
         paths = {path for path in changed if path is not None}
         if root.id:
@@ -145,7 +146,7 @@ class Pull:
             self._decide_one(head, base)
             for head in history.heads_of(root.namespace, root.remote, wanted)
         ]
-        history.forget_fresh()
+        history.fresh.forget()
         self.decisions = [d for d in decisions if d is not None]
         return self.decisions
 

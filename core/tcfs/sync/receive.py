@@ -84,7 +84,7 @@ def _retract_revoked(context: Context) -> None:
                     if root.namespace == namespace:
                         roots.forget_versions(root, device.device_id, counter)
                         local = [relative_to(path, root.remote) for path in paths]
-                        roots.take_up(root, [p for p in local if p is not None], root.pulled)
+                        roots.wait(root, [p for p in local if p is not None])
 
 
 def settle_outbox(context: Context) -> None:

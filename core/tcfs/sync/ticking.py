@@ -21,7 +21,9 @@ def let_the_clock_tick(clock: Clock, ctimes_ns: Iterable[int]) -> None:
 
     Call after the files were looked at, and before what they hold is read.
     """
-    newest = max(ctimes_ns, default=0)
-    ahead = newest + TICK_NS - int(clock.now() * 1e9)
-    if 0 < ahead <= TICK_NS:
+    now = int(clock.now() * 1e9)
+    # A time from before the clock was put back says nothing of the others.
+    newest = max((time for time in ctimes_ns if time <= now), default=0)
+    ahead = newest + TICK_NS - now
+    if ahead > 0:
         clock.sleep(ahead / 1e9)

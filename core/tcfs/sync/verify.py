@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from tcfs.content.unpack import pack_problems
 from tcfs.errors import AccessError, IntegrityError, TcfsError
+from tcfs.ledger.chain import Finding
 from tcfs.ledger.fetch import fetch
 from tcfs.model.event import ChainHead
 from tcfs.model.ids import ChunkId, NamespaceId, PackId
@@ -55,10 +56,7 @@ class Verifier:
         context = self._context
         refresh_control(context)
         for finding in context.view.findings:
-            record = context.control.devices.get(finding.device)
-            # Of two machines with one identity nothing counts that its revocation does not name.
-            settled = finding.problem == "fork" and record is not None and record.revoked
-            if finding.severity != "info" and not settled:
+            if not self._is_settled(finding):
                 self._problem(f"ledger/_control/{finding.device}/{finding.seq}", finding.reason)
         from tcfs.sync.gc.snapshots import start_of
 
@@ -82,7 +80,7 @@ class Verifier:
             if not result.more:
                 break
         for finding in result.findings:
-            if finding.severity != "info":
+            if not self._is_settled(finding):
                 self._problem(
                     f"ledger/{self._namespace}/{finding.device}/{finding.seq}", finding.reason
                 )
@@ -94,6 +92,15 @@ class Verifier:
                     f"ledger/{self._namespace}/{device}/{seq}",
                     "was known here, and is no longer in the store",
                 )
+
+    def _is_settled(self, finding: Finding) -> bool:
+        """Whether there is nothing left to do about it.
+
+        Of two machines with one identity nothing counts that its revocation does not name.
+        """
+        record = self._context.control.devices.get(finding.device)
+        revoked = record is not None and record.revoked
+        return finding.severity == "info" or (finding.problem == "fork" and revoked)
 
     def packs(self, *, read_data: bool) -> None:
         """Every pack that a segment names: that it is there, and with ``read_data`` every byte.
