@@ -75,6 +75,7 @@ class Model:
         self._directories: set[bytes] = set()
         """Paths where there ever was a directory."""
         self._digests: dict[bytes, bytes] = {}
+        self._torn_aside: set[bytes] = set()
 
     # What happens
 
@@ -167,7 +168,10 @@ class Model:
         }
         for torn in aside:
             if any(_torn_from(torn, data) for data in unsynced):
-                self.saved.add(torn)  # as below; it may come back as a conflict copy
+                # As below; it may come back as a conflict copy. Or it is what the engine was
+                # writing, torn to the same: nobody is owed that.
+                self.saved.add(torn)
+                self._torn_aside.add(torn)
         for path in before.keys() | after.keys():
             old, entry = before.get(path), after.get(path)
             if old == entry:
@@ -190,7 +194,7 @@ class Model:
 
     def owe(self, data: bytes, why: str) -> None:
         """This content is no user's to lose any more."""
-        if data in self.saved:
+        if data in self.saved and data not in self._torn_aside:
             self.owed.setdefault(data, why)
 
     def forgive(self, device: str) -> None:
