@@ -52,6 +52,8 @@ class Model:
     def __init__(self) -> None:
         self.saved: set[bytes] = set()
         """Every content that a user ever saved."""
+        self._left_to_chance: set[bytes] = set()
+        """What a power loss left, of saves that were not durable, where no user sees it."""
         self.owed: dict[bytes, str] = {}
         """Contents that must be found again, and why."""
         self.merging = False
@@ -103,6 +105,7 @@ class Model:
             self._note_kinds(path, old, entry)
             if entry is not None and entry.kind == "file":
                 self.saved.add(entry.data)
+                self._left_to_chance.discard(entry.data)
                 new.append(entry.data)
         return new
 
@@ -164,9 +167,12 @@ class Model:
             if data not in unsynced
             or (data in kept and not _bytes_at(before, path) == data != _bytes_at(after, path))
         }
-        for torn in aside:
-            if any(_torn_from(torn, data) for data in unsynced):
-                self.saved.add(torn)  # as below; it may come back as a conflict copy
+        for data in aside:
+            if data in unsynced or any(_torn_from(data, whole) for whole in unsynced):
+                # It may come back as a conflict copy, and need not.
+                self.saved.add(data)
+                if data not in kept:
+                    self._left_to_chance.add(data)
         for path in before.keys() | after.keys():
             old, entry = before.get(path), after.get(path)
             if old == entry:
@@ -189,7 +195,7 @@ class Model:
 
     def owe(self, data: bytes, why: str) -> None:
         """This content is no user's to lose any more."""
-        if data in self.saved:
+        if data in self.saved and data not in self._left_to_chance:
             self.owed.setdefault(data, why)
 
     def forgive(self, device: str) -> None:
