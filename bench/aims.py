@@ -119,7 +119,7 @@ def _pushes(found: Found) -> Iterator[Aim]:
     theirs = m("LARGE", "restic", p.FIRST, "cpu")
     yield at_most("LARGE first push: client CPU against restic", ratio(cpu, theirs), 1.0)
     nothing = m("SMALL", OURS, p.NOTHING)
-    started = found.start(start.PUSH_S3)
+    started = m("SMALL", OURS, p.START)
     after = None if nothing is None or started is None else nothing - started
     yield at_most("SMALL no-op push, after start-up", after, 0.6, "s")
     best = least(m("SMALL", peer, p.NOTHING) for peer in PEERS)

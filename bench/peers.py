@@ -24,12 +24,14 @@ from typing import NamedTuple
 from bench import clients as c
 from bench import trees
 from bench.clients import Client
-from bench.measure import Command, Sample, measure
+from bench.measure import Command, Sample, measure, run
 from bench.server import CountedServer, Traffic, counted_server
 
 FIRST, NOTHING, PULL = "first push", "no-op push", "pull"
 EDITED, PULL_EDIT = "push after edit", "pull after edit"
 STEPS = (FIRST, NOTHING, PULL, EDITED, PULL_EDIT)
+START = "no-op push of one file"
+"""What starting costs, right beside the no-op push that it is taken from."""
 COPY, HASH, PARTS = "cp -a", "read + BLAKE3", "read, compress, seal"
 UPLOAD, DOWNLOAD = "boto3 upload", "boto3 ranged download"
 BARE = "bare"
@@ -150,6 +152,8 @@ class Bench:
                 client.prepare(tree)
                 for step in STEPS[:3]:
                     self._step(workload, client, step, tree)
+                    if step == NOTHING and isinstance(client, c.Tcfs):
+                        self._start(workload, client, top / f"one{number}")
             self._bare(workload, tree, top, server, running[0])
             workload.edit(tree)
             for client in running:
@@ -171,6 +175,12 @@ class Bench:
             return False
         samples = self.results.get(Key(workload.name, kind.name, FIRST), ())
         return kind.always or all(sample.wall <= self.patience for sample in samples)
+
+    def _start(self, workload: Workload, client: Client, one: Path) -> None:
+        one.mkdir()
+        (one / "file").write_text("one\n")
+        run(client.push(one))
+        self.note(workload.name, client.name, START, measure(client.push(one)).sample)
 
     def _step(self, workload: Workload, client: Client, step: str, tree: Path) -> None:
         out = client.place / "out"

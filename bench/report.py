@@ -62,7 +62,7 @@ FIGURES = ("wall s (min - max)", "runs", "CPU s", "peak MB", "sent MB", "request
 def results_table(results: Results, workload: str) -> str:
     """All lines of a workload: step by step, the bare limits last."""
     keys = [key for key in results if key.workload == workload]
-    steps = [*p.STEPS, *dict.fromkeys(k.step for k in keys if k.client == p.BARE)]
+    steps = [*p.STEPS, p.START, *dict.fromkeys(k.step for k in keys if k.client == p.BARE)]
     rows = [
         sample_row([key.step, key.client], results[key])
         for step in steps

@@ -39,15 +39,15 @@ def main() -> None:
     notes = list[str]()
     try:
         found, live = measure_all(options, work, notes)
+        text = document(found, live, notes, options, time.perf_counter() - begun)
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "results.md").write_text(text)
+        (options.out / "results.svg").write_text(report.plot(found.results))
+        (options.out / "results.json").write_text(json.dumps(as_json(found), indent=1))
+        print(text, flush=True)
     finally:
-        say("removing what was made")
+        say("removing what was made, which can take minutes")
         shutil.rmtree(work)
-    text = document(found, live, notes, options, time.perf_counter() - begun)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "results.md").write_text(text)
-    (options.out / "results.svg").write_text(report.plot(found.results))
-    (options.out / "results.json").write_text(json.dumps(as_json(found), indent=1))
-    print(text)
 
 
 def arguments() -> argparse.Namespace:

@@ -293,6 +293,7 @@ def test_no_answer_of_the_engine_can_steer_the_terminal(tcfs: Shell, argv, more)
             dry_run="--dry-run" in argv,
             problems=problems,
             conflict_copies=(HOSTILE,),
+            notices=(HOSTILE,),
         )
         plain[name] = bad
     tcfs.answers(**plain)
@@ -300,6 +301,15 @@ def test_no_answer_of_the_engine_can_steer_the_terminal(tcfs: Shell, argv, more)
     written = (done.out + done.err).replace("\n", "")
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u202e]", written)
     assert not any(line.startswith("error: \\u009b") for line in done.out.splitlines())
+
+
+def test_a_notice_is_told_and_is_no_failure(tcfs: Shell):
+    notice = "a.txt is called a.case-5feceb66.txt on this disk"
+    tcfs.answers(pull=fake.done(notices=(notice,)))
+    done = tcfs("pull")
+    assert (done.code, notice in done.err) == (0, True)
+    assert notice not in tcfs("pull", "--quiet").err
+    assert tcfs("pull", "--json").json["notices"] == [notice]
 
 
 def test_non_utf8_names_print_as_the_model_shows_them(tcfs: Shell):

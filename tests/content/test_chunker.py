@@ -56,12 +56,20 @@ def test_files_up_to_the_limit_are_one_chunk() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "expected"),
-    [(1 * MIB, 14), (64 * MIB, 15), (1 * GIB, 17), (100 * GIB, 21), (256 * GIB, 22)],
+    ("size", "noise", "text"),
+    [
+        (1 * MIB, 14, 14),
+        (64 * MIB, 15, 16),
+        (1 * GIB, 17, 18),
+        (100 * GIB, 21, 22),
+        (256 * GIB, 22, 22),
+    ],
 )
-def test_the_average_chunk_grows_with_the_square_root_of_the_file(size: int, expected: int) -> None:
-    assert size_class(size, None, TEXT) == expected
-    assert size_class(size, None, NOISE) == -expected
+def test_the_average_chunk_grows_with_the_square_root_of_the_file(
+    size: int, noise: int, text: int
+) -> None:
+    assert size_class(size, None, TEXT) == text
+    assert size_class(size, None, NOISE) == -noise
 
 
 def test_very_large_files_are_cut_at_fixed_offsets_whatever_they_hold() -> None:
@@ -73,13 +81,23 @@ def test_very_large_files_are_cut_at_fixed_offsets_whatever_they_hold() -> None:
 
 @given(sizes)
 def test_the_class_is_what_the_format_says(size: int) -> None:
-    ideal = max(
-        14,
-        math.floor(math.log2(math.sqrt(24 * size)) + 0.5),
-        math.ceil(math.log2(size / 65536)),
-    )
-    assert size_class(size, None, TEXT) == (ideal if ideal <= 22 else -ideal)
-    assert (size >> ideal) <= 65536
+    def ideal(factor: int) -> int:
+        return max(
+            14,
+            math.floor(math.log2(math.sqrt(24 * factor * size)) + 0.5),
+            math.ceil(math.log2(size / 65536)),
+        )
+
+    assert size_class(size, None, TEXT) == (min(ideal(4), 22) if ideal(1) <= 22 else -ideal(1))
+    assert size_class(size, None, NOISE) == -ideal(1)
+    assert (size >> ideal(1)) <= 65536
+
+
+@given(sizes)
+def test_a_text_that_was_cut_into_smaller_chunks_before_keeps_them(size: int) -> None:
+    plain = -size_class(size, None, NOISE)
+    if plain <= 22:
+        assert size_class(size, plain, TEXT) == plain
 
 
 @given(sizes, st.floats(0.25, 4), st.sampled_from([TEXT, NOISE]))
@@ -182,7 +200,7 @@ def test_a_kilobyte_put_into_64_mib_sends_few_chunks_again() -> None:
     middle = len(old) // 2
     new = old[:middle] + noise(1000, seed=5) + old[middle:]
     chosen = size_class(len(old), None, old[: 64 * KIB])
-    assert size_class(len(new), chosen, new[: 64 * KIB]) == chosen == 15
+    assert size_class(len(new), chosen, new[: 64 * KIB]) == chosen == 16
     before = {hasher.chunk_id(piece) for piece in pieces(old, cut_bytes(old, chosen))}
     resent = [
         piece

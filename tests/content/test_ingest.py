@@ -210,7 +210,7 @@ def test_the_chunk_key_does_not_show_in_a_recipe() -> None:
 
 CLASSES = [
     (text, 5 * MIB, 14),
-    (text, 90 * MIB, 16),
+    (text, 90 * MIB, 17),
     (noise, 5 * MIB, -14),
     (noise, 24 * MIB + 1, -15),
 ]

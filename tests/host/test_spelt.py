@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcfs.host.spelt import Names, SpeltFiles
+from tcfs.host.names import Names
+from tcfs.host.spelt import SpeltFiles
 from tcfs.model.spelling import own_name
 from tests.sim.disk import EXACT, Disk, Gate, Naming, SimulatedFiles
 

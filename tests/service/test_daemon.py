@@ -15,6 +15,7 @@ from tcfs.service.daemon.inbox import Inbox
 from tcfs.service.daemon.loop import Daemon
 from tcfs.service.daemon.schedule import QUIET_S
 from tcfs.service.daemon.states import Settings
+from tests.sync.careless import Fleet
 from tests.sync.conftest import templates, world
 from tests.sync.kit import Device, World, contents, fill, path_of
 
@@ -161,6 +162,28 @@ def test_without_a_bus_no_moment_of_a_save_waits_longer_than_one_interval(
     # And it does not come by looking more often than that.
     looks = ben.daemon.counters.durations("receive")
     assert looks <= 2 + (clock.time - 1000.0) / POLL_S
+
+
+def test_a_daemon_that_waits_to_be_admitted_says_so_and_goes_on_by_itself(
+    world: World, clock: Clock
+):
+    fleet = Fleet(world)
+    anna = fleet.first()
+    ben, asked = fleet.asks("ben", anna.fleet.invite().code)
+    for device in (anna, ben):
+        device.settings["TCFS_SYNC_SYNC_ROOT"] = ""
+        device.close()
+    kept = [Kept(device, clock, None) for device in (anna, ben)]
+    first, second = kept
+    first.save({"a.txt": "one"})
+    second.save({"b.txt": "two"})
+    run(clock, kept, POLL_S)
+    assert "waits until an admin admits it" in second.state.problems["push"][0]
+    assert first.files == {"a.txt": b"one"}
+    anna.fleet.access.admit(asked.fingerprint)
+    run(clock, kept, 12 * POLL_S)
+    assert first.files == second.files == {"a.txt": b"one", "b.txt": b"two"}
+    assert second.state.problems == {}
 
 
 def test_lost_repeated_and_late_events_cost_time_and_nothing_else(start: Start, clock: Clock):

@@ -31,7 +31,8 @@ from tcfs.errors import (
     NotFoundError,
     UsageError,
 )
-from tcfs.host.spelt import Names, SpeltFiles
+from tcfs.host.names import Names
+from tcfs.host.spelt import SpeltFiles
 from tcfs.model.clock import Ordering, VectorClock
 from tcfs.model.event import Version
 from tcfs.model.ids import RelPath

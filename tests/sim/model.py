@@ -19,11 +19,12 @@ at what the disks hold, and asks:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
 from blake3 import blake3
 
+from tcfs.model.spelling import composed
 from tests.sim.users import Entry, Tree
 
 CONFLICT_MARK = b".conflict-"
@@ -212,11 +213,12 @@ class Model:
 
     # What must hold
 
-    def check_quiet(self, trees: dict[str, Tree], *, folding: bool) -> None:
+    def check_quiet(self, trees: dict[str, Tree], *, folding: Set[str] = frozenset()) -> None:
         """All is quiet, and these trees must agree.
 
         Args:
-            folding: what a user wrote may be at another path, which Unicode takes for the same.
+            folding: devices where what a user wrote may come to be at another path, which Unicode
+                takes for the same.
 
         Raises:
             Violation: it is not so.
@@ -227,10 +229,12 @@ class Model:
             _compare(names[0], expected, name, trees[name])
         for name, tree in trees.items():
             self._nothing_appears(name, tree)
-        if not self._anything_goes and not folding:
+        theirs = [path for path, touch in self._touched.items() if touch.devices & folding]
+        self._unclear |= _alike(theirs, self.agreed.keys() | expected.keys())
+        if not self._anything_goes:
             self._nobody_is_undone(expected)
-            if self.by_name and not self.merging:
-                self._all_decide_alike(expected)
+            if self.by_name and not self.merging and not folding:
+                self._all_decide_alike(expected, two=len(trees) == 2)
         if not self._anything_goes and not self.merging:
             self._edits_stand(expected)
         self._standing = {(p, entry.data) for p, entry in expected.items() if entry.kind == "file"}
@@ -281,32 +285,31 @@ class Model:
             self._digests[blake3(data).digest()] = data
         return self._digests
 
-    def _all_decide_alike(self, tree: Tree) -> None:
+    def _all_decide_alike(self, tree: Tree, *, two: bool) -> None:
+        """Of two who edited a file without knowing of each other, the first name has the path.
+
+        Args:
+            two: there are no other devices, one of which might settle what two are still editing.
+        """
         near = self._users_near()
         for path, touch in self._touched.items():
-            agreed, found = self.agreed.get(path), tree.get(path)
             above = [path[:end] for end in _ends(path)]
             if (
                 {device for device, _, _ in touch.acts} != touch.devices
-                or len(touch.acts) != 2
                 or len(touch.devices) != 2
+                or (len(touch.acts) > 2 and not two)
                 or CONFLICT_MARK in path
                 or near.get(path)
                 or not self._touched.keys().isdisjoint(above)
                 or not self._unclear.isdisjoint([path, *above])
             ):
                 continue
-            (first, first_saw, mine), (_, second_saw, theirs) = sorted(
-                touch.acts, key=lambda act: act[0]
-            )
-            if mine is None or theirs is None or {mine.kind, theirs.kind} != {"file"}:
+            agreed, found = self.agreed.get(path), tree.get(path)
+            first, second = sorted(touch.devices)
+            mine, theirs = (_blind_edits(touch, device, agreed) for device in (first, second))
+            if not mine or not theirs or set(mine) & set(theirs):
                 continue
-            if not (_same(first_saw, agreed) and _same(second_saw, agreed)):
-                continue  # one of them knew what the other had done
-            before = agreed.data if agreed is not None else None
-            if len({before, mine.data, theirs.data}) == 3 and (
-                found is None or found.data != mine.data
-            ):
+            if found is None or found.data != mine[-1]:
                 raise Violation(
                     f"{path!r} is not {first}'s, whose name comes first: {_show(found)}"
                 )
@@ -394,6 +397,29 @@ class Model:
 def _bytes_at(tree: Tree, path: bytes) -> bytes | None:
     entry = tree.get(path)
     return entry.data if entry is not None and entry.kind == "file" else None
+
+
+def _alike(touched: Iterable[bytes], paths: Iterable[bytes]) -> set[bytes]:
+    """Paths that Unicode takes for one that was touched, or for one above it."""
+    ends = {path[:end] for path in touched for end in (*_ends(path), len(path))}
+    alike = {composed(path) for path in ends if not path.isascii()}
+    return {path for path in paths if not path.isascii() and composed(path) in alike}
+
+
+def _blind_edits(touch: Touch, device: str, agreed: Entry | None) -> list[bytes]:
+    """What a user saved, one after the other, having seen nothing of others; empty if he had."""
+    found: list[bytes] = []
+    last = agreed
+    for who, saw, left in touch.acts:
+        if who != device:
+            continue
+        if left is None or left.kind != "file" or not _same(saw, last):
+            return []
+        if agreed is not None and agreed.data == left.data:
+            return []
+        found.append(left.data)
+        last = left
+    return found
 
 
 def _torn_from(data: bytes, whole: bytes) -> bool:

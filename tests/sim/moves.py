@@ -299,7 +299,9 @@ class Drawer:
         """The path that an engine is about to do something to, for its user to be in its way."""
         if not self.pending(device.name) or self.rng.random() >= self._aimed:
             return None
-        return self.target(device.name) or None
+        target = self.target(device.name)
+        # Nobody types a name of its own that an engine only looks for.
+        return None if b".case-" in target else target or None
 
     def _user(self, name: str, aim: bytes | None = None) -> Move:
         rng = self.rng

@@ -21,17 +21,17 @@ def model() -> Model:
     """Two files that everybody has."""
     made = Model()
     made.user_changed("ann", {}, OLD)
-    made.check_quiet({"ann": OLD, "bob": OLD}, folding=False)
+    made.check_quiet({"ann": OLD, "bob": OLD})
     return made
 
 
 def quiet(model: Model, tree: Tree) -> None:
-    model.check_quiet({"ann": tree, "bob": tree}, folding=False)
+    model.check_quiet({"ann": tree, "bob": tree})
 
 
 def test_trees_that_differ_are_a_violation(model: Model) -> None:
     with pytest.raises(Violation, match="differ"):
-        model.check_quiet({"ann": OLD, "bob": {b"a": OLD[b"a"]}}, folding=False)
+        model.check_quiet({"ann": OLD, "bob": {b"a": OLD[b"a"]}})
 
 
 def test_a_content_that_nobody_saved_is_a_violation(model: Model) -> None:

@@ -424,7 +424,7 @@ class World:
         trees = {name: device.snapshot() for name, device in self.devices.items()}
         equal = {name: tree for name, tree in trees.items() if not self.devices[name].alone}
         # The fleet's way of writing é wins over that of who wrote it on such a disk.
-        normalising = any(names.normalises_unicode for names in self.setting.naming.values())
+        normalising = {n for n, it in self.setting.naming.items() if it.normalises_unicode}
         self.model.check_quiet(equal, folding=normalising)
         saved = self.model.saved_digests()
         for name in equal:

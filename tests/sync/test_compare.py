@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import pytest
+
+from tcfs.host.base import FileKind, Stat
 from tcfs.host.system import system_host
 from tcfs.model.clock import VectorClock
 from tcfs.model.ids import DEFAULT_NAMESPACE, DeviceId, RelPath, VersionId
 from tcfs.model.paths import ROOT
-from tcfs.model.plan import BaseEntry, LocalEntry
+from tcfs.model.plan import BaseEntry, LocalChange, LocalEntry
 from tcfs.state.roots import Root
 from tcfs.state.state import State
+from tcfs.sync import candidates
 from tcfs.sync.candidates import Candidates
 from tcfs.sync.compare import Look
 from tcfs.sync.ignore import exclusion
@@ -118,3 +123,39 @@ def test_a_directory_of_this_disk_alone_is_in_use_if_something_synced_is_below_i
     assert found.in_use == {b"used"}
     assert list(found.changed.paths()) == [b"empty", b"used", b"used-not"]
     state.close()
+
+
+def test_candidates_are_the_same_however_many_are_kept_together(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(candidates, "_BLOCK", 3)
+    base = {
+        RelPath(b"b%02d" % n): based_on(LocalEntry("file", n, 0o644, 1, 2, n)) for n in range(20)
+    }
+
+    def base_at(paths: Sequence[RelPath]) -> dict[RelPath, BaseEntry]:
+        return {path: base[path] for path in paths if path in base}
+
+    def some(paths: Iterable[bytes], *, based: bool) -> Candidates:
+        made = Candidates(base_at)
+        for number, path in enumerate(paths):
+            kind: FileKind = "dir" if number % 5 == 4 else "file"
+            made.add(RelPath(path), Stat(kind, number, 0o600, 3, 4, 5, 6), based=based)
+        return made
+
+    found = some((b"a%02d" % n for n in range(10)), based=False)
+    found.extend(some((b"b%02d" % n for n in range(0, 20, 2)), based=True))
+    found.narrow(lambda c: LocalChange.NONE if c.path == b"b04" else LocalChange.MAYBE)
+    found.add_gone(RelPath(b"b%02d" % n) for n in range(1, 20, 2))
+    found.drop(lambda path: path == b"a03")
+    paths = [c.path for c in found]
+    assert paths == sorted(paths) == list(found.paths())
+    assert len(found) == len(paths) == 9 + 9 + 10
+    assert {c.path for c in found if c.change is LocalChange.NEW} == {
+        b"a%02d" % n for n in range(10) if n != 3
+    }
+    assert [c.path for c in found.gone()] == [b"b%02d" % n for n in range(1, 20, 2)]
+    assert all(c.base == base.get(c.path) for c in found)
+    assert len(list(found.files())) + len(list(found.others())) == 18
+    assert [size for size, _ in found.stats()] == [c.entry.size for c in found.files() if c.entry]
+    first, last = found.divided({RelPath(b"b02"), RelPath(b"a09"), RelPath(b"b05")})
+    assert list(last.paths()) == [b"b02"]  # a09 is a directory, b05 is gone
+    assert sorted([*first.paths(), *last.paths()]) == paths

@@ -160,14 +160,14 @@ def test_of_two_processes_one_renews_and_the_other_takes_that(oidc: Issuer, tmp_
             stdout=subprocess.PIPE,
             text=True,
         )
-        for _ in range(3)
+        for _ in range(2)
     ]
     for racer in racers:
         assert racer.stdin is not None
         racer.stdin.write("\n")
         racer.stdin.flush()
     shown = {racer.communicate(timeout=60)[0] for racer in racers}
-    assert [racer.returncode for racer in racers] == [0, 0, 0]
+    assert [racer.returncode for racer in racers] == [0, 0]
     assert len(shown) == 1
     assert len([1 for _, form in oidc.control()["forms"] if "refresh_token" in form]) == 1
 

@@ -270,6 +270,14 @@ def test_whoever_takes_the_plain_name_of_another_has_it(pair) -> None:
     assert set(tree.values()) == {b"1", b"2"}
     assert tree["a.txt"] == b"2", "as it is on that disk"
     assert tree[own("a.txt")] == b"1"
+    # It is what it is, with or without the other.
+    mac.close()
+    mac.remove("a.txt")
+    assert mac.push().plan.counts == {"delete": 1}
+    assert live(linux) == {own("a.txt"): b"1"}
+    mac.pull()
+    assert mac.contents() == {own(own("a.txt")): b"1"}
+    assert mac.push().plan.total == 0
 
 
 def test_names_that_look_like_own_names_are_kept_apart_too(pair) -> None:
@@ -561,3 +569,9 @@ def test_a_root_is_found_however_its_path_is_written(world: World, tmp_path: Pat
     written = os.fsencode(str(mac.tree).replace("tree", "TREE") + "/docs/A")
     place = places.locate(mac.fleet._context, written)
     assert (place.root.local, place.prefix) == (os.fsencode(mac.tree), b"Docs/a")
+    # A root whose directory has another case by now is that root still.
+    root = place.root
+    mac.tree.rename(mac.tree.with_name("Tree"))
+    place = places.locate(mac.fleet._context, written)
+    assert (place.root, place.prefix) == (root, b"Docs/a")
+    assert mac.pull().plan.total == 0

@@ -76,7 +76,7 @@ def test_as_many_packs_are_on_their_way_as_workers_and_memory_allow(tmp_path):
         config = loaded_with(tmp_path, **settings).config
         return uploads_at_once(config, "s3://bucket")
 
-    assert uploads() == 4
+    assert uploads() == 3
     assert uploads(TCFS_SYNC_WORKERS="2") == 2
     assert uploads(TCFS_SYNC_MEMORY_MB="64") == 1
     assert uploads(TCFS_SYNC_MEMORY_MB="4096") == 8

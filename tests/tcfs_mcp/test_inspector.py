@@ -6,10 +6,8 @@ each kind; a client of the SDK calls every tool over stdio (test_serve).
 It comes from npm, pinned, into a cache outside the repository; without Node the tests are skipped.
 """
 
-import fcntl
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -17,42 +15,17 @@ from typing import Any
 import pytest
 
 from tcfs_mcp.tools import TOOLS
+from tests.npm import installed
 from tests.tcfs_mcp import processes
 
 INSPECTOR = "@modelcontextprotocol/inspector@2.12.0"
-LEAST_NODE = 20
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="session")
-def inspector(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        pytest.skip("node and npm are not installed: the inspector was not run")
-    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
-    if int(version.lstrip("v").split(".")[0]) < LEAST_NODE:
-        pytest.skip(f"node {version.strip()} is older than {LEAST_NODE}: the inspector was not run")
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = home / "tcfs-tests" / INSPECTOR.rpartition("/")[2]
-    program = folder / "node_modules" / ".bin" / "mcp-inspector"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not program.exists():
-            command = [
-                npm,
-                "install",
-                "--no-audit",
-                "--no-fund",
-                "--prefix",
-                str(folder),
-                INSPECTOR,
-            ]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-            if done.returncode:
-                pytest.skip(f"npm could not install {INSPECTOR}: {done.stderr[-300:]}")
-    return program
+def inspector() -> Path:
+    return installed(INSPECTOR) / ".bin" / "mcp-inspector"
 
 
 @pytest.fixture

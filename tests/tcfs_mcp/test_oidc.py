@@ -18,9 +18,13 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 
+from tcfs.config import load_config
 from tcfs.config.schema import AuthConfig
-from tcfs.errors import AccessError, ConfigError, IntegrityError, ProviderError
+from tcfs.errors import AccessError, ConfigError, IntegrityError, ProviderError, UsageError
 from tcfs.secrets.oidc import Verifier
+from tcfs_mcp import serve
+from tcfs_mcp.door import Door
+from tcfs_mcp.main import build_parser
 from tcfs_mcp.oidc import RequireOidc, actor_of, gate
 from tcfs_mcp.tools import TOOLS
 from tests.oidc.provider import Issuer
@@ -119,17 +123,28 @@ def test_a_gate_that_nobody_could_pass_is_an_error() -> None:
 
 
 def test_options_that_do_not_go_together_are_named(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path), "TCFS_HOME": str(tmp_path)}
+    door = Door(registry=TOOLS, load=lambda: load_config(environ=environ))
     group = ("--oidc-issuer", "https://gitlab.example", "--oidc-group", "g")
-    for options, code, says in (
-        (("--oidc-group", "g"), 2, "need --oidc"),
-        (group, 2, "is for --http"),
-        (("--http", "0", *group, "--token-file", "x"), 2, "exclude each other"),
-        (("--http", "0", *group, "--host", "0.0.0.0"), 2, "--public-url https://"),
-        (("--http", "0", *group), 16, "auth.client_id"),
-        (("--http", "0", "--oidc", "--oidc-group", "g"), 16, "https"),
+    for options, error, says in (
+        (("--oidc-group", "g"), UsageError, "need --oidc"),
+        (group, UsageError, "is for --http"),
+        (("--http", "0", *group, "--token-file", "x"), UsageError, "exclude each other"),
+        (("--http", "0", *group, "--host", "0.0.0.0"), UsageError, "need TLS"),
+        (("--http", "0", *group), ConfigError, "for somebody"),
+        (("--http", "0", "--oidc", "--oidc-group", "g"), ConfigError, "not an https URL"),
     ):
-        done = processes.run(tmp_path, "serve", *options)
-        assert (done.returncode, says in done.stderr) == (code, True), done
+        parsed = build_parser().parse_args(["serve", *options])
+        with pytest.raises(error, match=says):
+            serve._gate(parsed, door)
+    environ["TCFS_AUTH_ISSUER"] = "https://gitlab.example"
+    environ["TCFS_AUTH_CLIENT_ID"] = "tcfs-app"
+    environ["TCFS_AUTH_ADMIN_GROUPS"] = "org/leads"
+    parsed = build_parser().parse_args(["serve", "--http", "0", "--oidc", "--oidc-group", "g"])
+    made = serve._gate(parsed, door)
+    assert made is not None
+    assert (made.verifier.issuer, made.verifier.audience) == ("https://gitlab.example", "tcfs-app")
+    assert (made.roles.of(["org/leads"]), made.roles.of(["g"])) == ("admin", "reader")
 
 
 @pytest.mark.anyio

@@ -502,6 +502,12 @@ def test_exit_codes_follow_what_was_left_undone():
     assert exit_code_of(answer_of(conflicts=(conflict(),), dry_run=True)) == 0
 
 
+def test_what_a_pull_has_to_tell_is_in_its_notices():
+    answer = answer_of(notices=("a.txt is called a.case-5feceb66.txt on this disk",))
+    assert answer["notices"] == ["a.txt is called a.case-5feceb66.txt on this disk"]
+    assert exit_code_of(answer) == 0
+
+
 def test_an_unexpected_error_is_logged_under_an_id_and_not_told(caplog: pytest.LogCaptureFixture):
     told = error_json(RuntimeError("hunter2"), "push")
     assert "hunter2" not in json.dumps(told)

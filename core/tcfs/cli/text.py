@@ -111,7 +111,7 @@ def show_sync(terminal: Terminal, result: r.SyncResult, verb: str, *, verbose: b
         authors = ", ".join(sorted({version.device for version in conflict.versions}))
         terminal.out("  ", yellow("conflict  "), conflict.path, dim(f"  ({authors})"))
     for notice in result.notices:
-        terminal.warn(notice)
+        terminal.note(notice)
     show_problems(terminal, result.problems, verbose=verbose)
 
 

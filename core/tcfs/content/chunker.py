@@ -3,7 +3,7 @@
 Small files are one chunk. Larger ones are cut where their content says (FastCDC), so that an
 insertion moves no later cut, or at fixed offsets where the content would not compress and is
 therefore hardly ever edited in its middle. The average chunk grows with the square root of the
-file, which balances the bytes of a changed chunk against the bytes of the manifest.
+file, which balances the bytes of a changed chunk, as they are sent, against those of the manifest.
 
 FastCDC is that of Xia et al. 2020 ("The Design of Fast Content-Defined Chunking for Data
 Deduplication Based Storage Systems", IEEE TPDS) with normalisation level 1 and the gear table of
@@ -39,10 +39,15 @@ WINDOW: Final = 8 << 20
 _MAX_CHUNKS_LOG2 = 16
 
 
-def _ideal(size: int) -> int:
+_SHRINKS_TO: Final = 4
+"""What is cut by content shrinks to about a quarter: a changed chunk costs that much less than its
+share of the manifest, which does not shrink."""
+
+
+def _ideal(size: int, shrinks_to: int = 1) -> int:
     """log2 of the average chunk for a file of this many bytes, in exact integer arithmetic."""
-    # The nearest integer to log2(sqrt(24 * size)): 2^(2k-1) < 24 * size < 2^(2k+1).
-    balanced = (24 * size).bit_length() // 2
+    # The nearest integer to log2(sqrt(24 * n)): 2^(2k-1) < 24 * n < 2^(2k+1).
+    balanced = (24 * shrinks_to * size).bit_length() // 2
     few_enough = (max(size - 1, 0) >> _MAX_CHUNKS_LOG2).bit_length()
     return max(MIN_CLASS, balanced, few_enough)
 
@@ -68,12 +73,15 @@ def size_class(
     if size <= single_max:
         return SINGLE
     if previous:
-        k = abs(previous)
-        largest = MAX_CDC_CLASS if previous > 0 else MAX_FIXED_CLASS
-        if k <= largest and _ideal(size // 4) <= k <= _ideal(size * 4):
+        k, by_content = abs(previous), previous > 0
+        largest = MAX_CDC_CLASS if by_content else MAX_FIXED_CLASS
+        less = _SHRINKS_TO if by_content else 1
+        if k <= largest and _ideal(size // 4, less) <= k <= _ideal(size * 4, less):
             return previous
     k = _ideal(size)
-    return k if k <= MAX_CDC_CLASS and shrinks(sample) else -k
+    if k <= MAX_CDC_CLASS and shrinks(sample):
+        return min(_ideal(size, _SHRINKS_TO), MAX_CDC_CLASS)
+    return -k
 
 
 class Span(NamedTuple):

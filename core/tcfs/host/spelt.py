@@ -6,21 +6,22 @@ on disk, and says by its true name what a listing shows. Two rules do it:
 * What the disk shows is the true name, composed where the disk normalises. So a change of case is
   a rename as everywhere, and another normalisation of a name is no change at all.
 * Where that name is taken by another, or would mean another, or is ``.git`` to a program though it
-  is spelt otherwise, a file has a name of its own
-  (``tcfs.model.spelling``), which tells its true name. If both are there, the plain one has it.
+  is spelt otherwise, a file has a name of its own (``tcfs.model.spelling``), which tells its true
+  name. If both are there, the plain one has it.
 
-A true name that is not composed has to be remembered (``Names``), as has one too long to be told by
-its own name; before the disk is changed, so that no crash comes between.
+A true name that is not composed has to be remembered (``names.Names``), as has one too long to be
+told by its own name; before the disk is changed, so that no crash comes between.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable
+from typing import Final
 
 from tcfs.host.base import FileSystem, Reader, Stat
+from tcfs.host.names import Names
 from tcfs.model.paths import METADATA_DIR
 from tcfs.model.spelling import composed, folded, own_name, true_of_own
 
@@ -32,109 +33,6 @@ _GUARDED: Final = frozenset((METADATA_DIR, b".git"))
 def _may_stand(name: bytes) -> bool:
     """Whether a name, put on disk as it is, means itself and is nothing to any program."""
     return true_of_own(name) is None and (name in _GUARDED or folded(name) not in _GUARDED)
-
-
-class Record(Protocol):
-    """Where names are remembered; durably, when a call returns.
-
-    ``stamp`` changes with what other processes record; ``roots`` are directories to be covered.
-    """
-
-    def stamp(self) -> object: ...
-    def roots(self) -> list[bytes]: ...
-    def all(self) -> dict[bytes, bytes]: ...
-    def record(self, names: Mapping[bytes, bytes]) -> None: ...
-    def forget(self, paths: Collection[bytes]) -> None: ...
-
-
-class Names:
-    """True paths, absolute, with the last name each has on disk where that is another.
-
-    Attributes:
-        seen: names that tell by themselves, and are not recorded yet.
-        given: what got a name of its own since this was last emptied.
-    """
-
-    def __init__(self, record: Record | None = None) -> None:
-        self._record = record
-        self._stamp: object = None
-        self._names: dict[bytes, bytes] = {}
-        self._true: dict[tuple[bytes, bytes], bytes] = {}
-        self.roots: list[bytes] = []
-        self.seen: dict[bytes, bytes] = {}
-        self.given: dict[bytes, bytes] = {}
-
-    def __getstate__(self) -> dict[bytes, bytes]:
-        """For a worker process: what is known, and nowhere to record."""
-        return self._names
-
-    def __setstate__(self, names: dict[bytes, bytes]) -> None:
-        self._record, self._stamp, self.roots, self.seen, self.given = None, None, [], {}, {}
-        self._take(names)
-
-    def refresh(self) -> bool:
-        """Take up what another process recorded; says whether anything may be new."""
-        if self._record is None or (stamp := self._record.stamp()) == self._stamp:
-            return False
-        self._take(self._record.all())
-        self.roots = self._record.roots()
-        self._stamp = stamp
-        return True
-
-    def _take(self, names: dict[bytes, bytes]) -> None:
-        self._names, self._true = {}, {}
-        for path, name in names.items():
-            self._put(path, name)
-
-    def _put(self, path: bytes, name: bytes) -> None:
-        self._drop(path)
-        directory, _, true = path.rpartition(b"/")
-        self._names[path] = name
-        self._true[directory, composed(name)] = true
-
-    def _drop(self, path: bytes) -> None:
-        name = self._names.pop(path, None)
-        if name is not None:
-            directory, _, true = path.rpartition(b"/")
-            key = directory, composed(name)
-            if self._true.get(key) == true:
-                del self._true[key]
-
-    def get(self, path: bytes) -> bytes | None:
-        """The last name that a path has on disk, if it is another."""
-        return self._names.get(path)
-
-    def all(self) -> dict[bytes, bytes]:
-        """Every path that is spelt otherwise on disk, with its last name there."""
-        return dict(self._names)
-
-    def true(self, directory: bytes, shown: bytes) -> bytes | None:
-        """The true name that was recorded for a name on disk."""
-        return self._true.get((directory, shown))
-
-    def record(self, names: Mapping[bytes, bytes]) -> None:
-        """Remember what paths are called. Raises OSError in a worker process."""
-        new = {path: name for path, name in names.items() if self._names.get(path) != name}
-        if not new:
-            return
-        if self._record is None:
-            raise OSError(errno.EROFS, "a worker process gives no names")
-        self._record.record(new)
-        for path, name in new.items():
-            self._put(path, name)
-
-    def keep_seen(self) -> None:
-        """Remember names that tell by themselves, to be looked at when a pull is done."""
-        seen, self.seen = self.seen, {}
-        self.record(seen)
-
-    def forget(self, paths: Collection[bytes]) -> None:
-        """These paths are called as they are, or are not there."""
-        known = [path for path in paths if path in self._names]
-        if known and self._record is not None:
-            self._record.forget(known)
-            for path in known:
-                self._drop(path)
 
 
 class SpeltFiles:
@@ -170,14 +68,17 @@ class SpeltFiles:
         known = self.names.true(directory, name)
         return self.shown(name) == name and _may_stand(name) and known in (None, name)
 
+    def _refresh(self) -> None:
+        """Take up what other processes recorded. In the thread that has the state alone."""
+        if self.names.refresh():
+            for root in self.names.roots:
+                self.cover(root)
+
     def _split(self, path: bytes) -> tuple[bytes, list[bytes]]:
         """The covered directory that a path is below, and the names from there.
 
         None for temporary names: whoever gives them takes care that no two are one.
         """
-        if self.names.refresh():
-            for root in self.names.roots:
-                self.cover(root)
         for directory in self._covered:
             if path.startswith(directory + b"/"):
                 start = len(directory) + 1
@@ -227,6 +128,10 @@ class SpeltFiles:
             FileNotFoundError: nothing is at it by that very name.
             OSError: the disk cannot be looked at.
         """
+        self._refresh()
+        return self._at(path)
+
+    def _at(self, path: bytes) -> bytes:
         place, names = self._split(path)
         directory = place
         for name in names:
@@ -239,6 +144,7 @@ class SpeltFiles:
 
     def true(self, path: bytes) -> bytes:
         """The path that stands for something on disk, however it is spelt, there or not."""
+        self._refresh()
         place, names = self._split(path)
         directory = place
         for name in names:
@@ -273,6 +179,7 @@ class SpeltFiles:
             FileExistsError: something is there.
             OSError: its directory is not there, or cannot be looked at.
         """
+        self._refresh()
         if not self._split(path)[1]:
             return path
         directory, _, name = path.rpartition(b"/")
@@ -341,7 +248,9 @@ class SpeltFiles:
         for name, stat in shown.items():
             true = self._true(directory, name, shown.__contains__)
             path = directory + b"/" + true
-            if true != name and name == own_name(true) and self.names.get(path) is None:
+            # Of its own, or taken for one if the plain one had not been there.
+            tells = name == own_name(true) or (name == true and true_of_own(name) is not None)
+            if tells and self.names.get(path) is None:
                 self.names.seen[path] = name
             found.append((true, stat))
         return found
@@ -402,7 +311,7 @@ class SpeltFiles:
         self.inner.set_attributes(self.at(path), mode=mode, mtime_ns=mtime_ns)
 
     def barrier(self, directory: bytes) -> None:
-        self.inner.barrier(self.at(directory))
+        self.inner.barrier(self._at(directory))  # in a thread of its own, maybe
 
     def fsync(self, path: bytes) -> None:
         self.inner.fsync(self.at(path))

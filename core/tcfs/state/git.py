@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from tcfs.model.ids import RelPath, VersionId
+from tcfs.state.columns import dump_ids, parse_ids
 from tcfs.state.database import Database
-from tcfs.state.history import dump_ids, parse_ids
 from tcfs.state.roots import Root
 
 SEEN: Final = b""

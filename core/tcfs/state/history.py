@@ -23,9 +23,10 @@ from tcfs.model.ids import (
     VersionId,
 )
 from tcfs.model.manifest import HASH_SIZE, SyncManifest
-from tcfs.model.paths import MAX_NAME
 from tcfs.model.tree import Head, settle
+from tcfs.state.columns import ABOVE_ALL, below, dump_clock, dump_extra, dump_ids, parse_ids
 from tcfs.state.database import Database, insert_rows
+from tcfs.state.fresh import Fresh
 
 _COLUMNS: Final = (
     "path, device, counter, live, lamport, seq, op, kind, file_hash, file_size, mode, mtime_ns,"
@@ -34,10 +35,6 @@ _COLUMNS: Final = (
 _ID: Final = "path, device, counter"
 _MANY: Final = 500
 """Paths from which one walk over the tree is cheaper than a question for each."""
-_MOST_FRESH: Final = 100_000
-"""Versions that are kept as they came, so that a first pull need not read them back."""
-_ABOVE_ALL: Final = b"\xff" * (MAX_NAME + 1)
-"""Greater than every path: no component is that long, and a slash is less."""
 
 
 def forget_last_rows(run: sqlite3.Connection) -> None:
@@ -54,7 +51,7 @@ class History:
 
     def __init__(self, database: Database) -> None:
         self._db = database
-        self._fresh: dict[NamespaceId, dict[VersionId, Version]] = {}
+        self.fresh = Fresh()
 
     # Chains
 
@@ -109,7 +106,7 @@ class History:
         Returns the paths this concerns. The segments stay known, in quarantine.
         """
         number = self._db.device_no(device)
-        self.forget_fresh()
+        self.fresh.forget()
         with self._db.transaction() as run:
             rows = run.execute(
                 "SELECT DISTINCT path FROM version WHERE ns = ? AND device = ? AND seq > ?",
@@ -202,30 +199,12 @@ class History:
                 [self._row(namespace, author, header, event) for event in events],
             )
             if run.total_changes - before == len(events):
-                self._keep_fresh(namespace, header, events)
+                self.fresh.keep(namespace, header, events)
             else:
-                self.forget_fresh()
+                self.fresh.forget()
             if superseded:
                 self._supersede(run, superseded)
             self._apply_waiting(run, namespace, author, header)
-
-    def _keep_fresh(
-        self, namespace: NamespaceId, header: SegmentHeader, events: Sequence[ContentEvent]
-    ) -> None:
-        fresh = self._fresh.setdefault(namespace, {})
-        if len(fresh) + len(events) > _MOST_FRESH:
-            self.forget_fresh()
-            return
-        device, lamport, seq = header.device, header.lamport, header.seq
-        for op, counter, manifest, moved_from in (
-            (e.op, e.counter, e.manifest, e.moved_from) for e in events
-        ):
-            made = VersionId(device, counter)
-            fresh[made] = Version(made, lamport, seq, op, manifest, moved_from)
-
-    def forget_fresh(self) -> None:
-        """Let go of versions that were kept in memory since they were added."""
-        self._fresh.clear()
 
     def _supersede(
         self, run: sqlite3.Connection, superseded: list[tuple[NamespaceId, int, int]]
@@ -265,7 +244,7 @@ class History:
             dump_ids(m.parents),
             dump_clock(m.vclock.clocks),
             b"".join(m.chunks),
-            _dump_extra(m),
+            dump_extra(m),
         )
 
     def _version(self, row: tuple[Any, ...]) -> Version:
@@ -336,7 +315,7 @@ class History:
             " AND (path = ? OR (path >= ? AND path < ?)) ORDER BY path"
         )
         run, values = self._db.connection.execute, (namespace, prefix, low, high)
-        fresh = self._fresh.get(namespace)
+        fresh = self.fresh.of(namespace)
         if fresh:
             (count,) = run(f"SELECT count(*) {where}", values).fetchone()
             if count <= 2 * len(fresh):
@@ -512,46 +491,13 @@ class History:
         rows = self._db.connection.execute(
             "SELECT DISTINCT path FROM version WHERE ns = ? AND live = 1 AND kind != 'tombstone'"
             " AND path >= ? AND path < ? ORDER BY path LIMIT ?",
-            (namespace, start, start + _ABOVE_ALL, limit),
+            (namespace, start, start + ABOVE_ALL, limit),
         ).fetchall()
         return [RelPath(path) for (path,) in rows]
 
 
 def _path_of(row: tuple[Any, ...]) -> RelPath:
     return RelPath(row[0])
-
-
-def below(prefix: RelPath) -> tuple[bytes, bytes]:
-    """The range of paths strictly below a prefix; everything for the root."""
-    return (prefix + b"/", prefix + b"0") if prefix else (b"", _ABOVE_ALL)
-
-
-def parse_ids(text: str) -> tuple[VersionId, ...]:
-    """Version ids from their JSON column."""
-    if text == "[]":
-        return ()
-    return tuple([VersionId(DeviceId(device), count) for device, count in orjson.loads(text)])
-
-
-def dump_ids(ids: Sequence[VersionId]) -> str:
-    """Version ids for their JSON column."""
-    if not ids:
-        return "[]"
-    return orjson.dumps([[i.device, i.counter] for i in ids]).decode()
-
-
-def dump_clock(clocks: Mapping[DeviceId, int]) -> str:
-    """A clock for its JSON column."""
-    return orjson.dumps(dict(clocks)).decode()
-
-
-def _dump_extra(manifest: SyncManifest) -> str | None:
-    if not manifest.extra and not manifest.encrypted_file_key:
-        return None
-    extra = dict(manifest.extra)
-    if manifest.encrypted_file_key:
-        extra["encrypted_file_key"] = manifest.encrypted_file_key
-    return orjson.dumps(extra).decode()
 
 
 def _settle(path: RelPath, live: list[Version]) -> Head:

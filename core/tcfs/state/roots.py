@@ -17,8 +17,8 @@ from tcfs.model.ids import DeviceId, NamespaceId, RelPath, VersionId
 from tcfs.model.manifest import Kind
 from tcfs.model.paths import ROOT
 from tcfs.model.plan import BaseEntry, LocalEntry
+from tcfs.state.columns import below, dump_clock, dump_ids, parse_ids
 from tcfs.state.database import Database, delete_rows, insert_rows
-from tcfs.state.history import below, dump_clock, dump_ids, parse_ids
 
 _COLUMNS: Final = (
     "path, ids, clock, kind, size, mode, mtime_ns, ctime_ns, inode, file_hash, target, size_class"

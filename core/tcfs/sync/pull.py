@@ -146,7 +146,7 @@ class Pull:
             self._decide_one(head, base)
             for head in history.heads_of(root.namespace, root.remote, wanted)
         ]
-        history.forget_fresh()
+        history.fresh.forget()
         self.decisions = [d for d in decisions if d is not None]
         return self.decisions
 

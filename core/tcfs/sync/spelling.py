@@ -16,7 +16,8 @@ from msgspec.structs import replace as with_fields
 
 from tcfs.errors import LocalFileError
 from tcfs.host.base import FileSystem, Host
-from tcfs.host.spelt import Names, SpeltFiles
+from tcfs.host.names import Names
+from tcfs.host.spelt import SpeltFiles
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import join, relative_to, show
 from tcfs.model.plan import LocalChange, local_change
@@ -50,9 +51,16 @@ def cover(context: Context, local: bytes) -> None:
 
 
 def listed(context: Context, path: bytes) -> bytes:
-    """An absolute path as its disk lists it, however a user wrote it."""
+    """An absolute path as its disk lists it, however a user wrote it; a root as it is recorded."""
     files = context.host.files
-    return files.listed(path) if isinstance(files, SpeltFiles) else path
+    if not isinstance(files, SpeltFiles):
+        return path
+    found = files.listed(path)
+    for root in context.state.roots.all():
+        there = files.listed(root.local)
+        if found == there or found.startswith(there + b"/"):
+            return root.local + found[len(there) :]
+    return found
 
 
 def true_path(context: Context, local: bytes, path: RelPath) -> RelPath:
@@ -223,7 +231,7 @@ def settle(context: Context, root: Root) -> list[Problem]:
     if not isinstance(files, SpeltFiles):
         return []
     keep_seen(context)
-    problems, stale, own = list[Problem](), list[bytes](), list[RelPath]()
+    problems, stale, own = list[Problem](), list[bytes](), list[tuple[RelPath, bool]]()
     # In order: the names of directories are part of those below them.
     for path, _ in sorted(_recorded(files, root)):
         absolute = _below(root, path)
@@ -236,19 +244,21 @@ def settle(context: Context, root: Root) -> list[Problem]:
             continue  # Nobody knows what is there: it is looked at when the next pull is done.
         else:
             if shown != plain:
-                own.append(path)
+                own.append((path, False))
+            elif true_of_own(plain) is not None:
+                own.append((path, True))
             elif absolute.endswith(b"/" + plain):
                 stale.append(absolute)
     files.names.forget(stale)
-    for path in own:
+    for path, away in own:
         try:
-            _rename_back(context, files, root, path)
+            (_rename_away if away else _rename_back)(context, files, root, path)
         except OSError as error:
             problems.append(
                 Problem(
                     show(join(root.remote, path)),
                     LocalFileError.code,
-                    f"cannot get its name back: {error.strerror or error}",
+                    f"cannot get another name: {error.strerror or error}",
                     "Run the command again; everything else was handled.",
                 )
             )
@@ -263,10 +273,33 @@ def _rename_back(context: Context, files: SpeltFiles, root: Root, path: RelPath)
     plain = files.shown(true)
     if target is None or (plain != true and true_of_own(place.rpartition(b"/")[2]) != true):
         return
-    before = files.inner.lstat(place)
     if plain != true:
         # From here on both names tell it.
         files.names.record({absolute: plain})
+    _rename(context, files, root, path, (place, target))
+    if plain == true:
+        files.names.forget([absolute])
+
+
+def _rename_away(context: Context, files: SpeltFiles, root: Root, path: RelPath) -> None:
+    """Rename one that would be taken for another, if that were not there. Raises OSError."""
+    absolute = _below(root, path)
+    place = files.at(absolute)
+    directory = place.rpartition(b"/")[0]
+    own = own_name(absolute.rpartition(b"/")[2])
+    try:
+        _rename(context, files, root, path, (place, directory + b"/" + own))
+    except FileExistsError:
+        return  # It stays as it is while that is so.
+    files.names.record({absolute: own})
+
+
+def _rename(
+    context: Context, files: SpeltFiles, root: Root, path: RelPath, names: tuple[bytes, bytes]
+) -> None:
+    """Rename on disk, durably; the base goes on knowing the file."""
+    place, target = names
+    before = files.inner.lstat(place)
     files.inner.rename_new(place, target)
     barrier(context.host.files, top_of(root))
     entry, known = local_entry(before), context.state.roots.base_of(root, path)
@@ -275,5 +308,3 @@ def _rename_back(context: Context, files: SpeltFiles, root: Root, path: RelPath)
         if known.kind != "dir" and stat[:4] == before[:4] and stat.inode == before.inode:
             known = with_fields(known, ctime_ns=stat.ctime_ns)
             context.state.roots.refresh_base(root, [(path, known)])
-    if plain == true:
-        files.names.forget([absolute])

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tcfs.store.s3_client import S3Keys
 
 REMEMBERED: Final = "stores.json"
-_PER_UPLOAD: Final = 64 * MIB
+_PER_UPLOAD: Final = 80 * MIB
 """Memory that a pack on its way is given: itself, and its share of what is made meanwhile."""
 _GOOD_FOR: Final = 30 * 86400
 """Seconds after which a server is tried again: it may have been replaced by a newer one."""

@@ -221,6 +221,7 @@ def test_what_cannot_come_is_a_problem_and_the_rest_comes(world: World, upstream
     upstream.file("dir", b"a file where there is a directory")
     upstream.file("file/below", b"below a file")
     upstream.file("repo/.git/tcfs/refs/heads/main", b"forged")
+    upstream.file("repo/.Git/hooks/post-checkout", b"forged too")
     upstream.file("many", b"many", vclock={"clocks": {f"d{n}": 1 for n in range(300)}})
     damaged = upstream.file("damaged", b"damaged")
     (upstream.top / "chunks" / upstream.chunks(b"damaged")[0]).write_bytes(b"other")
@@ -231,6 +232,7 @@ def test_what_cannot_come_is_a_problem_and_the_rest_comes(world: World, upstream
         "dir",
         "file/below",
         "many",
+        "repo/.Git/hooks/post-checkout",
         "repo/.git/tcfs/refs/heads/main",
     ]
     assert done.files == 1

@@ -202,7 +202,8 @@ class FleetImport:
     def _place(self, raw: bytes) -> RelPath:
         """Where a path of upstream's goes. Raises IntegrityError."""
         path = remote_path(raw) if raw else RelPath(b"")
-        if {_GIT, METADATA_DIR} & set(path.split(b"/")):
+        # However they are spelt: a disk that ignores case would take them for its own.
+        if {_GIT, METADATA_DIR} & set(path.lower().split(b"/")):
             raise IntegrityError(
                 "it lies in a .git or .tcfs directory, whose files never travel one by one",
                 remedy="Import into a directory: tcfs import SOURCE DIR",
