@@ -53,6 +53,8 @@ class Model:
     def __init__(self) -> None:
         self.saved: set[bytes] = set()
         """Every content that a user ever saved."""
+        self._left_to_chance: set[bytes] = set()
+        """What a power loss left, of saves that were not durable, where no user sees it."""
         self.owed: dict[bytes, str] = {}
         """Contents that must be found again, and why."""
         self.merging = False
@@ -75,7 +77,6 @@ class Model:
         self._directories: set[bytes] = set()
         """Paths where there ever was a directory."""
         self._digests: dict[bytes, bytes] = {}
-        self._torn_aside: set[bytes] = set()
 
     # What happens
 
@@ -105,6 +106,7 @@ class Model:
             self._note_kinds(path, old, entry)
             if entry is not None and entry.kind == "file":
                 self.saved.add(entry.data)
+                self._left_to_chance.discard(entry.data)
                 new.append(entry.data)
         return new
 
@@ -166,12 +168,12 @@ class Model:
             if data not in unsynced
             or (data in kept and not _bytes_at(before, path) == data != _bytes_at(after, path))
         }
-        for torn in aside:
-            if any(_torn_from(torn, data) for data in unsynced):
-                # As below; it may come back as a conflict copy. Or it is what the engine was
-                # writing, torn to the same: nobody is owed that.
-                self.saved.add(torn)
-                self._torn_aside.add(torn)
+        for data in aside:
+            if data in unsynced or any(_torn_from(data, whole) for whole in unsynced):
+                # It may come back as a conflict copy, and need not.
+                self.saved.add(data)
+                if data not in kept:
+                    self._left_to_chance.add(data)
         for path in before.keys() | after.keys():
             old, entry = before.get(path), after.get(path)
             if old == entry:
@@ -194,7 +196,7 @@ class Model:
 
     def owe(self, data: bytes, why: str) -> None:
         """This content is no user's to lose any more."""
-        if data in self.saved and data not in self._torn_aside:
+        if data in self.saved and data not in self._left_to_chance:
             self.owed.setdefault(data, why)
 
     def forgive(self, device: str) -> None:

@@ -25,7 +25,7 @@ from tcfs.model.paths import parents, show
 from tcfs.sync.hinted import Hint
 from tests.sim.bucket import Bucket
 from tests.sim.clones import clone, part_clones
-from tests.sim.disk import Inode, Loss, Naming
+from tests.sim.disk import Disk, Inode, Loss, Naming
 from tests.sim.fleet import NAMES, Device, install_state, new_machine, tamed, template
 from tests.sim.leaks import nothing_leaks
 from tests.sim.machine import Machine, Task
@@ -136,10 +136,10 @@ class World:
         self.timeline.operation(
             name, "user", action, b" ".join(v for v in values if type(v) is bytes)
         )
+        held = _files(disk, device.tree)
         device.user.act(action, *values)
         after = device.snapshot()
-        changed = {p for p in before.keys() | after if before.get(p) != after.get(p)}
-        device.touched |= changed
+        device.touched |= {p for p in before.keys() | after if before.get(p) != after.get(p)}
         new = self.model.user_changed(name, before, after, shared=not device.reader)
         if synced:
             disk.sync_names()
@@ -147,10 +147,7 @@ class World:
                 if inode.kind == "file" and inode.data in new:
                     disk.fsync(inode)
         else:
-            inodes = (disk.get(device.tree + b"/" + path) for path in changed)
-            disk.unsynced_saves.update(
-                (inode.number, inode.data) for inode in inodes if inode and inode.kind == "file"
-            )
+            disk.unsynced_saves |= _files(disk, device.tree) - held
         if device.reader and before != after:
             device.alone = device.alone or "a reader that was edited"
 
@@ -190,7 +187,9 @@ class World:
     def _crash(self, name: str, loss: Loss | None, salt: int) -> None:
         device = self.devices[name]
         before = device.snapshot()
-        unsynced = {data for _, data in device.machine.disk.unsynced_saves}
+        # A process that is killed takes nothing with it: the power stays on.
+        saves = device.machine.disk.unsynced_saves if loss is not None else ()
+        unsynced = {data for _, data in saves}
         device.machine.crash(loss, random.Random(salt))
         device.close()
         device.machine.restart()
@@ -453,6 +452,13 @@ def _untrue(hint: Hint, lie: str) -> Hint:
     if lie == "ahead":
         return replace(hint, head=ChainHead(seq + 1, digest))
     return hint
+
+
+def _files(disk: Disk, top: bytes) -> set[tuple[int, bytes]]:
+    """The files below a directory: the number of each, and what is in it."""
+    directory = disk.get(top)
+    inodes = (inode for _, inode in disk.walk(directory)) if directory is not None else ()
+    return {(inode.number, inode.data) for inode in inodes if inode.kind == "file"}
 
 
 @contextmanager
