@@ -304,17 +304,17 @@ BUGS: Final[dict[str, Bug]] = {
 """By name."""
 
 SEEDS: Final[dict[str, tuple[int, int]]] = {
-    "no-barrier": (4, 20),
-    "state-not-synced": (4, 20),
+    "no-barrier": (2, 12),
+    "state-not-synced": (3, 12),
     "segment-before-packs": (22, 90),
-    "fetched-parents": (2, 12),
+    "fetched-parents": (3, 12),
     "clock-entry": (3, 12),
-    "tombstone-dropped": (2, 12),
+    "tombstone-dropped": (4, 20),
     "tombstone-wins": (1, 12),
     "unverified-pack": (1, 12),
-    "swap-unseen": (2, 12),
+    "swap-unseen": (50, 200),
     "removal-unseen": (42, 170),
-    "rename-clobbers": (30, 120),
+    "rename-clobbers": (3, 12),
     "no-intents": (10, 40),
     "edits-not-kept": (12, 50),
     "torn-read": (7, 30),
