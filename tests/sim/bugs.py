@@ -304,24 +304,31 @@ BUGS: Final[dict[str, Bug]] = {
 """By name."""
 
 SEEDS: Final[dict[str, tuple[int, int]]] = {
-    "no-barrier": (5, 12),
-    "push-not-durable": (17, 68),
-    "state-not-synced": (57, 230),
-    "segment-before-packs": (76, 300),
-    "no-outbox": (76, 300),
-    "fetched-parents": (1, 12),
-    "clock-entry": (6, 12),
-    "tombstone-dropped": (4, 12),
-    "tombstone-wins": (8, 12),
-    "swap-unseen": (50, 200),
-    "removal-unseen": (30, 120),
-    "rename-clobbers": (15, 60),
-    "same-tick": (213, 850),
-    "todo-forgotten": (14, 60),
-    "no-intents": (62, 250),
-    "edits-not-kept": (62, 250),
+    "no-barrier": (4, 20),
+    "state-not-synced": (4, 20),
+    "segment-before-packs": (22, 90),
+    "fetched-parents": (2, 12),
+    "clock-entry": (3, 12),
+    "tombstone-dropped": (2, 12),
+    "tombstone-wins": (1, 12),
+    "unverified-pack": (1, 12),
+    "swap-unseen": (2, 12),
+    "removal-unseen": (42, 170),
+    "rename-clobbers": (30, 120),
+    "no-intents": (10, 40),
+    "edits-not-kept": (12, 50),
+    "torn-read": (7, 30),
+    "same-tick": (7, 30),
+    "winner-by-device": (32, 130),
+    "unreadable-is-empty": (44, 180),
+    "sweep-at-once": (126, 510),
+    "sweep-needed": (126, 510),
+    "sweep-by-clock": (126, 510),
+    "marks-unheeded": (22, 90),
+    "barrier-after-renames": (5, 20),
+    "todo-forgotten": (1, 12),
 }
-"""For each bug that is found: the seed, from 1, that found it, and within how many it must be."""
+"""For each bug the seed, from 1, that found it, and within how many it must be."""
 
 
 @contextmanager
