@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.sim.disk import Naming
 from tests.sim.minimise import replay
 from tests.sim.world import WHOLE, Move, Setting
 
@@ -273,3 +274,23 @@ def test_a_pack_that_a_device_had_sent_when_it_was_revoked_is_collected() -> Non
         ("tidy",),
         sizes={"tcfs.sync.upload.MAX_INLINE_PACK": 1},
     )
+
+
+def test_an_edit_that_takes_a_name_while_a_folding_disk_looks_for_it_stands_beside_the_other() -> (
+    None
+):
+    """Not under a name of its own, as if the two were spelt differently."""
+    for steps in range(1, 12):
+        hold(
+            ("user", "ann", True, "write", b"p/y", b"first\n"),
+            ("settle",),
+            ("user", "ann", True, "delete", b"p/y"),
+            ("operation", "ann", "push"),
+            ("run", "ann", WHOLE),
+            ("operation", "bob", "pull", "auto"),
+            ("run", "bob", WHOLE, "", "tree"),
+            ("user", "bob", True, "write", b"p/y", b"second\n"),
+            ("run", "bob", steps),
+            ("user", "bob", True, "write", b"p/y", b"third\n"),
+            naming={"bob": Naming(ignores_case=True)},
+        )

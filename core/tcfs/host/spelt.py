@@ -196,6 +196,9 @@ class SpeltFiles:
             if plain != name:
                 self.names.record({path: plain})
             return place + b"/" + name
+        if self._find(place, directory, name) is not None:
+            # Somebody has put it there since: nothing else that the disk takes for one with it.
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
         own = own_name(name)
         if self.names.get(path) not in (None, own) or true_of_own(own) != name:
             self.names.record({path: own})
