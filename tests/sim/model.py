@@ -309,6 +309,11 @@ class Model:
             mine, theirs = (_blind_edits(touch, device, agreed) for device in (first, second))
             if not mine or not theirs or set(mine) & set(theirs):
                 continue
+            if any(
+                entry.data == mine[-1] and other.startswith(b"recovered" + CONFLICT_MARK)
+                for other, entry in tree.items()
+            ):
+                continue  # The process was killed while it had that edit in its hands.
             if found is None or found.data != mine[-1]:
                 raise Violation(
                     f"{path!r} is not {first}'s, whose name comes first: {_show(found)}"

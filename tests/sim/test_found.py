@@ -294,3 +294,19 @@ def test_an_edit_that_takes_a_name_while_a_folding_disk_looks_for_it_stands_besi
             ("user", "bob", True, "write", b"p/y", b"third\n"),
             naming={"bob": Naming(ignores_case=True)},
         )
+
+
+def test_a_hint_after_a_rebuild_that_was_cut_off_does_not_fork_the_own_chain() -> None:
+    for steps in range(17, 22):
+        hold(
+            ("user", "bob", True, "write", b"a", b"bob's\n"),
+            ("operation", "bob", "push"),
+            ("run", "bob", WHOLE),
+            ("user", "ann", True, "write", b"a", b"ann's\n"),
+            ("operation", "ann", "push"),
+            ("run", "ann", WHOLE),
+            ("operation", "bob", "rebuild"),
+            ("run", "bob", steps),
+            ("run", "bob", 1, "lost"),
+            ("hint", "bob", (0,), False, ""),
+        )
