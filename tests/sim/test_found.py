@@ -310,3 +310,42 @@ def test_a_hint_after_a_rebuild_that_was_cut_off_does_not_fork_the_own_chain() -
             ("run", "bob", 1, "lost"),
             ("hint", "bob", (0,), False, ""),
         )
+
+
+def test_a_directory_in_the_place_of_a_file_that_a_killed_pull_took_away_is_kept() -> None:
+    """It took the place in the moment before, and something else the place it should go back to."""
+    hold(
+        ("user", "ann", True, "write", b"p/x", b"1\n"),
+        ("user", "bob", True, "write", b"p/x/z", b"2\n"),
+        ("operation", "bob", "push"),
+        ("operation", "ann", "sync"),
+        ("run", "bob", WHOLE, "", "tree"),
+        ("run", "ann", WHOLE, "", "tree"),
+        ("user", "ann", True, "append", b"p/x", b"3\n"),
+        ("user", "ann", True, "copy", b"p/x", b"p/x/z"),
+        ("run", "ann", WHOLE, "", "tree"),
+        ("user", "ann", True, "link", b"p/x", b"a"),
+        ("crash", "ann", "none", 1),
+    )
+
+
+def test_a_link_in_the_place_of_a_file_that_a_killed_pull_took_away_is_kept() -> None:
+    outcome = replay(
+        Setting(0),
+        [
+            ("user", "ann", True, "write", b"a", b"1\n"),
+            ("settle",),
+            ("user", "bob", True, "delete", b"a"),
+            ("operation", "bob", "push"),
+            ("run", "bob", WHOLE),
+            ("operation", "ann", "pull", "auto"),
+            ("run", "ann", WHOLE, "", "tree"),
+            ("user", "ann", True, "link", b"a", b"elsewhere"),
+            ("run", "ann", WHOLE, "", "tree"),
+            ("user", "ann", True, "write", b"a", b"2\n"),
+            ("crash", "ann", "none", 1),
+        ],
+        traced=True,
+    )
+    assert not outcome.failure, outcome.failure
+    assert any("recovered.conflict" in line for line in outcome.trace), outcome.trace

@@ -451,6 +451,14 @@ class History:
         ).fetchone()
         return row is not None
 
+    def knows_link(self, namespace: NamespaceId, target: bytes) -> bool:
+        """Whether any version ever was a symlink to this. Looks at all of history."""
+        row = self._db.connection.execute(
+            "SELECT 1 FROM version WHERE ns = ? AND kind = 'symlink' AND target = ? LIMIT 1",
+            (namespace, target),
+        ).fetchone()
+        return row is not None
+
     def inhabited(self, namespace: NamespaceId, paths: Sequence[RelPath]) -> set[RelPath]:
         """Those of some hundred paths that have a live version, tombstones included."""
         rows = self._db.connection.execute(

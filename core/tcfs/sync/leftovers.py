@@ -174,12 +174,9 @@ def _with_stat(entry: BaseEntry, stat: Stat) -> BaseEntry:
 
 
 def _keep_unknown(bench: Workbench, places: list[bytes], leftovers: list[bytes]) -> None:
-    """Keep what was somebody's file; what lies in a directory of its own there are copies."""
-    history = bench.context.state.history
+    """Keep what was somebody's; what lies in a unit's directory are copies."""
     for name in list(leftovers):
-        if os.path.dirname(name) not in places or bench.files.lstat(name).kind != "file":
-            continue
-        if history.knows_content(bench.root.namespace, hash_file(bench.files, name)):
+        if os.path.dirname(name) not in places or not _may_be_an_only_copy(bench, name):
             continue
         kept = bench.top + b"/recovered.conflict-" + os.path.basename(name)
         count = 1
@@ -190,7 +187,8 @@ def _keep_unknown(bench: Workbench, places: list[bytes], leftovers: list[bytes])
             except FileExistsError:
                 count += 1
                 kept = bench.top + b"/recovered.conflict-%s-%d" % (os.path.basename(name), count)
-        leftovers.remove(name)
+        within = name + b"/"
+        leftovers[:] = [x for x in leftovers if x != name and not x.startswith(within)]
         bench.problems.append(
             Problem(
                 show(kept),
@@ -199,6 +197,23 @@ def _keep_unknown(bench: Workbench, places: list[bytes], leftovers: list[bytes])
                 "Look at it, then move it where it belongs.",
             )
         )
+
+
+def _may_be_an_only_copy(bench: Workbench, name: bytes) -> bool:
+    """Whether what was displaced is anything that the fleet does not know.
+
+    Only files and symlinks are ever displaced on purpose. A directory took the place of one in the
+    moment before, and is its user's with all that is in it.
+    """
+    if bench.is_unit_place(name):
+        return False
+    history, namespace = bench.context.state.history, bench.root.namespace
+    kind = bench.files.lstat(name).kind
+    if kind == "file":
+        return not history.knows_content(namespace, hash_file(bench.files, name))
+    if kind == "symlink":
+        return not history.knows_link(namespace, bench.files.readlink(name))
+    return kind == "dir" and bool(bench.files.scan(name))
 
 
 def hash_file(files: FileSystem, path: bytes) -> bytes:

@@ -208,6 +208,11 @@ class Workbench:
         serial = self._next()
         return serial, b"%s/u%d" % (self.temp, serial)
 
+    @staticmethod
+    def is_unit_place(name: bytes) -> bool:
+        """Whether a name is one that ``unit_place`` gave."""
+        return os.path.basename(name).startswith(b"u")
+
     def _next(self) -> int:
         if self._serial == 0:
             if not self.single:
