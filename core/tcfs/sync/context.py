@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -119,6 +120,17 @@ class Context:
             )
         return known
 
+    def pack_read(self, pack: PackId, offset: int, length: int) -> Callable[[], bytes]:
+        """What reads bytes of a pack, wherever it is; raises StoreError. For any thread.
+
+        Raises:
+            IntegrityError: no segment told of this pack.
+        """
+        location = self.state.index.location(pack)
+        if location is None:
+            raise IntegrityError(f"pack {pack} is in no segment that is known here")
+        return partial(self.store.get_range, location.key, location.offset + offset, length)
+
     def read_pack(self, pack: PackId, offset: int, length: int) -> bytes:
         """Bytes of a pack, wherever it is.
 
@@ -126,10 +138,7 @@ class Context:
             IntegrityError: no segment told of this pack.
             StoreError: it cannot be read.
         """
-        location = self.state.index.location(pack)
-        if location is None:
-            raise IntegrityError(f"pack {pack} is in no segment that is known here")
-        return self.store.get_range(location.key, location.offset + offset, length)
+        return self.pack_read(pack, offset, length)()
 
     def require_admitted(self) -> None:
         """Raise AccessError if this device asked to join, and no admin has answered yet."""

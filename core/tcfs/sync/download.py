@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from blake3 import blake3
 
-from tcfs.content.fetch import of_chunk, plan_ranges, unseal_frames
+from tcfs.content.fetch import RangePlan, of_chunk, plan_ranges, unseal_frames
 from tcfs.content.ids import ChunkHasher
 from tcfs.content.restore import Part
 from tcfs.content.unpack import Unsealed, inflate, not_its_id
@@ -17,6 +17,11 @@ from tcfs.model.ids import ChunkId, NamespaceId
 from tcfs.model.paths import show
 from tcfs.sync.context import Context
 
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
+READERS: Final = 4
+"""Threads that read packs ahead."""
 WINDOW: Final = 24 << 20
 """Plaintext of one large file held in memory at a time."""
 
@@ -31,6 +36,13 @@ class FetchedFrames(NamedTuple):
     failed: dict[ChunkId, TcfsError]
 
 
+class Begun(NamedTuple):
+    """Ranges of packs that are being read, or will be, and chunks that cannot be had."""
+
+    reads: list[tuple[RangePlan, Callable[[], bytes]]]
+    failed: dict[ChunkId, TcfsError]
+
+
 class Download:
     """Fetches chunks of one namespace. ``bytes_received`` counts what was read from the store."""
 
@@ -38,43 +50,57 @@ class Download:
         self._context = context
         self._namespace = namespace
         self.bytes_received = 0
+        self._pool: ThreadPoolExecutor | None = None
 
     @property
     def hasher(self) -> ChunkHasher:
         """What names the namespace's chunks."""
         return ChunkHasher(self._context.keys(self._namespace).chunk_key)
 
-    def frames(self, chunks: Iterable[ChunkId]) -> FetchedFrames:
+    def begin(self, chunks: Iterable[ChunkId], *, ahead: bool = False) -> Begun:
+        """Find out what to read for these chunks; ``finish`` waits for it.
+
+        Args:
+            ahead: read in threads, from now on.
+        """
+        context, failed = self._context, dict[ChunkId, TcfsError]()
+        distinct = list(dict.fromkeys(chunks))
+        known = context.state.index.addresses(self._namespace, distinct)
+        for chunk in distinct:
+            if chunk not in known:
+                failed[chunk] = IntegrityError(f"no segment says where chunk {chunk.hex()} is")
+        plan = plan_ranges(known.items())
+        for refused in plan.refused:
+            failed[refused.id] = refused.error
+        reads = []
+        for ranged in plan.ranges:
+            try:
+                read = context.pack_read(ranged.pack, ranged.offset, ranged.length)
+            except IntegrityError as error:
+                _fail(failed, ranged, error)
+                continue
+            reads.append((ranged, self._threads().submit(read).result if ahead else read))
+        return Begun(reads, failed)
+
+    def finish(self, begun: Begun) -> FetchedFrames:
         """The frames that hold these chunks, still compressed, and where in them each is.
 
         Raises:
             StoreError: the store failed in a way that trying again may mend.
             CancelledError: the caller asked to stop.
         """
-        context, found = self._context, FetchedFrames([], {}, {})
-        distinct = list(dict.fromkeys(chunks))
-        known = context.state.index.addresses(self._namespace, distinct)
-        for chunk in distinct:
-            if chunk not in known:
-                found.failed[chunk] = IntegrityError(
-                    f"no segment says where chunk {chunk.hex()} is"
-                )
-        plan = plan_ranges(known.items())
-        for refused in plan.refused:
-            found.failed[refused.id] = refused.error
+        context, found = self._context, FetchedFrames([], {}, begun.failed)
         readers = context.readers(self._namespace)
-        for ranged in plan.ranges:
+        for ranged, read in begun.reads:
             context.check_cancel()
             try:
-                data = context.read_pack(ranged.pack, ranged.offset, ranged.length)
+                data = read()
                 self.bytes_received += len(data)
                 reader = readers.reader(ranged.pack, ranged.head(data))
             except (IntegrityError, StoreError) as error:
                 if error.retryable:
                     raise
-                for frame in ranged.frames:
-                    for want in frame.chunks:
-                        found.failed[want.id] = error
+                _fail(found.failed, ranged, error)
                 continue
             for frame, unsealed in unseal_frames(data, ranged, reader):
                 if isinstance(unsealed, IntegrityError):
@@ -87,6 +113,19 @@ class Download:
                     found.parts[chunk] = Part(number, offset, length, chunk)
         return found
 
+    def close(self) -> None:
+        """End the threads; what they had not begun to read is not read."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            from concurrent import futures
+
+            self._pool = futures.ThreadPoolExecutor(READERS, thread_name_prefix="tcfs-read")
+        return self._pool
+
     def fetch(self, chunks: Iterable[ChunkId]) -> Fetched:
         """These chunks' bytes, or why each cannot be had. All are in memory at once.
 
@@ -94,7 +133,10 @@ class Download:
             StoreError: the store failed in a way that trying again may mend.
             CancelledError: the caller asked to stop.
         """
-        held = self.frames(chunks)
+        return self._open(self.begin(chunks))
+
+    def _open(self, begun: Begun) -> Fetched:
+        held = self.finish(begun)
         found: Fetched = dict(held.failed)
         hasher = self.hasher
         plain: list[memoryview | IntegrityError] = []
@@ -125,9 +167,14 @@ class Download:
         size = 0
         average = max(manifest.file_size // max(len(manifest.chunks), 1), 1)
         step = max(WINDOW // average, 1)
-        for start in range(0, len(manifest.chunks), step):
-            window = manifest.chunks[start : start + step]
-            found = self.fetch(window)
+        starts = range(0, len(manifest.chunks), step)
+        windows = [manifest.chunks[start : start + step] for start in starts]
+        several = len(windows) > 1
+        begun = [self.begin(window, ahead=several) for window in windows[:1]]
+        for number, window in enumerate(windows):
+            # While this one is opened and written, the next is read.
+            begun += [self.begin(next_, ahead=True) for next_ in windows[number + 1 : number + 2]]
+            found = self._open(begun.pop(0))
             for chunk in window:
                 data = have(found, chunk)
                 hasher.update(data)
@@ -135,6 +182,12 @@ class Download:
                 yield data
         if size != manifest.file_size or hasher.digest() != manifest.file_hash:
             raise not_as_signed(version)
+
+
+def _fail(failed: dict[ChunkId, TcfsError], ranged: RangePlan, error: TcfsError) -> None:
+    for frame in ranged.frames:
+        for want in frame.chunks:
+            failed[want.id] = error
 
 
 def have(found: Fetched, chunk: ChunkId) -> memoryview:

@@ -7,6 +7,7 @@ anybody's only copy, at any time.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -28,13 +29,15 @@ from tcfs.host.spelt import SpeltFiles
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import show
 from tcfs.model.spelling import folded
-from tcfs.sync.download import Download, not_as_signed
+from tcfs.sync.download import Begun, Download, not_as_signed
 from tcfs.sync.wanted import Wanted
 from tcfs.sync.workbench import Workbench
 
 UNIT_FILES: Final = 1000
 UNIT_BYTES: Final = 8 << 20
 """Plaintext of a unit; a few of them are in memory at a time."""
+READ_AHEAD: Final = 3
+"""Units whose packs are read before a worker can take them."""
 AHEAD: Final = 6
 """Units for each worker in flight: enough for the time in which a batch is placed."""
 LARGE: Final = 8 << 20
@@ -101,6 +104,7 @@ class Stager:
     def close(self) -> None:
         """End the workers; what was not placed is rubbish from now on."""
         self._executor.close()
+        self._download.close()
         for unit in (*self._flying.values(), *self._finished.values()):
             self._dispose(unit)
         self._flying.clear()
@@ -125,7 +129,7 @@ class Stager:
         if len(small) >= POOL_FILES or total >= POOL_BYTES:
             self._executor = self._bench.context.executor
         units = _units(small, min(files, UNIT_FILES), min(size, UNIT_BYTES))
-        for done in self._executor.map(restore, map(self._order, units), ahead=AHEAD):
+        for done in self._executor.map(restore, self._orders(units), ahead=AHEAD):
             unit = self._finished[done.serial] = self._flying.pop(done.serial)
             self._take(unit, done.outcomes)
             yield unit
@@ -133,15 +137,27 @@ class Stager:
             if w.size >= LARGE:
                 yield self._write_large(w)
 
-    def _order(self, unit: Unit) -> RestoreBatch:
+    def _orders(self, units: Iterator[Unit]) -> Iterator[RestoreBatch]:
+        """What workers need for these units, the packs of a few read ahead."""
+        ahead = READ_AHEAD if self._executor.workers > 1 else 0
+        begun: deque[tuple[Unit, Begun]] = deque()
+        for unit in units:
+            chunks = (
+                chunk
+                for w in unit.wanted
+                if w.kind == "file"
+                for chunk in w.wanted_version.manifest.chunks
+            )
+            begun.append((unit, self._download.begin(chunks, ahead=ahead > 0)))
+            if len(begun) > ahead:
+                yield self._order(*begun.popleft())
+        while begun:
+            yield self._order(*begun.popleft())
+
+    def _order(self, unit: Unit, begun: Begun) -> RestoreBatch:
         """What a worker needs for a unit. The directories for it are made here."""
         place = self._begin(unit)
-        held = self._download.frames(
-            chunk
-            for w in unit.wanted
-            if w.kind == "file"
-            for chunk in w.wanted_version.manifest.chunks
-        )
+        held = self._download.finish(begun)
         orders = []
         for number, w in enumerate(unit.wanted):
             manifest = w.wanted_version.manifest
