@@ -454,7 +454,7 @@ class Device:
 
     def _do_invite(self) -> Any:
         # For a year: what a clock says here may be far from what it says there.
-        return self.open().invite(role="writer", expires_s=800 * 86400).code
+        return self.open().invite(role="writer", expires_s=36500 * 86400).code
 
     # What must hold on each device by itself
 
