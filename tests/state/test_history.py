@@ -71,10 +71,11 @@ def opened() -> Iterator[State]:
 
 def heads(history: History) -> dict[RelPath, Any]:
     """The tree, the same with what is still in memory and read back."""
-    fresh = {head.path: head for head in history.tree(SPACE, ROOT)}
+    stored = {head.path: head for head in history.tree(SPACE, ROOT)}
+    assert stored == {head.path: head for head in history.heads_of(SPACE, list(stored))}
     history.fresh.forget()
-    assert fresh == {head.path: head for head in history.tree(SPACE, ROOT)}
-    return fresh
+    assert stored == {head.path: head for head in history.heads_of(SPACE, list(stored))}
+    return stored
 
 
 def folded(versions: Iterable[Version]) -> dict[RelPath, Any]:
@@ -190,7 +191,8 @@ def test_prefixes_end_at_a_slash(state: State) -> None:
     below_a = [RelPath(b"a"), RelPath(b"a/b"), RelPath(b"a/b/c")]
     assert [head.path for head in state.history.tree(SPACE, RelPath(b"a"))] == below_a
     assert state.history.present_paths(SPACE, RelPath(b"a")) == below_a
-    assert state.history.touched(SPACE, RelPath(b"a"), 0)[0] == below_a
+    for rows in ((0, 99), (0, 99_999)):
+        assert state.history.touched(SPACE, RelPath(b"a"), rows) == below_a
     assert state.history.has_live_below(SPACE, RelPath(b"a"))
     assert not state.history.has_live_below(SPACE, RelPath(b"a0"))
     everything = sorted(map(RelPath, names))
@@ -199,11 +201,12 @@ def test_prefixes_end_at_a_slash(state: State) -> None:
 
 def test_what_was_touched_since_a_row_is_told_once(state: State) -> None:
     accept(state.history, version(DEVICES[0], 1, b"a", content=1))
-    paths, newest = state.history.touched(SPACE, ROOT, 0)
-    assert paths == [b"a"]
-    assert state.history.touched(SPACE, ROOT, newest) == ([], newest)
+    newest = state.history.newest()
+    assert state.history.touched(SPACE, ROOT, (0, newest)) == [b"a"]
+    assert state.history.touched(SPACE, ROOT, (newest, newest)) == []
     accept(state.history, version(DEVICES[0], 2, b"b", content=1))
-    assert state.history.touched(SPACE, ROOT, newest)[0] == [b"b"]
+    assert state.history.touched(SPACE, ROOT, (newest, state.history.newest())) == [b"b"]
+    assert state.history.touched(SPACE, ROOT, (0, newest)) == [b"a"]
 
 
 def test_the_log_pages_through_all_versions_newest_first(state: State) -> None:
@@ -280,12 +283,14 @@ def test_what_comes_after_versions_that_were_taken_back_is_still_to_be_pulled():
         first, second = version(DEVICES[0], 1), version(DEVICES[1], 1)
         for one in (first, second):
             accept(state.history, one)
-        touched, newest = state.history.touched(SPACE, ROOT, 0)
-        state.roots.take_up(root, touched, newest)
+        state.roots.take_up(root, state.history.newest())
+
+        def touched() -> list[RelPath]:
+            rows = (state.roots.pulled(root), state.history.newest())
+            return state.history.touched(SPACE, ROOT, rows)
 
         state.history.retract(SPACE, DEVICES[1], 0)
-        assert state.history.touched(SPACE, ROOT, state.roots.pulled(root))[0] == []
+        assert touched() == []
         later = version(DEVICES[2], 1)
         accept(state.history, later)
-        paths, _ = state.history.touched(SPACE, ROOT, state.roots.pulled(root))
-        assert paths == [later.manifest.rel_path]
+        assert touched() == [later.manifest.rel_path]

@@ -190,8 +190,7 @@ def test_what_a_pull_did_is_no_longer_to_do_and_what_a_push_saw_still_is(
     state: State, root: Root
 ) -> None:
     a, b, c = (RelPath(n) for n in (b"a", b"a/b", b"c"))
-    state.roots.take_up(root, [c, a, b], 17)
-    assert state.roots.all()[0].pulled == 17
+    state.roots.wait(root, [c, a, b])
     state.roots.refresh_base(root, [(a, ENTRY)])
     state.roots.forget_base(root, [b])
     assert state.roots.todo(root) == [a, b, c]
@@ -272,7 +271,7 @@ def test_an_intent_whose_version_was_taken_back_says_nothing_of_a_base(
 
 def test_removing_a_root_takes_everything_of_it_along(state: State, root: Root) -> None:
     state.roots.set_base(root, [(RelPath(b"a"), ENTRY)])
-    state.roots.take_up(root, [RelPath(b"b")], 1)
+    state.roots.wait(root, [RelPath(b"b")])
     state.roots.intend(root, [Intent(RelPath(b"c"), "tombstone")])
     state.roots.remove(root)
     for table in ("base", "todo", "intent_list"):

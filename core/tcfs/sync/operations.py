@@ -321,11 +321,11 @@ def pull(
         problems += leftovers.recover(context, root)
     made = Pull(context, root, place.prefix)
     decided = made.decide()
-    if len(decided) >= POOL_FILES and not dry_run:
+    if made.fetched >= POOL_FILES and not dry_run:
         context.executor.start()
-    git = pull_hook(context, root, place.prefix, made.touched)
+    git = pull_hook(context, root, place.prefix, made.touched())
     git_plan = git.plan() if git is not None else None
-    whole = join_plans([made.plan(), git_plan] if git_plan is not None else [made.plan()])
+    whole = join_plans([decided, git_plan] if git_plan is not None else [decided])
     check_plan(whole, plan)
     tracked = context.state.roots.base_count(root) if root.id else 0
     check_limits(context, whole, tracked, limits)
@@ -409,7 +409,7 @@ def _send_first(context: Context, root: Root, prefix: RelPath, made: Pull) -> Pu
     dirty = made.dirty_conflicts()
     if not dirty or not _may_write(context):
         return None
-    looked = compare_some(context, root, sorted(dirty), made.local_scan(dirty))
+    looked = compare_some(context, root, sorted(dirty), made.local_scan())
     push = Push(context, root, looked, only=dirty)
     withhold(context, root, push)  # what is left stays, or steps aside; see Pull.run
     pushed = push.run()
@@ -464,6 +464,6 @@ def differs(context: Context, root: Root, prefixes: Iterable[RelPath]) -> bool:
 def remote_changed(context: Context, place: Place) -> bool:
     """Whether a pull would have something to do at and below a local path."""
     made = Pull(context, place.root, place.prefix)
-    made.decide()
-    git = pull_hook(context, place.root, place.prefix, made.touched)
-    return made.plan().total > 0 or (git is not None and git.plan() is not None)
+    decided = made.decide()
+    git = pull_hook(context, place.root, place.prefix, made.touched())
+    return decided.total > 0 or (git is not None and git.plan() is not None)
