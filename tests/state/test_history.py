@@ -70,10 +70,8 @@ def opened() -> Iterator[State]:
 
 
 def heads(history: History) -> dict[RelPath, Any]:
-    """The tree, the same with what is still in memory and read back."""
+    """The tree, the same by one walk and path by path."""
     stored = {head.path: head for head in history.tree(SPACE, ROOT)}
-    assert stored == {head.path: head for head in history.heads_of(SPACE, list(stored))}
-    history.fresh.forget()
     assert stored == {head.path: head for head in history.heads_of(SPACE, list(stored))}
     return stored
 
@@ -256,18 +254,7 @@ def test_a_manifest_with_an_imported_key_and_later_fields_keeps_both(state: Stat
     assert found.manifest.extra == manifest.extra
 
 
-def test_fresh_versions_are_let_go_of_when_they_are_too_many(monkeypatch) -> None:
-    monkeypatch.setattr("tcfs.state.fresh.MOST", 2)
-    with opened() as state:
-        for number in (1, 2):
-            accept(state.history, version(DEVICES[0], number, b"%d" % number))
-        assert len(state.history.fresh.of(SPACE)) == 2
-        accept(state.history, version(DEVICES[0], 3, b"3"))
-        assert not state.history.fresh.of(SPACE)
-        assert [head.path for head in state.history.tree(SPACE, ROOT)] == [b"1", b"2", b"3"]
-
-
-def test_what_is_taken_back_is_not_remembered_either() -> None:
+def test_what_is_taken_back_is_not_remembered() -> None:
     with opened() as state:
         accept(state.history, version(DEVICES[0], 1, b"a", content=1))
         state.history.retract(SPACE, DEVICES[0], 0)

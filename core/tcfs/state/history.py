@@ -8,9 +8,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from sys import intern
 from typing import Any, Final
 
 import orjson
+from msgspec.structs import replace as with_fields
 
 from tcfs.model.clock import VectorClock
 from tcfs.model.event import ChainHead, ContentEvent, SegmentHeader, Version
@@ -35,13 +37,11 @@ from tcfs.state.columns import (
     touched_query,
 )
 from tcfs.state.database import Database, insert_rows
-from tcfs.state.fresh import Fresh
 
 _COLUMNS: Final = (
     "path, device, counter, live, lamport, seq, op, kind, file_hash, file_size, mode, mtime_ns,"
     " target, size_class, written_at, written_by, actor, moved_from, parents, clock, chunks, extra"
 )
-_ID: Final = "path, device, counter"
 _AT_ONCE: Final = 500
 """Paths that are asked for in one statement."""
 
@@ -60,7 +60,6 @@ class History:
 
     def __init__(self, database: Database) -> None:
         self._db = database
-        self.fresh = Fresh()
 
     # Chains
 
@@ -115,7 +114,6 @@ class History:
         Returns the paths this concerns. The segments stay known, in quarantine.
         """
         number = self._db.device_no(device)
-        self.fresh.forget()
         with self._db.transaction() as run:
             rows = run.execute(
                 "SELECT DISTINCT path FROM version WHERE ns = ? AND device = ? AND seq > ?",
@@ -201,16 +199,11 @@ class History:
                 for event in events
                 for parent in event.manifest.parents
             ]
-            before = run.total_changes
             insert_rows(
                 run,
                 f"INSERT OR IGNORE INTO version (ns, {_COLUMNS})",
                 [self._row(namespace, author, header, event) for event in events],
             )
-            if run.total_changes - before == len(events):
-                self.fresh.keep(namespace, header, events)
-            else:
-                self.fresh.forget()
             if superseded:
                 self._supersede(run, superseded)
             self._apply_waiting(run, namespace, author, header)
@@ -257,36 +250,33 @@ class History:
         )
 
     def _version(self, row: tuple[Any, ...]) -> Version:
-        chunks: bytes = row[20]
-        extra: dict[str, Any] = orjson.loads(row[21]) if row[21] else {}
+        (path, device, counter, _, lamport, seq, op, kind, file_hash, file_size, mode, mtime_ns,
+         target, size_class, written_at, written_by, actor, moved_from, parents, clock, chunks,
+         extra) = row  # fmt: skip
         manifest = SyncManifest(
-            rel_path=RelPath(row[0]),
-            kind=row[7],
-            vclock=VectorClock(orjson.loads(row[19])),
-            parents=parse_ids(row[18]),
-            written_by=row[15],
-            written_at=row[14],
-            file_hash=row[8],
-            file_size=row[9],
-            chunks=tuple(
-                ChunkId(chunks[i : i + HASH_SIZE]) for i in range(0, len(chunks), HASH_SIZE)
-            ),
-            mode=row[10],
-            mtime_ns=row[11],
-            target=row[12],
-            actor=row[16],
-            size_class=row[13],
-            encrypted_file_key=extra.pop("encrypted_file_key", ""),
-            extra=extra,
+            path,
+            # One text for all that have the same: a pull holds thousands of versions.
+            intern(kind),  # type: ignore[arg-type]
+            VectorClock.of(orjson.loads(clock)),
+            parse_ids(parents),
+            intern(written_by),
+            written_at,
+            file_hash,
+            file_size,
+            (chunks,) if len(chunks) == HASH_SIZE else _parted(chunks),
+            mode,
+            mtime_ns,
+            target,
+            intern(actor),
+            size_class,
         )
-        return Version(
-            id=VersionId(self._db.device_id(row[1]), row[2]),
-            lamport=row[4],
-            seq=row[5],
-            op=row[6],
-            manifest=manifest,
-            moved_from=None if row[17] is None else RelPath(row[17]),
-        )
+        if extra:
+            others: dict[str, Any] = orjson.loads(extra)
+            key = others.pop("encrypted_file_key", "")
+            manifest = with_fields(manifest, encrypted_file_key=key, extra=others)
+        moved = None if moved_from is None else RelPath(moved_from)
+        made = VersionId(self._db.device_id(device), counter)
+        return Version(made, lamport, seq, intern(op), manifest, moved)  # type: ignore[arg-type]
 
     def head(self, namespace: NamespaceId, path: RelPath) -> Head:
         """What a path is now; an absent head without ids if it was never written."""
@@ -307,23 +297,13 @@ class History:
     def _live_at(
         self, namespace: NamespaceId, paths: Sequence[RelPath]
     ) -> dict[RelPath, list[Version]]:
-        where = (
-            "FROM version WHERE ns = ? AND live = 1"
-            f" AND path IN ({','.join('?' * len(paths))}) ORDER BY path"
+        rows = self._db.connection.execute(
+            f"SELECT {_COLUMNS} FROM version WHERE ns = ? AND live = 1"
+            f" AND path IN ({','.join('?' * len(paths))}) ORDER BY path",
+            (namespace, *paths),
         )
-        run, values = self._db.connection.execute, (namespace, *paths)
         found: dict[RelPath, list[Version]] = {}
-        fresh = self.fresh.of(namespace)
-        if fresh:
-            device_id = self._db.device_id
-            places = run(f"SELECT {_ID} {where}", values).fetchall()
-            known = [fresh.get(VersionId(device_id(d), counter)) for _, d, counter in places]
-            if None not in known:
-                for place, version in zip(places, known, strict=True):
-                    assert version is not None
-                    found.setdefault(place[0], []).append(version)
-                return found
-        for row in run(f"SELECT {_COLUMNS} {where}", values).fetchall():
+        for row in rows.fetchall():
             found.setdefault(row[0], []).append(self._version(row))
         return found
 
@@ -538,6 +518,11 @@ class History:
             (namespace, start, start + ABOVE_ALL, limit),
         ).fetchall()
         return [RelPath(path) for (path,) in rows]
+
+
+def _parted(chunks: bytes) -> tuple[ChunkId, ...]:
+    parts = range(0, len(chunks), HASH_SIZE)
+    return tuple([ChunkId(chunks[i : i + HASH_SIZE]) for i in parts])
 
 
 def _path_of(row: tuple[Any, ...]) -> RelPath:

@@ -1,7 +1,7 @@
 """Putting what the fleet says on disk: removals, then directories, files and links, attributes.
 
-What is created comes in slices, in the order of paths; the next is drawn while workers write the one
-before. A directory gets its rights and times when all slices are done that reach into it.
+What is created comes in slices, in the order of paths, and the next is drawn while workers write
+the one before. A directory is finished when all slices are done that reach into it.
 Every step is recorded when it is durable, so that a run that is cut off goes on where it was; see
 ``placement`` for how files are placed and ``leftovers`` for what a crash leaves.
 """

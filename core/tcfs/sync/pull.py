@@ -125,8 +125,6 @@ class Pull:
                     seen.standing.append(d.head)
         if slices == 0:
             seen.decisions = []
-        if slices <= 1:
-            self._context.state.history.fresh.forget()
         seen.plan, seen.expected = builder.done(), Expected(files, total, small)
         self._seen = seen
         return seen.plan

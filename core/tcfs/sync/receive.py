@@ -11,7 +11,7 @@ from typing import Final
 from tcfs.errors import AccessError, IntegrityError
 from tcfs.ledger.chain import Finding, KnownSegment, SegmentSource, check_own_chain
 from tcfs.ledger.control import load_control
-from tcfs.ledger.fetch import Opener, fetch
+from tcfs.ledger.fetch import Opener, fetch_in_parts
 from tcfs.ledger.keys import parse_key
 from tcfs.ledger.segment import Segment, open_segment
 from tcfs.model.event import ChainHead
@@ -147,17 +147,16 @@ def take_all(
         StoreError: the store failed; what was taken up before stays.
     """
     count = 0
-    while True:
-        history = context.state.history
-        result = fetch(
-            source,
-            namespace,
-            history.heads(namespace),
-            opener(context, namespace),
-            known=lambda device, head: _known(context, namespace, device, head),
-            state=context.control,
-            control_known=context.view.knows,
-        )
+    parts = fetch_in_parts(
+        source,
+        namespace,
+        context.state.history.heads(namespace),
+        opener(context, namespace),
+        known=lambda device, head: _known(context, namespace, device, head),
+        state=context.control,
+        control_known=context.view.knows,
+    )
+    for result in parts:
         if result.segments or result.quarantined:
             moved = moved_chunks(context, namespace, result.segments)
             with context.state.transaction():
@@ -170,8 +169,8 @@ def take_all(
         if keep_findings:
             _keep(context, result.findings)
         context.report("receive", count, 0, "segments")
-        if not result.more:
-            return count
+        del result
+    return count
 
 
 def stopped_chains(context: Context, namespace: NamespaceId) -> list[ReportedProblem]:
