@@ -197,6 +197,56 @@ def test_prefixes_end_at_a_slash(state: State) -> None:
     assert [head.path for head in state.history.tree(SPACE, ROOT)] == everything
 
 
+def test_paths_that_were_touched_come_in_parts_in_their_order(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [b"a", b"a!", b"a/b", b"a/c", b"a0", b"b"]
+    for counter, name in enumerate(reversed(names), start=1):
+        accept(state.history, version(DEVICES[0], counter, name, content=1))
+    for few in (0, 10):
+        monkeypatch.setattr("tcfs.state.columns.FEW_ROWS", few)
+        for prefix, found in ((ROOT, names), (RelPath(b"a"), [b"a", b"a/b", b"a/c"])):
+            for limit in (1, 2, 5):
+                seen, start = list[bytes](), b""
+                while some := state.history.touched(
+                    SPACE, prefix, (0, 6), start=start, limit=limit
+                ):
+                    assert len(some) <= limit
+                    seen, start = [*seen, *some], some[-1] + b"\0"
+                assert seen == found
+        assert state.history.touched(SPACE, ROOT, (4, 6)) == [b"a", b"a!"]
+
+
+def test_files_with_something_below_them_are_found_in_one_walk(state: State) -> None:
+    kinds = dict.fromkeys(
+        (b"d/f", b"d/f!", b"d/f/y", b"g", b"g-h", b"h", b"h/i", b"k"), "file"
+    ) | dict.fromkeys((b"d", b"d/f.x", b"h/i/j", b"ka"), "dir")
+    kinds[b"k/gone"] = "tombstone"
+    for counter, (name, kind) in enumerate(kinds.items(), start=1):
+        made = version(DEVICES[0], counter, name, content=1)
+        manifest = replace(made.manifest, kind=kind)
+        accept(state.history, replace(made, manifest=manifest))
+    found = state.history.files_above_others(SPACE, ROOT)
+    assert found == [b"d/f", b"h", b"h/i"]
+    assert found == [
+        name
+        for name, kind in sorted(kinds.items())
+        if kind == "file" and state.history.has_live_below(SPACE, RelPath(name))
+    ]
+    assert state.history.files_above_others(SPACE, RelPath(b"h")) == [b"h", b"h/i"]
+
+
+def test_what_stands_somewhere_is_counted(state: State) -> None:
+    accept(state.history, version(DEVICES[0], 1, b"a", content=1))
+    accept(state.history, version(DEVICES[0], 2, b"a/b", content=2))
+    accept(state.history, version(DEVICES[1], 1, b"a/b", content=3))
+    gone = version(DEVICES[0], 3, b"c", content=1)
+    accept(state.history, replace(gone, manifest=replace(gone.manifest, kind="tombstone")))
+    size = version(DEVICES[0], 1, b"a", content=1).manifest.file_size
+    assert state.history.amount(SPACE, ROOT, size + 1) == (2, 3 * size, 3 * size, 1)
+    assert state.history.amount(SPACE, RelPath(b"a/b"), size) == (1, 2 * size, 0, 1)
+
+
 def test_what_was_touched_since_a_row_is_told_once(state: State) -> None:
     accept(state.history, version(DEVICES[0], 1, b"a", content=1))
     newest = state.history.newest()

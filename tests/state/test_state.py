@@ -195,6 +195,13 @@ def test_what_a_pull_did_is_no_longer_to_do_and_what_a_push_saw_still_is(
     state.roots.forget_base(root, [b])
     assert state.roots.todo(root) == [a, b, c]
     assert state.roots.todo(root, a) == [a, b]
+    assert state.roots.todo(root, start=b"a\0", limit=1) == [b]
+    state.roots.refresh_base(root, [(b, ENTRY), (c, ENTRY)])
+    assert state.roots.todo_on_disk(root, RelPath(b"")) == [c, b, a]
+    assert state.roots.todo_on_disk(root, RelPath(b""), end=c, limit=1) == [b]
+    assert state.roots.todo_on_disk(root, a) == [b, a]
+    state.roots.forget_base(root, [b, c])
+    assert state.roots.todo_on_disk(root, a) == [a]
     state.roots.set_base(root, [(a, ENTRY)])
     state.roots.drop_base(root, [b])
     assert state.roots.todo(root) == [c]

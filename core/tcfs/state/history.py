@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from sys import intern
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from msgspec.structs import replace as with_fields
@@ -53,6 +53,17 @@ def forget_last_rows(run: sqlite3.Connection) -> None:
     be pulled. Part of the caller's transaction.
     """
     run.execute("UPDATE root SET pulled = min(pulled, (SELECT coalesce(max(row), 0) FROM version))")
+
+
+class Amount(NamedTuple):
+    """What stands somewhere: paths, bytes, bytes of files that are not large, paths with several
+    versions.
+    """
+
+    paths: int
+    size: int
+    small: int
+    several: int
 
 
 class History:
@@ -358,6 +369,21 @@ class History:
                 values = (namespace, max(low, start), high, *rows, limit)
                 found += [RelPath(path) for (path,) in run(touched_query(rows), values).fetchall()]
         return found if limit < 0 else found[:limit]
+
+    def amount(self, namespace: NamespaceId, prefix: RelPath, large: int) -> Amount:
+        """How much stands at and below a prefix."""
+        totals = [0, 0, 0, 0]
+        for low, high in at_and_below(prefix):
+            row = self._db.connection.execute(
+                "SELECT count(*), total(size), total(small), total(n > 1) FROM ("
+                " SELECT count(*) n, total(file_size) size,"
+                " total(CASE WHEN file_size < ? THEN file_size ELSE 0 END) small"
+                " FROM version WHERE ns = ? AND path >= ? AND path < ? AND live = 1"
+                " AND kind != 'tombstone' GROUP BY path)",
+                (large, namespace, low, high),
+            ).fetchone()
+            totals = [total + int(value) for total, value in zip(totals, row, strict=True)]
+        return Amount(*totals)
 
     def files_above_others(self, namespace: NamespaceId, prefix: RelPath) -> list[RelPath]:
         """Paths at and below a prefix where a file or symlink stands, and something below it too.

@@ -41,6 +41,11 @@ _UNREAD = b"\1" * 32
 """Stands for content that was not read because its size alone tells it from the fleet's."""
 
 
+def few(paths: int) -> bool:
+    """Whether so many are decided on together."""
+    return paths <= SLICE
+
+
 class Decision(Struct, frozen=True, gc=False):
     """What a pull does with one path, and what that was decided on."""
 
@@ -76,12 +81,14 @@ class Decider:
 
     Attributes:
         root: may be recorded after the first look; then this is to be the recorded one.
+        root_is_new: its directory was made by this pull, so that nothing was there.
         problems: paths that could not be looked at, each once.
     """
 
     def __init__(self, context: Context, root: Root, prefix: RelPath) -> None:
         self._context = context
         self.root = root
+        self.root_is_new = False
         self._prefix = prefix
         self._files = context.host.files
         self.problems: dict[RelPath, Problem] = {}
@@ -200,6 +207,8 @@ class Decider:
 
     def look(self, path: RelPath) -> LocalEntry | None:
         """What stands at a path. Raises OSError."""
+        if self.root_is_new and not path:
+            return None
         directory = path.rpartition(b"/")[0]
         if directory in self._missing:
             return None

@@ -27,7 +27,7 @@ from tcfs.model.tree import Head
 from tcfs.state.roots import Root
 from tcfs.sync.commit import base_entry
 from tcfs.sync.context import Context
-from tcfs.sync.deciding import Decider, Decision
+from tcfs.sync.deciding import Decider, Decision, few
 from tcfs.sync.durable import make_durable
 from tcfs.sync.judge import require_write
 from tcfs.sync.materialise import Materialiser, materialising
@@ -71,6 +71,7 @@ class _Survey:
 
     Attributes:
         newest: the row of history that it takes into account.
+        plan: what is to be done; if that is decided as it is done, complete in the end.
         decisions: on all paths, if they are few; else None.
         expected: what is to be fetched.
         removed: paths that are to be removed, those that are moved included.
@@ -97,6 +98,8 @@ class Pull:
         self._files = context.host.files
         self._decider = Decider(context, root, prefix)
         self._seen: _Survey | None = None
+        # Of a plan that is made as it is done.
+        self._builder: PlanBuilder | None = None
         self._set_aside_before: set[RelPath] = set()
 
     # Deciding
@@ -104,12 +107,14 @@ class Pull:
     def decide(self) -> Plan:
         """Look at every path that the fleet changed, and decide. Changes nothing."""
         newest = self._decider.look_anew()
+        self._builder = None
         builder = PlanBuilder("pull", self._root.namespace, self._root.remote)
-        seen = _Survey(newest, builder.done(), None, Expected(0, 0, 0), 0, {}, [])
-        slices = files = total = small = 0
-        for decisions in self._decider.slices():
-            slices += 1
-            seen.decisions = decisions if slices == 1 else None
+        only: list[Decision] | None = []
+        dirty: dict[RelPath, LocalEntry] = {}
+        standing: list[Head] = []
+        files = total = small = removed = 0
+        for number, decisions in enumerate(self._decider.slices()):
+            only = decisions if number == 0 else None
             for d in decisions:
                 _plan(builder, d)
                 version = d.head.version
@@ -118,16 +123,42 @@ class Pull:
                     files += 1
                     total += size
                     small += size if size < LARGE else 0
-                seen.removed += d.action is PullAction.REMOVE
+                removed += d.action is PullAction.REMOVE
                 if d.action is PullAction.SEND_FIRST and d.entry is not None:
-                    seen.dirty[d.path] = d.entry
+                    dirty[d.path] = d.entry
                 if d.head.conflicted:
-                    seen.standing.append(d.head)
-        if slices == 0:
-            seen.decisions = []
-        seen.plan, seen.expected = builder.done(), Expected(files, total, small)
-        self._seen = seen
-        return seen.plan
+                    standing.append(d.head)
+        expected = Expected(files, total, small)
+        self._seen = _Survey(newest, builder.done(), only, expected, removed, dirty, standing)
+        return self._seen.plan
+
+    def put_off(self) -> bool:
+        """Decide as it is done, if nothing can come of looking at every path before.
+
+        That is where many paths are pulled to where nothing is, and no conflict stands in the
+        fleet: there is nothing to remove, to send first or to settle. Then ``plan`` is known once
+        that is done. Otherwise ``decide``.
+        """
+        root, history = self._root, self._context.state.history
+        newest = self._decider.look_anew()
+        if root.id or few(newest) or not self._nothing_is_there():
+            return False
+        amount = history.amount(root.namespace, root.remote, LARGE)
+        if amount.several or few(amount.paths):
+            return False
+        self._builder = PlanBuilder("pull", root.namespace, root.remote)
+        nothing = PlanBuilder("pull", root.namespace, root.remote).done()
+        expected = Expected(amount.paths, amount.size, amount.small)
+        self._seen = _Survey(newest, nothing, None, expected, 0, {}, [])
+        return True
+
+    def _nothing_is_there(self) -> bool:
+        try:
+            return not self._files.scan(self._root.local)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
 
     @property
     def _survey(self) -> _Survey:
@@ -148,9 +179,14 @@ class Pull:
         """Every path that the fleet changed or that is still to do, on disk here or not."""
         return self._decider.touched()
 
-    def adopt(self, root: Root) -> None:
-        """The root is recorded now; what was decided for it stands."""
+    def adopt(self, root: Root, *, is_new: bool) -> None:
+        """The root is recorded now; what was decided for it stands.
+
+        Args:
+            is_new: a directory was made for it, which counts as nothing that was there.
+        """
         self._root = self._decider.root = root
+        self._decider.root_is_new = is_new
 
     def take_up(self) -> None:
         """Remember that these changes are to be put on disk, whatever happens now."""
@@ -208,12 +244,15 @@ class Pull:
         pulled, seen = Pulled(), self._survey
         with materialising(self._context, self._root, seen.expected) as work:
             if seen.decisions is not None:
-                wanted = self._unblocked(self._wanted(seen.decisions, pulled), work)
+                wanted = self._unblocked(self._wanted(seen.decisions, work, pulled), work)
                 work.remove([w for w in wanted if w.leaves])
                 work.create([[w for w in wanted if w.version is not None]])
             else:
-                self._make_way(work, pulled)
+                if self._builder is None:
+                    self._make_way(work, pulled)
                 work.create(self._creations(work, pulled))
+        if self._builder is not None:
+            seen.plan = self._builder.done()
         pulled.files = work.placed
         pulled.bytes_received = work.bytes_received
         pulled.problems += [*self._decider.problems.values(), *work.problems]
@@ -237,15 +276,20 @@ class Pull:
     def _creations(self, work: Materialiser, pulled: Pulled) -> Iterator[list[Wanted]]:
         """What is to be put on disk, slice by slice; decided on when it is asked for."""
         for decisions in self._decider.slices():
+            if self._builder is not None:
+                for d in decisions:
+                    _plan(self._builder, d)
             wanted = []
-            for w in self._unblocked(self._wanted(decisions, pulled), work):
+            for w in self._unblocked(self._wanted(decisions, work, pulled), work):
                 if not w.leaves:
                     wanted.append(w)
                 elif not work.has_tried(w.path):
                     work.left_alone(w.path)
             yield wanted
 
-    def _wanted(self, decisions: list[Decision], pulled: Pulled) -> list[Wanted]:
+    def _wanted(
+        self, decisions: list[Decision], work: Materialiser, pulled: Pulled
+    ) -> list[Wanted]:
         """What is to change on disk; what need not is recorded."""
         adopted: list[tuple[RelPath, BaseEntry]] = []
         dropped: list[RelPath] = []
@@ -262,6 +306,8 @@ class Pull:
             else:
                 if d.action is PullAction.SEND_FIRST:
                     one = self._set_aside(d, pulled)
+                    if one is None and d.path not in self._survey.dirty:
+                        work.left_alone(d.path)
                 else:
                     one = self._wanted_of(d)
                 if one is not None:
