@@ -349,3 +349,22 @@ def test_a_link_in_the_place_of_a_file_that_a_killed_pull_took_away_is_kept() ->
     )
     assert not outcome.failure, outcome.failure
     assert any("recovered.conflict" in line for line in outcome.trace), outcome.trace
+
+
+def test_a_segment_whose_event_was_lost_counts_before_what_was_built_on_it() -> None:
+    """Else a deletion meets a version that it does not answer, and both are taken for settled."""
+    hold(
+        ("user", "ann", True, "write", b"a", b"first\n"),
+        ("settle",),
+        ("user", "cy", True, "write", b"a", b"second\n"),
+        ("operation", "cy", "sync"),
+        ("run", "cy", WHOLE),
+        ("operation", "ann", "sync"),
+        ("run", "ann", WHOLE),
+        ("user", "ann", True, "delete", b"a"),
+        ("operation", "ann", "push"),
+        ("run", "ann", WHOLE),
+        ("hint", "bob", (2,), False, ""),
+        ("run", "bob", WHOLE),
+        names=("ann", "bob", "cy"),
+    )
