@@ -74,7 +74,7 @@ def draw_setting(seed: int) -> Setting:
 class Drawer:
     """Draws the moves of a seed, looking at the world as it goes."""
 
-    def __init__(self, world: World, *, least: int = 350) -> None:
+    def __init__(self, world: World, *, least: int = 600) -> None:
         self._world = world
         self.rng = rng = random.Random(f"moves {world.setting.seed}")
         self._least = least
@@ -94,8 +94,8 @@ class Drawer:
         ]
         self._aimed = rng.choice((0.0, 0.3, 0.6))
         self._synced = rng.choice((1.0, 0.9, 0.5))
-        self._faults = rng.choice((0.0, 0.02, 0.05, 0.1))
-        self._crashes = rng.choice((0.0, 0.01, 0.03, 0.1))
+        self._faults = rng.choice((0.0, 0.05, 0.15, 0.3))
+        self._crashes = rng.choice((0.0, 0.02, 0.05, 0.15))
         self._world_events = rng.choice((0.0, 0.02))
         self._user_share = rng.choice((0.2, 0.4, 0.6))
         self._big = rng.random() < 0.2
@@ -196,6 +196,13 @@ class Drawer:
         """What the operation of a device waits to do."""
         task = self._world.devices[name].machine.task
         return task.pending[1] if task is not None else ""
+
+    def key(self, name: str) -> str:
+        """To which object of the store; empty if to none."""
+        task = self._world.devices[name].machine.task
+        if task is None or task.pending[0] != "store":
+            return ""
+        return str(task.pending[2])
 
     def target(self, name: str) -> bytes:
         """To which path of its tree; empty if to none."""

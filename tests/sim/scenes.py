@@ -149,6 +149,43 @@ def power_fails(draw: Drawer) -> Iterator[Move]:
         yield ("operation", name, rng.choice(("push", "sync")))
 
 
+def lost_after_it_was_sent(draw: Drawer) -> Iterator[Move]:
+    """A save that no program made durable is sent, and then power is lost."""
+    rng = draw.rng
+    one = draw.one()
+    for _ in range(rng.randint(1, 2)):
+        action = rng.choice(("write", "write", "replace"))
+        yield ("user", one, False, action, draw.path(), draw.content())
+    yield from _do(one, rng.choice(("push", "sync")))
+    yield ("crash", one, rng.choice(LOSSES), rng.randrange(1 << 30))
+    if rng.random() < 0.3:
+        yield from _do(one, rng.choice(("push", "sync")))
+
+
+def unanswered(draw: Drawer) -> Iterator[Move]:
+    """A segment arrives, and its writer never hears of it: it fails, goes on, or is killed."""
+    rng = draw.rng
+    one, other = draw.two()
+    for _ in range(rng.randint(1, 2)):
+        yield ("user", one, True, "write", draw.path(), draw.content())
+    yield ("operation", one, rng.choice(("push", "sync")))
+    for _ in range(rng.randint(4, 12)):
+        yield ("run", one, WHOLE, "", "safe")
+        if draw.pending(one) == "put" and draw.key(one).startswith("ledger/"):
+            yield ("run", one, 1, "late")
+            break
+    if rng.random() < 0.3:
+        yield ("crash", one, rng.choice((None, *LOSSES)), rng.randrange(1 << 30))
+    else:
+        yield ("run", one, WHOLE)
+    if rng.random() < 0.5:
+        yield from _do(other, "sync")
+    if rng.random() < 0.5:
+        yield ("user", one, True, "write", draw.path(), draw.content())
+    if rng.random() < 0.7:
+        yield ("operation", one, rng.choice(("push", "sync")))
+
+
 def killed_midway(draw: Drawer) -> Iterator[Move]:
     """A pull ends among its renames, perhaps with an edit aside, and the others go on meanwhile."""
     rng = draw.rng
@@ -230,6 +267,8 @@ SCENES: Final[dict[str, Scene]] = {
     "unreadable": unreadable,
     "both": both_edit,
     "power": power_fails,
+    "unsynced": lost_after_it_was_sent,
+    "unanswered": unanswered,
     "midway": killed_midway,
     "away": away,
     "cloned": cloned,
