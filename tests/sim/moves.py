@@ -56,12 +56,14 @@ def draw_setting(seed: int) -> Setting:
         folding = rng.choice((Naming(ignores_case=True), Naming(True, True), Naming(False, True)))
         naming[names[-1]] = folding
     retention = rng.choice((1, 2, 2, 2, 3)) if rng.random() < 0.2 else 0
+    admins = 2 if rng.random() < 0.2 else 1
     if rng.random() < (0.9 if retention else 0.1):
         # Packs of their own, which can be collected.
         sizes["tcfs.sync.upload.MAX_INLINE_PACK"] = 40
     return Setting(
         seed,
         names,
+        admins=admins,
         encrypted=rng.random() < 0.25,
         strategy=rng.choice(STRATEGIES),
         tick_ns=ticks,
@@ -135,6 +137,7 @@ class Drawer:
             "midway": 3,
             "cloned": 0.3,
             "away": 0.7,
+            "decide": 2 if setting.admins > 1 else 0,
         }
         writers = [name for name in setting.names if name != READER]
         return [(weights.get(name, 1), name) for name in SCENES if len(writers) > 1]
@@ -154,7 +157,8 @@ class Drawer:
             while world.timeline.operations < goal:
                 if banished and rng.random() < 0.02:
                     banished = False
-                    yield ("banish", rng.choice(others), rng.choice(("revoke", "expire")))
+                    how = rng.choice(("revoke", "expire"))
+                    yield ("banish", rng.choice(others), how, self.admin())
                 if rng.random() < self._scene_share:
                     yield from self._play(_weighted(rng, self._scenes))
                 yield self._next()
@@ -177,6 +181,14 @@ class Drawer:
     def one(self, *but: str) -> str:
         """A device that may write."""
         return self.rng.choice([n for n in self._world.setting.names if n not in (READER, *but)])
+
+    def admins(self) -> tuple[str, ...]:
+        """Who may decide about the fleet."""
+        return self._world.admins
+
+    def admin(self) -> str:
+        """One of them."""
+        return self.rng.choice(self.admins())
 
     def two(self) -> tuple[str, str]:
         """Two of them."""
@@ -294,7 +306,7 @@ class Drawer:
         elif operation == "kept_push":
             values = (self.path(), rng.random() < 0.5)
         elif operation in UPKEEP:
-            name = NAMES[0]
+            name = self.admin()
             values = (rng.choice(("one", "two")),) if operation in ("hold", "release") else ()
         elif operation == "resolve":
             values = (self.path(), rng.choice(RESOLUTIONS))

@@ -214,7 +214,8 @@ def killed_midway(draw: Drawer) -> Iterator[Move]:
 def away(draw: Drawer) -> Iterator[Move]:
     """While one is away, the others go on, take snapshots, delete what these cover, and collect."""
     rng = draw.rng
-    admin, other = NAMES[0], draw.one(NAMES[0])
+    admin = draw.admin()
+    other = draw.one(admin)
     for _ in range(rng.randint(1, 2)):
         for _ in range(rng.randint(1, 3)):
             action = rng.choice(("write", "write", "delete"))
@@ -228,7 +229,7 @@ def away(draw: Drawer) -> Iterator[Move]:
                 yield ("crash", admin, rng.choice((None, *LOSSES)), rng.randrange(1 << 30))
         yield ("run", admin, WHOLE)
     if rng.random() < 0.4:
-        yield ("banish", other, "expire")
+        yield ("banish", other, "expire", admin)
         yield ("run", admin, WHOLE)
         yield from _do(admin, "compact")
     elif rng.random() < 0.5:
@@ -241,7 +242,7 @@ def away(draw: Drawer) -> Iterator[Move]:
 def cloned(draw: Drawer) -> Iterator[Move]:
     """A cloned disk begins to work in a second machine, and both go on at once."""
     rng = draw.rng
-    name = draw.one(NAMES[0])
+    name = draw.one(NAMES[0])  # another admin is not cloned either, and nothing happens
     yield ("run", name, WHOLE)
     yield ("clone", name)
     twin = draw.twin(name)
@@ -259,6 +260,32 @@ def cloned(draw: Drawer) -> Iterator[Move]:
             yield ("operation", one, "sync")
 
 
+def both_decide(draw: Drawer) -> Iterator[Move]:
+    """Two admins decide about the fleet at once, perhaps about the same device."""
+    rng = draw.rng
+    admins = draw.admins()
+    other = draw.one()
+    for admin in admins:
+        yield ("run", admin, WHOLE)
+        if rng.random() < 0.3:
+            yield ("user", admin, True, "write", draw.path(), draw.content())
+            yield from _do(admin, "sync")
+        what = rng.choice(("snapshot", "compact", "compact", "gc", "hold", "banish"))
+        if what == "banish":
+            yield ("banish", other, rng.choice(("revoke", "expire")), admin)
+            if rng.random() < 0.5:
+                other = draw.one()
+        else:
+            yield ("operation", admin, what, *(("both",) if what == "hold" else ()))
+    for _ in range(rng.randint(2, 12)):
+        admin = rng.choice(admins)
+        yield ("run", admin, WHOLE, "", "safe")
+        if rng.random() < 0.05:
+            yield ("crash", admin, rng.choice((None, *LOSSES)), rng.randrange(1 << 30))
+        elif not draw.busy(admin):
+            yield ("operation", admin, rng.choice(("sync", "compact", "gc")))
+
+
 SCENES: Final[dict[str, Scene]] = {
     "collected": collected_under_a_push,
     "damaged": damaged_on_its_way,
@@ -271,6 +298,7 @@ SCENES: Final[dict[str, Scene]] = {
     "unanswered": unanswered,
     "midway": killed_midway,
     "away": away,
+    "decide": both_decide,
     "cloned": cloned,
 }
 """By name."""
