@@ -368,3 +368,26 @@ def test_a_segment_whose_event_was_lost_counts_before_what_was_built_on_it() -> 
         ("run", "bob", WHOLE),
         names=("ann", "bob", "cy"),
     )
+
+
+def test_a_listing_that_fails_after_an_acknowledgement_was_sent_does_not_fork_the_own_chain() -> (
+    None
+):
+    """The next one came by way of a hint, which asks for no listing, and took the same place."""
+    for safe in range(4, 8):
+        hold(
+            ("settle",),
+            ("operation", "ann", "snapshot"),
+            ("run", "ann", WHOLE),
+            ("user", "ann", True, "write", b"a", b"1\n"),
+            ("operation", "ann", "push"),
+            ("run", "ann", WHOLE),
+            ("operation", "bob", "pull", "auto"),
+            *[("run", "bob", WHOLE, "", "safe")] * safe,
+            ("arm", "bob", "list", "lost"),
+            ("run", "bob", WHOLE),
+            ("user", "ann", True, "write", b"a", b"2\n"),
+            ("operation", "ann", "push"),
+            ("run", "ann", WHOLE),
+            ("hint", "bob", (0, 1), False, ""),
+        )
