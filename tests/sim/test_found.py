@@ -391,3 +391,20 @@ def test_a_listing_that_fails_after_an_acknowledgement_was_sent_does_not_fork_th
             ("run", "ann", WHOLE),
             ("hint", "bob", (0, 1), False, ""),
         )
+
+
+def test_a_save_of_the_very_bytes_that_are_replaced_stands_after_a_kill() -> None:
+    """Only its time tells it from the file that a pull had displaced."""
+    hold(
+        ("user", "ann", True, "write", b"a", b"same 1\n"),
+        ("settle",),
+        ("user", "ann", True, "write", b"a", b"line\nline\n00008\n"),
+        ("operation", "ann", "sync"),
+        ("run", "ann", WHOLE),
+        ("operation", "bob", "pull", "auto"),
+        ("run", "bob", WHOLE, "", "tree"),
+        ("user", "bob", True, "write", b"a", b"00009\n"),
+        ("run", "bob", WHOLE, "", "tree"),
+        ("user", "bob", True, "write", b"a", b"same 1\n"),
+        ("crash", "bob", None, 983451131),
+    )
