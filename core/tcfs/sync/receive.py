@@ -49,8 +49,9 @@ def refresh_control(context: Context, *, offline: bool = False) -> None:
     take_up_marks(context, view.state)
     context.state.control.add(view.fresh)
     if store is not None:
+        # What is kept may be less than there is: it tells of no gap.
         context.state.findings.forget(CONTROL, PASSING)
-    _keep(context, view.findings)
+        _keep(context, view.findings)
     if view.state.epochs != context.view.state.epochs:
         context.forget_keys()
     context.view = view
