@@ -371,6 +371,25 @@ def acknowledged(safe: int) -> list[Move]:
     ]
 
 
+def test_a_segment_whose_event_was_lost_counts_before_what_was_built_on_it() -> None:
+    """Else a deletion meets a version that it does not answer, and both are taken for settled."""
+    hold(
+        ("user", "ann", True, "write", b"a", b"first\n"),
+        ("settle",),
+        ("user", "cy", True, "write", b"a", b"second\n"),
+        ("operation", "cy", "sync"),
+        ("run", "cy", WHOLE),
+        ("operation", "ann", "sync"),
+        ("run", "ann", WHOLE),
+        ("user", "ann", True, "delete", b"a"),
+        ("operation", "ann", "push"),
+        ("run", "ann", WHOLE),
+        ("hint", "bob", (2,), False, ""),
+        ("run", "bob", WHOLE),
+        names=("ann", "bob", "cy"),
+    )
+
+
 def test_a_listing_that_fails_after_an_acknowledgement_was_sent_does_not_fork_the_own_chain() -> (
     None
 ):
