@@ -353,7 +353,7 @@ def start_of(
         for item in records:
             if isinstance(item, SegmentRecord):
                 known[item.device, ChainHead(item.seq, item.hash)] = KnownSegment(
-                    item.lamport, item.counter
+                    item.lamport, item.counter, item.accepted
                 )
         return dict(record.heads), known
     return {}, {}
@@ -448,7 +448,8 @@ def _proven(context: Context, record: SnapshotRecord) -> set[tuple[DeviceId, Cha
     for item in records:
         if isinstance(item, SegmentRecord):
             place = ChainHead(item.seq, item.hash)
-            if history.known(namespace, item.device, place) != (item.lamport, item.counter):
+            known = history.known(namespace, item.device, place)
+            if known is None or known[:2] != (item.lamport, item.counter):
                 raise IntegrityError("a snapshot has a segment that is not known here")
             if item.accepted:
                 found.add((item.device, place))
