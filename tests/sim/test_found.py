@@ -368,3 +368,53 @@ def test_a_segment_whose_event_was_lost_counts_before_what_was_built_on_it() -> 
         ("run", "bob", WHOLE),
         names=("ann", "bob", "cy"),
     )
+
+
+def test_nothing_takes_the_place_of_an_acknowledgement_that_could_not_be_sent() -> None:
+    """It waits in the outbox; another control segment with its number would fork the own chain."""
+    hold(
+        ("user", "ann", True, "write", b"a", b"first\n"),
+        ("operation", "ann", "sync"),
+        ("run", "ann", WHOLE),
+        ("operation", "ann", "compact"),
+        ("run", "ann", WHOLE),
+        ("operation", "bob", "snapshot"),
+        ("arm", "bob", "put", "lost"),
+        ("run", "bob", WHOLE),
+        admins=2,
+    )
+
+
+def test_segments_that_an_admin_let_go_when_it_was_revoked_are_no_gap() -> None:
+    """Its word that they are gone does not count; the snapshot that covers them does."""
+    for steps in range(1, 12):
+        hold(
+            ("user", "ann", True, "write", b"a", b"first\n"),
+            ("operation", "ann", "push"),
+            ("run", "ann", WHOLE),
+            ("user", "ann", True, "write", b"a", b"second\n"),
+            ("operation", "ann", "push"),
+            ("run", "ann", WHOLE),
+            ("operation", "ann", "compact"),
+            ("run", "ann", WHOLE),
+            ("operation", "bob", "snapshot"),
+            ("run", "bob", WHOLE),
+            ("operation", "ann", "sync"),
+            ("run", "ann", WHOLE),
+            ("banish", "bob", "expire", "ann"),
+            ("run", "ann", WHOLE, "", "safe"),
+            ("run", "ann", WHOLE, "", "safe"),
+            ("operation", "bob", "compact"),
+            *[("run", "bob", WHOLE, "", "safe")] * steps,
+            admins=2,
+        )
+
+
+def test_a_save_of_the_same_bytes_is_not_durable_because_the_one_before_was() -> None:
+    hold(
+        ("user", "bob", False, "write", b"a", b"first\n"),
+        ("operation", "bob", "push"),
+        ("run", "bob", WHOLE),
+        ("user", "bob", False, "write", b"a", b"first\n"),
+        ("crash", "bob", "all", 63738444),
+    )
