@@ -418,3 +418,25 @@ def test_a_save_of_the_same_bytes_is_not_durable_because_the_one_before_was() ->
         ("user", "bob", False, "write", b"a", b"first\n"),
         ("crash", "bob", "all", 63738444),
     )
+
+
+@pytest.mark.parametrize("kind", [("mkdir", b"a"), ("write", b"a", b"same\n")])
+def test_what_answers_two_equal_versions_that_a_push_found_knows_both(
+    kind: tuple[bytes, ...],
+) -> None:
+    for steps in range(1, 6):
+        hold(
+            ("settle",),
+            ("user", "ann", True, *kind),
+            ("user", "bob", True, *kind),
+            ("operation", "ann", "push"),
+            *[("run", "ann", WHOLE, "", "safe")] * steps,
+            ("operation", "bob", "push"),
+            ("run", "bob", WHOLE),
+            ("run", "ann", WHOLE),
+            ("user", "cy", True, *kind),
+            ("operation", "cy", "push"),
+            ("run", "cy", WHOLE),
+            ("user", "cy", True, "replace", b"a", b"other\n"),
+            names=("ann", "bob", "cy"),
+        )
