@@ -440,3 +440,25 @@ def test_what_answers_two_equal_versions_that_a_push_found_knows_both(
             ("user", "cy", True, "replace", b"a", b"other\n"),
             names=("ann", "bob", "cy"),
         )
+
+
+@pytest.mark.parametrize("fault", [("commit", "full"), ("list", "lost")])
+def test_a_control_segment_that_was_sent_is_known_whatever_fails_after_it(
+    fault: tuple[str, str],
+) -> None:
+    """A daemon's next push looks at no listing before it signs another."""
+    for steps in range(1, 6):
+        hold(
+            ("user", "ann", True, "write", b"a", b"first\n"),
+            ("settle",),
+            ("operation", "ann", "snapshot"),
+            ("run", "ann", WHOLE),
+            ("operation", "bob", "pull", "auto"),
+            *[("run", "bob", WHOLE, "", "safe")] * steps,
+            ("arm", "bob", *fault),
+            ("run", "bob", WHOLE),
+            ("operation", "bob", "kept_push", b"a", True),
+            ("run", "bob", WHOLE),
+            ("operation", "ann", "snapshot"),
+            ("run", "ann", WHOLE),
+        )

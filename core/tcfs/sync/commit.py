@@ -261,6 +261,16 @@ def base_entry(
     )
 
 
+def keep_sent_control(context: Context, entry: OutboxEntry) -> None:
+    """The store has a control segment of this device: in one step, the state has it as well.
+
+    Were it in neither the outbox nor the state, the next one would take its place in the chain.
+    """
+    with context.state.transaction():
+        context.state.control.add({entry.key: entry.data})
+        context.state.outbox.remove(entry)
+
+
 def flush_outbox(context: Context) -> set[NamespaceId]:
     """Send finished segments again that an earlier run may not have sent, and take them up.
 
@@ -273,7 +283,7 @@ def flush_outbox(context: Context) -> set[NamespaceId]:
     for entry in entries:
         context.store.put(entry.key, entry.data)
         if entry.namespace == CONTROL:
-            context.state.outbox.remove(entry)
+            keep_sent_control(context, entry)
             continue
         segment = open_segment(
             entry.key,
