@@ -25,7 +25,7 @@ from tcfs.model.paths import parents, show
 from tcfs.sync.hinted import Hint
 from tests.sim.bucket import Bucket
 from tests.sim.clones import clone, part_clones
-from tests.sim.disk import Disk, Inode, Loss, Naming
+from tests.sim.disk import Inode, Loss, Naming
 from tests.sim.fleet import NAMES, Device, install_state, new_machine, tamed, template
 from tests.sim.leaks import nothing_leaks
 from tests.sim.machine import Machine, Task
@@ -49,6 +49,7 @@ class Setting:
 
     Attributes:
         names: its devices.
+        admins: how many of them, from the first, are admins.
         retention: versions of a path that are kept; 0 for all.
         naming: how each compares names; by default exactly.
         tick_ns: the granularity of each file system's times.
@@ -57,6 +58,7 @@ class Setting:
 
     seed: int
     names: tuple[str, ...] = NAMES[:2]
+    admins: int = 1
     encrypted: bool = False
     strategy: str = ""
     retention: int = 0
@@ -74,7 +76,7 @@ class World:
         self.model = Model()
         self.ended = False
         """Whether nothing more can be said of this world."""
-        start = template(setting.names, setting.encrypted)
+        start = template(setting.names, setting.encrypted, setting.admins)
         self.bucket: Bucket = start.bucket.copy()
         self.devices: dict[str, Device] = {}
         for name in setting.names:
@@ -100,6 +102,11 @@ class World:
             tick_ns=self.setting.tick_ns.get(like, 1),
             dropped=self._dropped(name),
         )
+
+    @property
+    def admins(self) -> tuple[str, ...]:
+        """Who may decide about the fleet."""
+        return self.setting.names[: self.setting.admins]
 
     def close(self) -> None:
         """End every process."""
@@ -136,18 +143,19 @@ class World:
         self.timeline.operation(
             name, "user", action, b" ".join(v for v in values if type(v) is bytes)
         )
-        held = _files(disk, device.tree)
+        place = disk.place()
         device.user.act(action, *values)
+        written = disk.written_since(place)
         after = device.snapshot()
         device.touched |= {p for p in before.keys() | after if before.get(p) != after.get(p)}
         new = self.model.user_changed(name, before, after, shared=not device.reader)
         if synced:
             disk.sync_names()
             for _, inode in disk.walk(disk.find(device.tree)):
-                if inode.kind == "file" and inode.data in new:
+                if inode.kind == "file" and (inode.data in new or inode in written):
                     disk.fsync(inode)
         else:
-            disk.unsynced_saves |= _files(disk, device.tree) - held
+            disk.unsynced_saves |= {(inode.number, inode.data) for inode in written}
         if device.reader and before != after:
             device.alone = device.alone or "a reader that was edited"
 
@@ -241,16 +249,16 @@ class World:
         if not self.ended:
             nothing_leaks(self)
 
-    def _banish(self, name: str, how: str) -> None:
-        """An admin revokes a device, or expires one that is away."""
-        admin, device = self.devices[NAMES[0]], self.devices[name]
-        if device is admin or device.reader or admin.running:
+    def _banish(self, name: str, how: str, by: str = NAMES[0]) -> None:
+        """An admin revokes a device, or expires one that is away. The first one stays."""
+        device = self.devices[name]
+        if name in (NAMES[0], by) or device.reader or self.devices[by].running:
             return
         self.model.anything_goes()
         for one in self.devices.values():
             if one.reader:
                 one.alone = one.alone or "a reader may hold what the revocation takes back"
-        self._operation(NAMES[0], how, device.identity.device_id)
+        self._operation(by, how, device.identity.device_id)
 
     def _roll_back(self, writes: int) -> None:
         """The store is as it was some writes ago. Nobody may lose what is on a disk for that."""
@@ -371,7 +379,8 @@ class World:
             self.model.anything_goes()
             # What it pushed past the cut was never part of the fleet's history.
             self.model.forgive(device.name)
-            code = self.quietly(admin, "invite")
+            role = "admin" if device.name in self.admins else "writer"
+            code = self.quietly(admin, "invite", role)
             device.enroll(code)
 
     def _sync_together(self, number: int) -> list[str]:
@@ -452,13 +461,6 @@ def _untrue(hint: Hint, lie: str) -> Hint:
     if lie == "ahead":
         return replace(hint, head=ChainHead(seq + 1, digest))
     return hint
-
-
-def _files(disk: Disk, top: bytes) -> set[tuple[int, bytes]]:
-    """The files below a directory: the number of each, and what is in it."""
-    directory = disk.get(top)
-    inodes = (inode for _, inode in disk.walk(directory)) if directory is not None else ()
-    return {(inode.number, inode.data) for inode in inodes if inode.kind == "file"}
 
 
 @contextmanager

@@ -86,6 +86,7 @@ class Intent(Struct, frozen=True, array_like=True, gc=False):
     Attributes:
         ids, clock: what the base will record, where it is not that version alone.
         mode: permission bits, where they are not the version's.
+        displaces: the mtime (ns) of the file or link that gives way to it; None for none.
     """
 
     path: RelPath
@@ -94,6 +95,7 @@ class Intent(Struct, frozen=True, array_like=True, gc=False):
     ids: tuple[VersionId, ...] | None = None
     clock: dict[DeviceId, int] | None = None
     mode: int | None = None
+    displaces: int | None = None
 
 
 _pack = msgpack.Encoder().encode
@@ -107,12 +109,15 @@ def _pack_intents(intents: Iterable[Intent]) -> bytes:
 class Intended(Struct, frozen=True, gc=False):
     """An intent that is still there, with the base that holds if it was done.
 
-    Without a base it was a removal, or its version is not accepted any more.
+    Without a base it was a removal, or its version is not accepted any more. ``number`` is that of
+    its list.
     """
 
     path: RelPath
     kind: Kind
     entry: BaseEntry | None
+    number: int
+    displaces: int | None = None
 
 
 class Roots:
@@ -379,12 +384,12 @@ class Roots:
     def intents(self, root: Root) -> list[Intended]:
         """What a pull that was cut off was about to put on disk, in path order."""
         lists = self._db.connection.execute(
-            "SELECT listed FROM intent_list WHERE root = ? ORDER BY id", (root.id,)
+            "SELECT id, listed FROM intent_list WHERE root = ? ORDER BY id", (root.id,)
         ).fetchall()
-        latest = {i.path: i for (listed,) in lists for i in _unpack_intents(listed)}
+        latest = {i.path: (i, number) for number, listed in lists for i in _unpack_intents(listed)}
         return [
-            Intended(path, latest[path].kind, self._intended(root, latest[path]))
-            for path in sorted(latest)
+            Intended(path, intent.kind, self._intended(root, intent), number, intent.displaces)
+            for path, (intent, number) in sorted(latest.items())
         ]
 
     def _intended(self, root: Root, intent: Intent) -> BaseEntry | None:

@@ -31,6 +31,7 @@ from tcfs.model.paths import relative_to
 from tcfs.model.plan import BaseEntry, LocalEntry
 from tcfs.state.index import OutboxEntry, PackLocation
 from tcfs.state.roots import Root
+from tcfs.sync.chains import look_again
 from tcfs.sync.context import Context
 from tcfs.sync.durable import make_durable
 from tcfs.sync.judge import Permit, accept
@@ -199,7 +200,13 @@ def _estimate(manifest: SyncManifest) -> int:
 
 
 def next_place(context: Context, namespace: NamespaceId) -> Place:
-    """Where this device's next segment stands."""
+    """Where this device's next segment stands.
+
+    Raises:
+        IdentityError: its chain went on without it.
+        StoreError: the last look at it is some time ago, and the store failed.
+    """
+    look_again(context, namespace)
     heads = context.state.history.heads(namespace)
     own = heads.get(context.identity.device_id)
     seen = context.state.history.seen(namespace)
@@ -274,7 +281,7 @@ def flush_outbox(context: Context) -> set[NamespaceId]:
     for entry in entries:
         context.store.put(entry.key, entry.data)
         if entry.namespace == CONTROL:
-            context.state.outbox.remove(entry)
+            control_sent(context, entry)
             continue
         segment = open_segment(
             entry.key,
@@ -294,6 +301,20 @@ def flush_outbox(context: Context) -> set[NamespaceId]:
                 _base_from(context, root, segment.events)
             context.state.outbox.remove(entry)
     return {entry.namespace for entry in entries}
+
+
+def control_sent(context: Context, entry: OutboxEntry) -> None:
+    """The store has this device's next control segment: go on after it.
+
+    At once, and without asking the store: were the look at it that follows to fail, the next one
+    would be written in the same place, and this device would have forked its own chain.
+    """
+    from tcfs.sync.receive import refresh_control
+
+    with context.state.transaction():
+        context.state.control.add({entry.key: entry.data})
+        context.state.outbox.remove(entry)
+    refresh_control(context, offline=True)
 
 
 def _moved(context: Context, segment: Segment) -> list[tuple[ChunkId, ChunkAddress]]:

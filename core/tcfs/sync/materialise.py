@@ -23,7 +23,7 @@ from tcfs.model.clock import merge
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import parents, show
 from tcfs.model.plan import BaseEntry
-from tcfs.state.roots import Intent, Root
+from tcfs.state.roots import Root
 from tcfs.sync.context import Context
 from tcfs.sync.leftovers import hash_file
 from tcfs.sync.placement import Placer, edit_is_kept
@@ -180,13 +180,13 @@ class Materialiser:
             return
         bench = self._bench
         removals.sort(key=lambda w: w.path, reverse=True)
-        intended = self._roots.intend(bench.root, [Intent(w.path, "tombstone") for w in removals])
+        intended = self._roots.intend(bench.root, [w.removal() for w in removals])
         gone: list[RelPath] = []
         replaced: list[RelPath] = []
         kept: list[tuple[RelPath, BaseEntry]] = []
         inhabited = self._inhabited
         for w in removals:
-            removed = self._remove_one(w)
+            removed = self._remove_one(w, intended)
             if removed is None:
                 inhabited.update(parents(w.path))
                 continue
@@ -229,14 +229,14 @@ class Materialiser:
             found.append(directory)
         return found
 
-    def _remove_one(self, w: Wanted) -> bool | None:
+    def _remove_one(self, w: Wanted, intended: int) -> bool | None:
         """Whether the path is gone now; None if that is a problem."""
         if w.found is None:
             return True
         try:
             if w.found.kind == "dir":
                 return self._remove_directory(w)
-            return self._remove_file(w)
+            return self._remove_file(w, intended)
         except FileNotFoundError:
             return True
         except OSError as error:
@@ -260,12 +260,12 @@ class Materialiser:
             return None
         return True
 
-    def _remove_file(self, w: Wanted) -> bool | None:
+    def _remove_file(self, w: Wanted, intended: int) -> bool | None:
         """By way of a temporary name: it is looked at once more where nobody else has it."""
         bench, local = self._bench, self._bench.local(w.path)
         assert w.found is not None
         if unchanged(self._files.lstat(local), w.found):
-            displaced = bench.temp_name()
+            displaced = bench.displaced_name(intended, w.path)
             bench.attempt(w.path, lambda: self._files.rename(local, displaced))
             if same_inode(self._files.lstat(displaced), w.found):
                 bench.dispose_later(displaced)
