@@ -62,6 +62,28 @@ def test_directories_get_rights_and_times_once_all_is_in_them(world: World) -> N
     assert ben.pull().plan.total == ben.push().plan.total == 0
 
 
+def test_directories_wait_for_large_files_which_come_last(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tcfs.sync.staging.LARGE", 20)
+    anna, ben = world.devices("anna", "ben")
+    anna.fill(
+        {f"top/{name}": data for name, data in TREE.items()}
+        | {"top/d/sub/large": "l" * 30, "top/0": "at the top, and large as well", "top/~": "last"}
+    )
+    for number, name in enumerate(("top/d/sub", "top/d", "top/e", "top")):
+        os.utime(anna.path(name), ns=(number, 1_000_000_000 + number))
+    os.chmod(anna.path("top"), 0o555)
+    anna.push()
+    result = ben.pull()
+    assert result.problems == ()
+    assert_same_with_times(anna, ben)
+    out = os.path.normpath(ben.path("../out"))
+    assert ben.pull(remote="top", local=out).problems == ()
+    ours, theirs = (snapshot(top, directory_times=True) for top in (anna.path("top"), out))
+    assert_same(ours, theirs)
+
+
 def test_a_plan_says_the_same_whether_or_not_it_was_looked_at_before(world: World) -> None:
     anna, ben = world.devices("anna", "ben")
     anna.fill(TREE)

@@ -21,8 +21,9 @@ from tcfs.errors import LocalFileError
 from tcfs.host.base import Stat
 from tcfs.model.clock import merge
 from tcfs.model.ids import RelPath
-from tcfs.model.paths import parents, show
+from tcfs.model.paths import ROOT, parents, show
 from tcfs.model.plan import BaseEntry
+from tcfs.state.columns import below
 from tcfs.state.roots import Root
 from tcfs.sync.context import Context
 from tcfs.sync.leftovers import hash_file
@@ -343,15 +344,17 @@ class Materialiser:
         others = [w for w in creations if w.kind != "dir"]
         self._set_attributes([w for w in others if w.attributes_only])
         placed = [w for w in others if not w.attributes_only]
-        self._held.update(*(parents(w.path) for w in placed if comes_last(w)))
+        for w in placed:
+            if comes_last(w):
+                self._held.update((ROOT, *parents(w.path)))
         return placed
 
     def _finish(self, placer: Placer, new: set[RelPath], end: bytes | None) -> None:
-        """Finish directories in which everything before a path is, if that is all."""
+        """Finish directories that hold nothing from a path on, in the order of paths."""
         done = [
             d
             for d in self._open.values()
-            if (end is None or d.wanted.path + b"0" <= end) and d.wanted.path not in self._held
+            if (end is None or below(d.wanted.path)[1] <= end) and d.wanted.path not in self._held
         ]
         if not done:
             return
