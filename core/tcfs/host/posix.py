@@ -17,6 +17,7 @@ from tcfs.model.spelling import folded
 
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_WRITE: Final = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NOATIME: Final[int] = getattr(os, "O_NOATIME", 0)
 _PATH_ONLY: Final[int] = getattr(os, "O_PATH", 0)
@@ -135,6 +136,18 @@ class PosixFileSystem:
             _remove_quietly(path)
             raise
         return _to_stat(status)
+
+    def write_at(self, path: bytes, offset: int, parts: Iterable[bytes | memoryview]) -> None:
+        fd = os.open(path, _WRITE)
+        try:
+            for part in parts:
+                rest = memoryview(part)
+                while rest:
+                    written = os.pwrite(fd, rest, offset)
+                    offset += written
+                    rest = rest[written:]
+        finally:
+            os.close(fd)
 
     def symlink(self, target: bytes, path: bytes, mtime_ns: int) -> Stat:
         os.symlink(target, path)
