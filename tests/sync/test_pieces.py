@@ -111,7 +111,6 @@ def test_chunks_that_are_not_the_signed_file_never_get_its_name(
     anna, ben = world.devices("anna", "ben", **JOBS)
     anna.fill({"hash": random_bytes(6), "longer": random_bytes(7), "shorter": random_bytes(8)})
 
-
     def lying(batch: Any) -> Any:
         result = ingest_small(batch)
         told = []
