@@ -59,6 +59,16 @@ def test_workers_see_what_was_put_into_a_room_and_it_does_not_pass_the_pipe():
     executor.close()
 
 
+def test_where_there_is_no_such_memory_rooms_are_private(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr("os.memfd_create", raising=False)
+    assert Arena.of(1 << 20) is None
+    executor = ProcessExecutor(2)
+    room = executor.room(5)
+    room.view[:] = b"bytes"
+    assert list(executor.map(functions.first_and_size, [room])) == [(ord("b"), 5)]
+    executor.close()
+
+
 @pytest.mark.parametrize(
     "make", [SerialExecutor, lambda: ThreadExecutor(2), lambda: ProcessExecutor(2)]
 )

@@ -7,10 +7,13 @@ without a name (macOS), or the arena is full, a room is ordinary memory, and tra
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from typing import Any, Final
 
+_NEVER_RUN: Final = 8
+"""MFD_NOEXEC_SEAL: some systems give no other."""
 GRAIN: Final = mmap.ALLOCATIONGRANULARITY
 
 
@@ -42,10 +45,13 @@ class Arena:
 
     Args:
         size: bytes; those that were never used cost nothing.
+
+    Raises:
+        OSError: the system has no such memory, or gives none.
     """
 
     def __init__(self, size: int) -> None:
-        self.fd = os.memfd_create("tcfs-arena")
+        self.fd = _without_a_name()
         self._size = _whole(size)
         os.ftruncate(self.fd, self._size)
         self._memory = memoryview(mmap.mmap(self.fd, self._size))
@@ -54,8 +60,11 @@ class Arena:
 
     @classmethod
     def of(cls, size: int) -> Arena | None:
-        """An arena, if the system has such."""
-        return cls(size) if hasattr(os, "memfd_create") else None
+        """An arena, if there can be one."""
+        try:
+            return cls(size)
+        except OSError:
+            return None
 
     def room(self, size: int) -> Room | None:
         """The first room of that many bytes, or None if there is none."""
@@ -100,6 +109,17 @@ def attach(fd: int) -> None:
     """In a worker: rooms that come from now on are of the arena with this descriptor."""
     global _arena_fd
     _arena_fd = fd
+
+
+def _without_a_name() -> int:
+    create = getattr(os, "memfd_create", None)
+    if create is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    try:
+        fd: int = create("tcfs-arena", os.MFD_CLOEXEC | _NEVER_RUN)
+    except OSError:  # Linux before 6.3 does not know that flag
+        fd = create("tcfs-arena")
+    return fd
 
 
 def _by_value(data: bytes) -> Room:
