@@ -243,8 +243,8 @@ def test_what_stands_somewhere_is_counted(state: State) -> None:
     gone = version(DEVICES[0], 3, b"c", content=1)
     accept(state.history, replace(gone, manifest=replace(gone.manifest, kind="tombstone")))
     size = version(DEVICES[0], 1, b"a", content=1).manifest.file_size
-    assert state.history.amount(SPACE, ROOT, size + 1) == (2, 3 * size, 3 * size, 1)
-    assert state.history.amount(SPACE, RelPath(b"a/b"), size) == (1, 2 * size, 0, 1)
+    assert state.history.amount(SPACE, ROOT) == (2, 3 * size, 1)
+    assert state.history.amount(SPACE, RelPath(b"a/b")) == (1, 2 * size, 1)
 
 
 def test_what_was_touched_since_a_row_is_told_once(state: State) -> None:

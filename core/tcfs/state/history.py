@@ -56,13 +56,10 @@ def forget_last_rows(run: sqlite3.Connection) -> None:
 
 
 class Amount(NamedTuple):
-    """What stands somewhere: paths, bytes, bytes of files that are not large, paths with several
-    versions.
-    """
+    """What stands somewhere: paths, bytes, paths with several versions."""
 
     paths: int
     size: int
-    small: int
     several: int
 
 
@@ -396,17 +393,16 @@ class History:
                 found += [RelPath(path) for (path,) in run(touched_query(rows), values).fetchall()]
         return found if limit < 0 else found[:limit]
 
-    def amount(self, namespace: NamespaceId, prefix: RelPath, large: int) -> Amount:
+    def amount(self, namespace: NamespaceId, prefix: RelPath) -> Amount:
         """How much stands at and below a prefix."""
-        totals = [0, 0, 0, 0]
+        totals = [0, 0, 0]
         for low, high in at_and_below(prefix):
             row = self._db.connection.execute(
-                "SELECT count(*), total(size), total(small), total(n > 1) FROM ("
-                " SELECT count(*) n, total(file_size) size,"
-                " total(CASE WHEN file_size < ? THEN file_size ELSE 0 END) small"
+                "SELECT count(*), total(size), total(n > 1) FROM ("
+                " SELECT count(*) n, total(file_size) size"
                 " FROM version WHERE ns = ? AND path >= ? AND path < ? AND live = 1"
                 " AND kind != 'tombstone' GROUP BY path)",
-                (large, namespace, low, high),
+                (namespace, low, high),
             ).fetchone()
             totals = [total + int(value) for total, value in zip(totals, row, strict=True)]
         return Amount(*totals)

@@ -34,7 +34,7 @@ from tcfs.sync.materialise import Materialiser, materialising
 from tcfs.sync.planning import PlanBuilder
 from tcfs.sync.results import Action, Plan, Problem
 from tcfs.sync.scan import Scan, unreadable
-from tcfs.sync.staging import LARGE, Expected
+from tcfs.sync.staging import Expected
 from tcfs.sync.wanted import Wanted
 
 _ACTIONS: dict[PullAction, Action] = {
@@ -112,23 +112,21 @@ class Pull:
         only: list[Decision] | None = []
         dirty: dict[RelPath, LocalEntry] = {}
         standing: list[Head] = []
-        files = total = small = removed = 0
+        files = total = removed = 0
         for number, decisions in enumerate(self._decider.slices()):
             only = decisions if number == 0 else None
             for d in decisions:
                 _plan(builder, d)
                 version = d.head.version
                 if d.action is PullAction.MATERIALISE and version is not None:
-                    size = version.manifest.file_size
                     files += 1
-                    total += size
-                    small += size if size < LARGE else 0
+                    total += version.manifest.file_size
                 removed += d.action is PullAction.REMOVE
                 if d.action is PullAction.SEND_FIRST and d.entry is not None:
                     dirty[d.path] = d.entry
                 if d.head.conflicted:
                     standing.append(d.head)
-        expected = Expected(files, total, small)
+        expected = Expected(files, total)
         self._seen = _Survey(newest, builder.done(), only, expected, removed, dirty, standing)
         return self._seen.plan
 
@@ -143,12 +141,12 @@ class Pull:
         newest = self._decider.look_anew()
         if root.id or few(newest) or not self._nothing_is_there():
             return False
-        amount = history.amount(root.namespace, root.remote, LARGE)
+        amount = history.amount(root.namespace, root.remote)
         if amount.several or few(amount.paths):
             return False
         self._builder = PlanBuilder("pull", root.namespace, root.remote)
         nothing = PlanBuilder("pull", root.namespace, root.remote).done()
-        expected = Expected(amount.paths, amount.size, amount.small)
+        expected = Expected(amount.paths, amount.size)
         self._seen = _Survey(newest, nothing, None, expected, 0, {}, [])
         return True
 
