@@ -21,10 +21,10 @@ from tcfs.state.index import Outbox
 from tcfs.state.roots import Roots
 from tcfs.sync import (
     commit,
+    deciding,
     leftovers,
     materialise,
     placement,
-    pull,
     push,
     receive,
     scan,
@@ -189,7 +189,7 @@ def _unreadable_is_empty() -> Undo:
 
 
 def _tombstone_beats_edit() -> Undo:
-    patched: Any = pull
+    patched: Any = deciding
     real = patched.pull_action
 
     def hasty(head: Any, base: Any, local: Any, dirty: bool) -> Any:
@@ -198,7 +198,7 @@ def _tombstone_beats_edit() -> Undo:
             return patched.PullAction.REMOVE
         return action
 
-    return _replace(pull, "pull_action", hasty)
+    return _replace(deciding, "pull_action", hasty)
 
 
 def _barrier_after_renames() -> Undo:

@@ -35,10 +35,13 @@ SIZES: Final = {
     "tcfs.sync.upload.MAX_INLINE_PACK": (40, 2000),
     "tcfs.sync.commit.PART_BYTES": (900, 3000),
     "tcfs.sync.placement.BATCH_FILES": (1, 2, 3),
-    "tcfs.sync.deciding.SLICE": (1, 2, 3),
-    "tcfs.state.columns.FEW_ROWS": (0,),
     "tcfs.content.packer.TARGET": (300, 3000),
     "tcfs.content.packer.SOFT_LIMIT": (600, 6000),
+}
+# Drawn apart, so that the other draws of a seed stay as they were.
+SLICES: Final = {
+    "tcfs.sync.deciding.SLICE": (1, 2, 3),
+    "tcfs.state.columns.FEW_ROWS": (0,),
 }
 UPKEEP: Final = frozenset(("snapshot", "compact", "hold", "release"))
 """Operations that are an admin's."""
@@ -54,6 +57,8 @@ def draw_setting(seed: int) -> Setting:
     naming: dict[str, Naming] = {}
     ticks = {name: rng.choice((1, 1, 10_000_000)) for name in names}
     sizes = {name: rng.choice(values) for name, values in SIZES.items() if rng.random() < 0.3}
+    apart = random.Random(f"slices {seed}")
+    sizes |= {name: apart.choice(values) for name, values in SLICES.items() if apart.random() < 0.3}
     if rng.random() < 0.15:
         folding = rng.choice((Naming(ignores_case=True), Naming(True, True), Naming(False, True)))
         naming[names[-1]] = folding
