@@ -79,8 +79,13 @@ def _run(arguments: list[str]) -> int:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = build_parser()
-    args = parser.parse_args(arguments)
+    parser = build_parser(() if {"-h", "--help"}.intersection(arguments) else arguments)
+    try:
+        args = parser.parse_args(arguments)
+    except UsageError:
+        # What is wrong is told by all that would be right.
+        parser = build_parser()
+        args = parser.parse_args(arguments)
     for name, default in GLOBAL_DEFAULTS.items():
         if not hasattr(args, name):
             setattr(args, name, default)
