@@ -12,7 +12,7 @@ from tcfs.service.servers import process
 from tcfs.service.servers.weed import WeedServer
 from tcfs.store.base import BlobStore
 from tcfs.store.open import Credentials, StoreOptions, open_store
-from tcfs.store.sigv4 import S3Keys
+from tcfs.store.s3_client import S3Keys
 from tcfs.tls.contexts import STORE, TlsFiles
 from tests.certificates import Authority, Pair
 from tests.servers import BUCKET, unique

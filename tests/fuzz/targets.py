@@ -70,10 +70,6 @@ from tcfs.model.membership import fold_control
 from tcfs.model.paths import parse_remote, path_problem, show, unshow
 from tcfs.secrets.oidc import Verifier, groups_of
 from tcfs.secrets.redirect import _parameters as redirected
-from tcfs.store.http import Answer
-from tcfs.store.s3_client import page_of
-from tcfs.store.s3_errors import refusal
-from tcfs.store.s3_xml import parse
 from tcfs.sync.git import report
 from tcfs.sync.git.bundle import pack_offset
 from tcfs.sync.git.names import is_register, is_value, oids_of, split
@@ -353,14 +349,6 @@ def git_register(data: bytes) -> object:
     return None
 
 
-def s3_answer(data: bytes) -> None:
-    told = parse(data)
-    if told is not None:
-        page_of(told, "listing")
-    for status in (200, 400, 404, 500):
-        refusal(Answer(status, {}, data), "listing", "s3://bucket")
-
-
 def ignore_file(data: bytes) -> object:
     """The lines of a ``.tcfsignore``, which are synced like any file."""
     lines = data.decode("utf-8", "surrogateescape").splitlines()
@@ -432,12 +420,6 @@ SIGN_IN = {
     "scope": "openid",
 }
 
-S3_LISTING = (
-    b'<ListBucketResult xmlns="x"><IsTruncated>true</IsTruncated><NextContinuationToken>t'
-    b"</NextContinuationToken><Contents><Key>a%20b</Key><Size>3</Size><ETag>&quot;e&quot;</ETag>"
-    b"</Contents><CommonPrefixes><Prefix>d/</Prefix></CommonPrefixes></ListBucketResult>"
-)
-
 TARGETS: Mapping[str, Target] = {
     "segment": Target(segment, [b"TCFSSEG1" + (4).to_bytes(4, "big") + b"{}  " + bytes(70)]),
     "segment header": Target(parse_header, [orjson.dumps(HEADER)], json=True),
@@ -489,6 +471,5 @@ TARGETS: Mapping[str, Target] = {
         git_register,
         [b"HEAD\nref: refs/heads/main", b"refs/heads/a\n" + b"a" * 40, b"p/.git/tcfs/index\nx"],
     ),
-    "S3 answer": Target(s3_answer, [S3_LISTING, b"<Error><Code>NoSuchKey</Code></Error>"]),
     "ignore file": Target(ignore_file, [b"*.o\n!keep.o\n/build/\n# comment\n[a-z]?\n**/x\n"]),
 }

@@ -18,9 +18,8 @@ from tcfs.store.local import LocalStore
 from tcfs.store.memory import MemoryStore
 from tcfs.store.open import Credentials
 from tcfs.store.s3 import S3Store
-from tcfs.store.s3_client import S3Place
+from tcfs.store.s3_client import S3Keys, S3Place
 from tcfs.store.seaweedfs import SeaweedStore
-from tcfs.store.sigv4 import S3Keys
 from tcfs.store.wrappers.cache import CacheStore
 from tcfs.store.wrappers.circuit import CircuitStore
 from tcfs.store.wrappers.conditions import ConditionStore

@@ -164,7 +164,7 @@ def test_a_kept_connection_that_was_closed_is_replaced_at_once(weed_server, dire
 
 def test_bytes_that_were_changed_on_their_way_are_told(weed_server, directory):
     class Changing(HttpClient):
-        def request(self, method, target, *, body=None, headers=None, once=False):
+        def request(self, method, target, *, body=None, headers=None):
             changed = b"y" if body is not None and bytes(body) == b"x" else body
             return super().request(method, target, body=changed, headers=headers)
 
@@ -200,7 +200,7 @@ def test_a_token_is_signed_and_ends_and_is_made_anew_in_time(weed_server, direct
     seen = []
 
     class Recording(HttpClient):
-        def request(self, method, target, *, body=None, headers=None, once=False):
+        def request(self, method, target, *, body=None, headers=None):
             seen.append(headers["Authorization"])
             return super().request(method, target, body=body, headers={})
 

@@ -7,21 +7,16 @@ import socket
 import ssl
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from tcfs.errors import StoreError
 from tcfs.store.failures import NotThatStore, StoreUnreachable, tls_failure
-from tcfs.store.proxies import proxy_to
 from tcfs.tls.contexts import STORE_DEFAULTS, TlsContexts, TlsFiles
 from tcfs.tls.trouble import TlsTrouble, ssl_error_in, trouble_of
 
-CONNECT_TIMEOUT: Final = 10.0
-"""Seconds; longer than any handshake takes over a line that works."""
 _LAST_WORD_S: Final = 1.0
-_PIECE: Final = 1 << 20
-"""Bytes that are to be gone within the timeout: it is for all that is sent in one call."""
 _BROKEN: Final = (http.client.HTTPException, OSError)
 
 
@@ -41,20 +36,11 @@ class HttpClient:
         server: ``http://host:port`` or ``https://host``.
         timeout: seconds without a byte after which a connection counts as broken.
         tls: what TLS with it rests on. Kept connections are left when it changes.
-        proxies: whether to go by way of the proxy that the environment names.
     """
 
-    def __init__(
-        self,
-        server: str,
-        *,
-        timeout: float,
-        tls: TlsFiles = STORE_DEFAULTS,
-        proxies: bool = False,
-    ) -> None:
+    def __init__(self, server: str, *, timeout: float, tls: TlsFiles = STORE_DEFAULTS) -> None:
         self._server = server
         scheme, _, self._host = server.partition("://")
-        self._proxy = proxy_to(server) if proxies else None
         self._timeout = timeout
         self._tls = TlsContexts(tls) if scheme == "https" else None
         self._context: ssl.SSLContext | None = None
@@ -68,15 +54,8 @@ class HttpClient:
         *,
         body: bytes | bytearray | memoryview | None = None,
         headers: Mapping[str, str] | None = None,
-        once: bool = False,
     ) -> Answer:
-        """Ask, and read the whole answer.
-
-        Args:
-            method, target: of the request; the target begins with a slash.
-            body: sent as it is.
-            headers: besides those that every request has.
-            once: do not send again what may have arrived: it would be another request then.
+        """Ask, and read the whole answer. The request must be one that may be sent twice.
 
         Raises:
             StoreUnreachable: there was no answer, or not all of it.
@@ -84,7 +63,7 @@ class HttpClient:
             NotThatStore: it speaks no HTTP.
         """
         while True:
-            connection, used = self._take(fresh=once)
+            connection, used = self._take()
             try:
                 self._send(connection, method, target, body, headers)
                 answer = connection.getresponse()
@@ -111,27 +90,12 @@ class HttpClient:
         body: bytes | bytearray | memoryview | None,
         headers: Mapping[str, str] | None,
     ) -> None:
-        said = dict(headers or {})
-        if self._proxy is not None and self._tls is None:
-            said |= self._proxy.headers
-            target = self._server + target
-        content: bytes | bytearray | memoryview | Iterator[memoryview] | None = body
-        if body is not None:
-            said["Content-Length"] = str(len(body))
-            content = _pieces(memoryview(body)) if len(body) > _PIECE else body
         try:
-            if connection.sock is None:
-                self._connect(connection)
-            connection.request(method, target, body=content, headers=said)
+            connection.request(method, target, body=body, headers=dict(headers or {}))
         except OSError as error:
             if self._tls is not None and ssl_error_in(error) is None:
                 _hear_alert(connection)
             raise
-
-    def _connect(self, connection: http.client.HTTPConnection) -> None:
-        connection.timeout = min(CONNECT_TIMEOUT, self._timeout)
-        connection.connect()
-        connection.sock.settimeout(self._timeout)
 
     def close(self) -> None:
         with self._lock:
@@ -139,20 +103,15 @@ class HttpClient:
         for connection in idle:
             connection.close()
 
-    def _take(self, *, fresh: bool) -> tuple[http.client.HTTPConnection, bool]:
+    def _take(self) -> tuple[http.client.HTTPConnection, bool]:
         context = self._present_context()
-        if not fresh:
-            with self._lock:
-                if self._idle:
-                    return self._idle.pop(), True
-        proxy = self._proxy
-        host = proxy.host if proxy is not None else self._host
-        if context is None:
-            return http.client.HTTPConnection(host), False
-        secure = http.client.HTTPSConnection(host, context=context)
-        if proxy is not None:
-            secure.set_tunnel(self._host, headers=proxy.headers)
-        return secure, False
+        with self._lock:
+            if self._idle:
+                return self._idle.pop(), True
+        if context is not None:
+            secure = http.client.HTTPSConnection(self._host, timeout=self._timeout, context=context)
+            return secure, False
+        return http.client.HTTPConnection(self._host, timeout=self._timeout), False
 
     def _present_context(self) -> ssl.SSLContext | None:
         if self._tls is None:
@@ -181,11 +140,6 @@ class HttpClient:
         if isinstance(error, ConnectionRefusedError | socket.gaierror):
             return StoreUnreachable(f"nobody answers at {where}")
         return StoreUnreachable(f"the connection to {where} broke off: {type(error).__name__}")
-
-
-def _pieces(view: memoryview) -> Iterator[memoryview]:
-    for start in range(0, len(view), _PIECE):
-        yield view[start : start + _PIECE]
 
 
 def _hear_alert(connection: http.client.HTTPConnection) -> None:

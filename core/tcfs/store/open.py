@@ -19,8 +19,7 @@ from tcfs.store.memory import MemoryStore
 from tcfs.tls.contexts import STORE_DEFAULTS, TlsFiles
 
 if TYPE_CHECKING:
-    from tcfs.store.s3_client import Addressing
-    from tcfs.store.sigv4 import S3Keys
+    from tcfs.store.s3_client import Addressing, S3Keys
     from tcfs.store.wrappers.limit import TokenBucket
 
 _memory: dict[str, MemoryStore] = {}
@@ -161,6 +160,7 @@ def _s3(place: Endpoint, create: bool, options: StoreOptions) -> BlobStore:
         prefix=place.prefix,
         addressing=options.addressing,
         tls=options.tls,
+        connections=options.workers + 4,  # parts of a large object are requests of their own
         timeout=options.timeout,
     )
     keys = options.credentials.s3_keys

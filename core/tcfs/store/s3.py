@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import builtins
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
+from typing import Any, Final
 
 from tcfs.errors import StoreError
 from tcfs.model.ids import StoreKey
@@ -32,13 +32,8 @@ from tcfs.store.base import (
 )
 from tcfs.store.endpoint import Endpoint
 from tcfs.store.failures import BucketMissing, NotThatStore
-from tcfs.store.http import Answer
-from tcfs.store.s3_client import ListPage, S3Client, S3Place
-from tcfs.store.s3_errors import RangeRefused, refusal
-from tcfs.store.sigv4 import S3Keys
-
-if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
+from tcfs.store.s3_client import S3Keys, S3Place, make_client
+from tcfs.store.s3_errors import RangeRefused, translated
 
 PART: Final = 16 << 20
 """Bytes of a part of a multipart upload."""
@@ -47,7 +42,6 @@ MULTIPART_FROM: Final = 48 << 20
 further requests cost more than several connections for one object gain: other packs use those."""
 PAGE: Final = 1000
 _LISTERS: Final = 8
-_NAMESPACE: Final = "http://s3.amazonaws.com/doc/2006-03-01/"
 _LOWER: Final = "-."
 """Characters of keys that sort before "/"."""
 
@@ -62,25 +56,21 @@ class S3Store:
         place: where the bucket is.
         keys: credentials, asked for before each request.
         page: objects that one answer of a listing names at most.
-        now: seconds since 1970.
     """
 
     def __init__(
-        self,
-        place: S3Place,
-        keys: Callable[[], S3Keys | None],
-        *,
-        page: int = PAGE,
-        now: Callable[[], float] = time.time,
+        self, place: S3Place, keys: Callable[[], S3Keys | None], *, page: int = PAGE
     ) -> None:
         self._place = place
+        self._keys = keys
         self._endpoint = Endpoint(
             "s3", place.server, name=place.bucket, prefix=place.prefix, region=place.region
         ).url
         self._base = f"{place.prefix}/" if place.prefix else ""
         self._page = page
-        self._s3 = S3Client(place, keys, self._endpoint, now=now)
         self._lock = threading.Lock()
+        # boto3 makes its clients from data: arguments are checked when a request is made.
+        self._client: Any = None
         self._pool: ThreadPoolExecutor | None = None
         # SeaweedFS tells itself by its Server header.
         self._hollow_dirs = False
@@ -113,20 +103,27 @@ class S3Store:
 
     def get(self, key: StoreKey) -> bytes:
         check_key(key)
-        return self._s3.ask("GET", self._base + key, f"reading {key}").body
+        with self._doing(f"reading {key}"):
+            answer = self._s3().get_object(Bucket=self._place.bucket, Key=self._base + key)
+            data: bytes = answer["Body"].read()
+            return data
 
     def get_range(self, key: StoreKey, offset: int, length: int) -> bytes:
         check_key(key)
         check_range(offset, length)
         if not length:
             return self._empty_range(key, offset)
-        wanted = {"Range": f"bytes={offset}-{offset + length - 1}"}
         try:
-            answer = self._s3.ask("GET", self._base + key, f"reading {key}", headers=wanted)
+            with self._doing(f"reading {key}"):
+                answer = self._s3().get_object(
+                    Bucket=self._place.bucket,
+                    Key=self._base + key,
+                    Range=f"bytes={offset}-{offset + length - 1}",
+                )
+                data: bytes = answer["Body"].read()
         except RangeRefused:
             raise too_short(key) from None
-        data = answer.body
-        sent = answer.headers.get("content-range", "")
+        sent = answer.get("ContentRange", "")
         if not sent:
             data = data[offset : offset + length]  # a server that knows no ranges sent everything
         elif not sent.startswith(f"bytes {offset}-"):
@@ -139,65 +136,65 @@ class S3Store:
         self, key: StoreKey, data: bytes | bytearray | memoryview, condition: Condition = ALWAYS
     ) -> ETag:
         check_key(key)
-        wanted: dict[str, str] = {}
+        wanted: dict[str, Any] = {}
         if condition.if_absent:
-            wanted["If-None-Match"] = "*"
+            wanted["IfNoneMatch"] = "*"
         if condition.if_match is not None:
-            wanted["If-Match"] = condition.if_match
+            wanted["IfMatch"] = condition.if_match
         view = memoryview(data).cast("B")
         if len(view) >= MULTIPART_FROM:
             return self._put_parts(key, view, wanted)
-        answer = self._s3.ask(
-            "PUT",
-            self._base + key,
-            f"writing {key}",
-            headers=wanted,
-            body=view,
-            # Sent again after it arrived, it would be refused for what it did itself.
-            once=bool(wanted),
-        )
-        return self._etag(answer, key)
+        body = data if isinstance(data, bytes | bytearray) else bytes(view)
+        with self._doing(f"writing {key}"):
+            answer = self._s3().put_object(
+                Bucket=self._place.bucket, Key=self._base + key, Body=body, **wanted
+            )
+            return ETag(answer["ETag"])
 
     def head(self, key: StoreKey) -> ObjectInfo | None:
+        from botocore.exceptions import ClientError
+
         check_key(key)
-        doing = f"looking up {key}"
-        answer = self._s3.ask("HEAD", self._base + key, doing, fine=(400, 403, 404))
-        if answer.status < 300:
-            size = answer.headers.get("content-length", "")
-            if not size.isdecimal():
-                raise NotThatStore(f"what answers at {self.endpoint} for {key} is no S3 server")
-            return ObjectInfo(key, int(size), self._etag(answer, key))
-        # An answer to HEAD has no body: why, and whether there is a bucket at all, is in the
-        # answer to another question.
-        self._s3.list_page({"prefix": self._base + key, "max-keys": "1"}, doing)
-        if answer.status != 404:
-            raise refusal(answer, doing, self.endpoint)
-        return None
+        with self._doing(f"looking up {key}"):
+            try:
+                answer = self._s3().head_object(Bucket=self._place.bucket, Key=self._base + key)
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] not in (400, 403, 404):
+                    raise
+                refused = error
+            else:
+                return ObjectInfo(key, answer["ContentLength"], ETag(answer["ETag"]))
+            # An answer to HEAD has no body: why, and whether there is a bucket at all, is in the
+            # answer to another question.
+            self._s3().list_objects_v2(
+                Bucket=self._place.bucket, Prefix=self._base + key, MaxKeys=1
+            )
+            if refused.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+                raise refused
+            return None
 
     def list(self, prefix: str, after: str = "") -> Iterator[ObjectInfo]:
         check_prefix(prefix)
         for start, begin in _passes(prefix, after):
             for page in self._pages(start, begin):
-                for found in page.objects:
-                    key = found.name.removeprefix(self._base)
+                for found in page.get("Contents", ()):
+                    key = found["Key"].removeprefix(self._base)
                     if key <= after or not is_key(key):
                         continue
                     if begin and _in_other_pass(key, prefix, after):
                         continue
-                    yield ObjectInfo(StoreKey(key), found.size, ETag(found.etag))
+                    yield ObjectInfo(StoreKey(key), found["Size"], ETag(found["ETag"]))
 
     def list_dirs(self, prefix: str) -> builtins.list[str]:
         check_prefix(prefix)
         names = [
             name
-            for page in self._pages(prefix, "", {"delimiter": "/"})
-            for found in page.directories
-            for name in [found.removeprefix(self._base + prefix).rstrip("/")]
+            for page in self._pages(prefix, "", Delimiter="/")
+            for found in page.get("CommonPrefixes", ())
+            for name in [found["Prefix"].removeprefix(self._base + prefix).rstrip("/")]
             if is_key(name)
         ]
         if self._hollow_dirs and names:
-            from concurrent.futures import ThreadPoolExecutor
-
             with ThreadPoolExecutor(min(_LISTERS, len(names))) as pool:
                 full = pool.map(lambda name: self._holds_keys(f"{prefix}{name}/"), names)
                 names = [name for name, holds in zip(names, full, strict=True) if holds]
@@ -205,20 +202,26 @@ class S3Store:
 
     def delete(self, key: StoreKey) -> None:
         check_key(key)
-        self._s3.ask("DELETE", self._base + key, f"deleting {key}")
+        with self._doing(f"deleting {key}"):
+            self._s3().delete_object(Bucket=self._place.bucket, Key=self._base + key)
 
     def close(self) -> None:
         with self._lock:
+            client, self._client = self._client, None
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown()
-        self._s3.close()
+        if client is not None:
+            client.close()
 
-    def _etag(self, answer: Answer, key: str) -> ETag:
-        etag = answer.headers.get("etag")
-        if etag is None:
-            raise NotThatStore(f"what answers at {self.endpoint} for {key} is no S3 server")
-        return ETag(etag)
+    def _s3(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                self._client = make_client(self._place, self._keys)
+            return self._client
+
+    def _doing(self, doing: str) -> AbstractContextManager[None]:
+        return translated(doing, self.endpoint, self._place.tls)
 
     def _empty_range(self, key: StoreKey, offset: int) -> bytes:
         # HTTP has no range of nothing: what is left to tell is whether it could be there.
@@ -229,83 +232,78 @@ class S3Store:
             raise too_short(key)
         return b""
 
-    def _put_parts(self, key: StoreKey, view: memoryview, wanted: dict[str, str]) -> ETag:
+    def _put_parts(self, key: StoreKey, view: memoryview, wanted: dict[str, Any]) -> ETag:
         """Send an object as parts, several at a time. A failure takes the parts away again."""
-        s3, name, doing = self._s3, self._base + key, f"writing {key}"
-        begun = s3.ask("POST", name, doing, query={"uploads": ""})
-        upload = s3.told(begun, "InitiateMultipartUploadResult", doing).values.get("UploadId", "")
-        if not upload:
-            raise NotThatStore(f"what answers at {self.endpoint} is no S3 server")
+        where = {"Bucket": self._place.bucket, "Key": self._base + key}
+        s3 = self._s3()
+        with self._doing(f"writing {key}"):
+            upload = s3.create_multipart_upload(**where)["UploadId"]
 
-        def send(number: int) -> str:
-            answer = s3.ask(
-                "PUT",
-                name,
-                f"{doing}, part {number}",
-                query={"partNumber": str(number), "uploadId": upload},
-                body=view[(number - 1) * PART : number * PART],
-            )
-            return self._etag(answer, key)
+        def send(number: int) -> dict[str, Any]:
+            with self._doing(f"writing {key}, part {number}"):
+                part = bytes(view[(number - 1) * PART : number * PART])
+                answer = s3.upload_part(**where, UploadId=upload, PartNumber=number, Body=part)
+                return {"PartNumber": number, "ETag": answer["ETag"]}
 
         try:
             count = -(-len(view) // PART)
-            etags = self._workers().map(send, range(1, count + 1))
-            done = s3.ask(
-                "POST",
-                name,
-                doing,
-                query={"uploadId": upload},
-                headers=wanted,
-                body=_completion(etags),
-                once=True,
-            )
-            told = s3.told(done, "CompleteMultipartUploadResult", doing)
-            return ETag(told.values.get("ETag") or self._etag(done, key))
+            parts = builtins.list(self._workers().map(send, range(1, count + 1)))
+            with self._doing(f"writing {key}"):
+                done = s3.complete_multipart_upload(
+                    **where, UploadId=upload, MultipartUpload={"Parts": parts}, **wanted
+                )
+                return ETag(done["ETag"])
         except BaseException:
-            self._abort(name, upload)
+            self._abort(where, upload)
             raise
 
-    def _abort(self, name: str, upload: str) -> None:
+    def _abort(self, where: dict[str, str], upload: str) -> None:
+
         # What could not be taken away is not seen by anybody, and ends by the bucket's own rules.
-        with suppress(StoreError):
-            self._s3.ask("DELETE", name, "breaking off an upload", query={"uploadId": upload})
+        with suppress(StoreError), self._doing("breaking off an upload"):
+            self._s3().abort_multipart_upload(**where, UploadId=upload)
 
     def _workers(self) -> ThreadPoolExecutor:
         with self._lock:
             if self._pool is None:
-                from concurrent.futures import ThreadPoolExecutor
-
                 self._pool = ThreadPoolExecutor(4, thread_name_prefix="s3-part")
             return self._pool
 
-    def _pages(
-        self, prefix: str, begin: str, more: Mapping[str, str] | None = None
-    ) -> Iterator[ListPage]:
+    def _pages(self, prefix: str, begin: str, **more: Any) -> Iterator[Any]:
         """The pages of a listing. One that is not the last and names no next is an error."""
-        asked = {"prefix": self._base + prefix, "max-keys": str(self._page), **(more or {})}
+        asked: dict[str, Any] = {
+            "Bucket": self._place.bucket,
+            "Prefix": self._base + prefix,
+            "MaxKeys": self._page,
+            **more,
+        }
         if begin:
-            asked["start-after"] = self._base + begin
-        doing = f"listing {prefix or 'the store'}"
+            asked["StartAfter"] = self._base + begin
         seen: set[str] = set()
         while True:
-            page = self._s3.list_page(asked, doing)
-            self._hollow_dirs = self._s3.server.startswith("SeaweedFS")
+            with self._doing(f"listing {prefix or 'the store'}"):
+                page = self._s3().list_objects_v2(**asked)
+            if "IsTruncated" not in page:
+                raise NotThatStore(f"what answers at {self.endpoint} is no S3 server")
+            server = page["ResponseMetadata"]["HTTPHeaders"].get("server", "")
+            self._hollow_dirs = server.startswith("SeaweedFS")
             yield page
-            if page.last:
+            if not page["IsTruncated"]:
                 return
-            if page.following in seen:
-                raise StoreError(f"{doing}: the server lost its place")
-            seen.add(page.following)
-            asked["continuation-token"] = page.following
+            token = page.get("NextContinuationToken", "")
+            if not token or token in seen:
+                raise StoreError(f"listing {prefix or 'the store'}: the server lost its place")
+            seen.add(token)
+            asked["ContinuationToken"] = token
 
     def _holds_keys(self, prefix: str) -> bool:
-        return any(page.objects for page in self._pages(prefix, "", {"max-keys": "1"}))
+        return any(page.get("Contents") for page in self._pages(prefix, "", MaxKeys=1))
 
     def _check_own(self) -> None:
         """Raise StoreRefused if the first names under the prefix can be no keys of ours."""
-        page = next(self._pages("", "", {"max-keys": "20"}))
-        for found in page.objects:
-            key = found.name.removeprefix(self._base)
+        page = next(self._pages("", "", MaxKeys=20))
+        for found in page.get("Contents", ()):
+            key = found["Key"].removeprefix(self._base)
             if key and not is_key(key.rstrip("/")):
                 raise StoreRefused(
                     f"{self.endpoint} holds objects that are not from tcfs",
@@ -313,31 +311,19 @@ class S3Store:
                 )
 
     def _make_bucket(self) -> None:
+        from botocore.exceptions import ClientError
+
         place = self._place
-        body = b""
+        where: dict[str, Any] = {}
         if not place.server and place.region != "us-east-1":
-            body = (
-                f'<CreateBucketConfiguration xmlns="{_NAMESPACE}"><LocationConstraint>'
-                f"{place.region}</LocationConstraint></CreateBucketConfiguration>"
-            ).encode()
-        answer = self._s3.ask("PUT", "", "making the bucket", body=body, fine=(409,))
-        # Somebody else was as fast.
-        if answer.status == 409 and b"BucketAlreadyOwnedByYou" not in answer.body:
-            raise refusal(answer, "making the bucket", self.endpoint)
-
-
-def _completion(etags: Iterable[str]) -> bytes:
-    parts = "".join(
-        f"<Part><PartNumber>{number}</PartNumber><ETag>{_escaped(etag)}</ETag></Part>"
-        for number, etag in enumerate(etags, 1)
-    )
-    return (
-        f'<CompleteMultipartUpload xmlns="{_NAMESPACE}">{parts}</CompleteMultipartUpload>'
-    ).encode()
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+            where["CreateBucketConfiguration"] = {"LocationConstraint": place.region}
+        with self._doing("making the bucket"):
+            try:
+                self._s3().create_bucket(Bucket=place.bucket, **where)
+            except ClientError as error:
+                # Somebody else was as fast.
+                if error.response["Error"].get("Code") != "BucketAlreadyOwnedByYou":
+                    raise
 
 
 def _passes(prefix: str, after: str) -> Iterator[tuple[str, str]]:

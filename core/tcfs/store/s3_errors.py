@@ -1,4 +1,4 @@
-"""What S3 servers refuse, as errors of ours.
+"""What botocore raises, as errors of ours.
 
 Codes are those of "Error responses" in the Amazon S3 API reference, and what SeaweedFS 4.48 and
 MinIO answer in their place.
@@ -7,20 +7,25 @@ MinIO answer in their place.
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
 
 from tcfs.errors import StoreError
 from tcfs.store.base import ObjectMissing, PreconditionFailed, StoreRefused
 from tcfs.store.failures import (
     BucketMissing,
     ClockSkewed,
+    CredentialsMissing,
     CredentialsRefused,
     NotThatStore,
     RightsMissing,
     StoreBusy,
+    StoreUnreachable,
+    tls_failure,
 )
-from tcfs.store.http import Answer
-from tcfs.store.s3_xml import Record, parse
+from tcfs.tls.contexts import TlsFiles
+from tcfs.tls.trouble import TlsTrouble, ssl_error_in, trouble_of
 
 _UNKNOWN_KEY: Final = frozenset(
     (
@@ -49,24 +54,57 @@ class RangeRefused(StoreRefused):
     """The object ends before the range begins."""
 
 
-def refusal(answer: Answer, doing: str, where: str) -> StoreError:
-    """The error for an answer that says no.
+@contextmanager
+def translated(doing: str, where: str, tls: TlsFiles) -> Iterator[None]:
+    """Raise what botocore raises within as StoreError.
 
     Args:
         doing: such as ``reading packs/00/…``.
         where: the endpoint, without credentials.
+        tls: what TLS with it rests on.
     """
-    status = answer.status
-    said: Record = {}
-    if answer.body:
-        found = parse(answer.body)
-        if found is None or found.root != "Error":
-            if status < 500:
-                return NotThatStore(f"what answers at {where} is no S3 server")
-        else:
-            said = found.values
-    # An answer to HEAD has no body.
-    code = said.get("Code", "") if answer.body else str(status)
+    from botocore import exceptions as b
+    from botocore.parsers import ResponseParserError
+
+    try:
+        yield
+    except b.ClientError as error:
+        raise _answered(error.response, doing, where) from None
+    except (b.NoCredentialsError, b.PartialCredentialsError):
+        raise CredentialsMissing(f"no credentials for {where} were found") from None
+    except TlsTrouble as trouble:
+        raise tls_failure(trouble, where) from None
+    except b.EndpointConnectionError:
+        raise StoreUnreachable(f"nobody answers at {where}") from None
+    except (b.ConnectTimeoutError, b.ReadTimeoutError):
+        # A server that is overloaded looks like this as well: ask it less.
+        raise StoreUnreachable(
+            f"{where} did not answer in time ({doing})", details={"timeout": True}
+        ) from None
+    except (
+        b.SSLError,
+        b.HTTPClientError,
+        b.IncompleteReadError,
+        b.ResponseStreamingError,
+    ) as error:
+        inner = ssl_error_in(error)
+        if inner is not None:
+            found = trouble_of(inner, tls.names, with_cert=tls.cert is not None)
+            raise tls_failure(found, where) from None
+        raise StoreUnreachable(
+            f"the connection to {where} broke off while {doing}: {type(error).__name__}"
+        ) from None
+    except ResponseParserError:
+        raise NotThatStore(f"what answers at {where} is no S3 server") from None
+    except b.BotoCoreError as error:
+        raise StoreRefused(f"{doing} at {where} failed: {error}") from None
+
+
+def _answered(response: Mapping[str, Any], doing: str, where: str) -> StoreError:
+    """The error for an answer that says no."""
+    said = response.get("Error", {})
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    code = str(said.get("Code", ""))
     # A server's text is a stranger's: its code alone is shown, and only if it looks like one.
     shown = code if _CODE.fullmatch(code) else "an unknown reason"
     details = {"status": status, "code": shown}
@@ -86,11 +124,13 @@ def refusal(answer: Answer, doing: str, where: str) -> StoreError:
             f"{where}: this machine's clock and the server's differ", details=details
         )
     if code in _UNKNOWN_KEY:
-        if code == "AuthorizationHeaderMalformed" and "Region" in said:
-            return _elsewhere(where, said["Region"])
+        region = said.get("Region")
+        if code == "AuthorizationHeaderMalformed" and isinstance(region, str):
+            return _elsewhere(where, region)
         return CredentialsRefused(f"{where} does not take these credentials: {shown}")
     if code in ("PermanentRedirect", "301", "307", "IllegalLocationConstraintException"):
-        return _elsewhere(where, answer.headers.get("x-amz-bucket-region", ""))
+        headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        return _elsewhere(where, str(headers.get("x-amz-bucket-region", "")))
     if status in (401, 403):
         return RightsMissing(text, details=details)
     if code in _FULL or status == 507:

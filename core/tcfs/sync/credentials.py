@@ -209,7 +209,7 @@ def _try(
     endpoint: Endpoint, options: StoreOptions, keys: Mapping[str, str] | None
 ) -> tuple[str, ...]:
     """Read, write and delete with these keys, or with those that the options find."""
-    from tcfs.store.sigv4 import S3Keys
+    from tcfs.store.s3_client import S3Keys
 
     if keys is not None:
         given = dict(keys)

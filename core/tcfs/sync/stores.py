@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tcfs.config.load import LoadedConfig
     from tcfs.config.schema import Config
     from tcfs.secrets.chain import CredentialChain
-    from tcfs.store.sigv4 import S3Keys
+    from tcfs.store.s3_client import S3Keys
 
 REMEMBERED: Final = "stores.json"
 _PER_UPLOAD: Final = 80 * MIB
@@ -134,7 +134,7 @@ def condition_warnings(loaded: LoadedConfig, endpoint: str) -> list[str]:
 
 def _credentials(chain: CredentialChain) -> Credentials:
     from tcfs.secrets.chain import FILER_KEY, S3_ACCESS, S3_SECRET, S3_TOKEN
-    from tcfs.store.sigv4 import S3Keys
+    from tcfs.store.s3_client import S3Keys
 
     def s3_keys() -> S3Keys | None:
         found = chain.find(S3_ACCESS, S3_SECRET)

@@ -14,8 +14,7 @@ from tcfs.store.endpoint import Endpoint
 from tcfs.store.wrappers.retry import try_again
 
 if TYPE_CHECKING:
-    from tcfs.store.s3_client import S3Place
-    from tcfs.store.sigv4 import S3Keys
+    from tcfs.store.s3_client import S3Keys, S3Place
 
 T = TypeVar("T")
 
@@ -72,32 +71,42 @@ class BucketObjects:
     """A prefix of a bucket."""
 
     def __init__(self, place: S3Place, url: str, keys: Callable[[], S3Keys | None]) -> None:
-        from tcfs.store.s3_client import S3Client
+        from tcfs.store.s3_client import make_client
 
+        self._place = place
+        self._url = url
         self._base = f"{place.prefix}/" if place.prefix else ""
-        self._client = S3Client(place, keys, url)
+        self._client: Any = make_client(place, keys)
 
     def names(self, start: str) -> Iterator[str]:
-        asked = {"prefix": self._base + start}
-        doing = f"listing {start}"
+        asked: dict[str, Any] = {"Bucket": self._place.bucket, "Prefix": self._base + start}
         while True:
-            page = _try(lambda: self._client.list_page(asked, doing))
-            for found in page.objects:
-                yield found.name.removeprefix(self._base)
-            if page.last:
+            page = self._ask(f"listing {start}", lambda: self._client.list_objects_v2(**asked))
+            for found in page.get("Contents", ()):
+                yield found["Key"].removeprefix(self._base)
+            if not page["IsTruncated"]:
                 return
-            asked["continuation-token"] = page.following
+            asked["ContinuationToken"] = page["NextContinuationToken"]
 
     def read(self, name: str) -> bytes:
-        key = self._base + name
-        return _try(lambda: self._client.ask("GET", key, f"reading {name}").body)
+        def get() -> bytes:
+            answer = self._client.get_object(Bucket=self._place.bucket, Key=self._base + name)
+            data: bytes = answer["Body"].read()
+            return data
+
+        return self._ask(f"reading {name}", get)
 
     def close(self) -> None:
         self._client.close()
 
+    def _ask(self, doing: str, call: Callable[[], T]) -> T:
+        from tcfs.store.s3_errors import translated
 
-def _try(call: Callable[[], T]) -> T:
-    return try_again(call, wait=time.sleep, jitter=random.random)
+        def attempt() -> T:
+            with translated(doing, self._url, self._place.tls):
+                return call()
+
+        return try_again(attempt, wait=time.sleep, jitter=random.random)
 
 
 def open_objects(
