@@ -18,6 +18,7 @@ from tcfs.model.paths import METADATA_DIR, TEMP_PREFIX, show
 
 IGNORE_FILE: Final = b".tcfsignore"
 MAX_IGNORE_FILE: Final = 1 << 20
+_SPECIAL: Final = re.compile(r"[/*?\\]")
 _DIRECTORY_MARK: Final = "(?P<ps_d>/)"
 
 
@@ -26,6 +27,8 @@ class PatternSet:
 
     def __init__(self, lines: Iterable[str], source: str) -> None:
         """Compile patterns. Raises ConfigError, naming ``source``, if one means nothing."""
+        lines = list(lines)
+        self.words = _words(lines)
         # Loading the library costs more than a small push; most devices have a few patterns only.
         from pathspec import GitIgnoreSpec
 
@@ -62,6 +65,24 @@ class PatternSet:
         return None
 
 
+def _words(lines: Iterable[str]) -> frozenset[bytes] | None:
+    """Bytes of which every path that one of these patterns leaves out holds some.
+
+    The longest stretch of each pattern that stands for itself. None if one has no such stretch.
+    """
+    words = set()
+    for line in lines:
+        # What follows a bracket may be within it; what a "!" brings back was left out by another.
+        plain = _SPECIAL.split(line.strip().partition("[")[0])
+        if line[:1] in ("!", "#") or not line.strip():
+            continue
+        longest = max(plain, key=len)
+        if not longest:
+            return None
+        words.add(longest.encode("utf-8", "surrogateescape"))
+    return frozenset(words)
+
+
 @dataclass(frozen=True, slots=True)
 class Exclusion:
     """What decides for the entries of one directory: its own patterns last."""
@@ -88,6 +109,19 @@ class Exclusion:
         return Exclusion(
             self.hidden_dirs, self.git_dirs, (*self.sets, (start, PatternSet(lines, source)))
         )
+
+    def may_leave_out(self, directory: bytes, names: Iterable[bytes]) -> bool:
+        """Whether patterns may leave out any of these entries of a directory.
+
+        False is certain, and quickly found: nearly no directory holds anything to be left out. What
+        ``leaves_out`` says of names that begin with a dot is another matter.
+        """
+        text = b"\n".join((directory, *names))
+        for _, patterns in self.sets:
+            words = patterns.words
+            if words is None or any(word in text for word in words):
+                return True
+        return False
 
     def leaves_out(self, path: bytes, name: bytes, is_dir: bool) -> bool:
         """Whether an entry is left out. ``path`` is relative to the root."""
