@@ -255,6 +255,46 @@ def test_a_segment_waits_for_what_its_writer_had_seen():
     assert told(three.fetch()) == [(one.id, 1), (two.id, 1)]
 
 
+def test_a_segment_that_no_listing_shows_yet_is_waited_for_and_not_passed_over():
+    """Else what was built on it would count before it, and a hint of it would bring nothing."""
+    store, (one, two, three) = fleet()
+    late = one.write()
+    two.fetch()
+    two.write()
+    real = store.list
+
+    def list_without(prefix, after=""):
+        return iter([info for info in real(prefix, after) if info.key != late.key])
+
+    setattr(store, "list", list_without)  # noqa: B010 - it is a method
+    result = three.fetch()
+    assert (told(result), result.quarantined) == ([], ())
+    assert problems(result) == {("held", two.id, 1)}
+    setattr(store, "list", real)  # noqa: B010 - it is a method
+    assert told(three.fetch()) == [(one.id, 1), (two.id, 1)]
+
+
+def test_a_segment_that_was_damaged_on_its_way_is_waited_for_and_not_passed_over():
+    store, (one, two, three) = fleet()
+    late = one.write()
+    two.fetch()
+    two.write()
+    real, damaged = store.get, [late.key]
+
+    def get_damaged_once(key):
+        data = real(key)
+        if key not in damaged:
+            return data
+        damaged.clear()
+        return data[:-1] + bytes([data[-1] ^ 1])
+
+    setattr(store, "get", get_damaged_once)  # noqa: B010 - it is a method
+    result = three.fetch()
+    assert (told(result), result.quarantined) == ([], ())
+    assert problems(result) == {("damaged", one.id, 1), ("held", two.id, 1)}
+    assert told(three.fetch()) == [(one.id, 1), (two.id, 1)]
+
+
 def test_what_was_written_after_the_listing_is_listed_again_when_another_had_seen_it():
     store, (one, two, three) = fleet()
     two.write()

@@ -216,3 +216,19 @@ def test_a_tombstone_beside_a_version_changes_nothing_for_who_has_that_version()
     assert pull_action(head, base, ("file", HASHES[2], 0o644, b""), True) is PullAction.NOTHING
     assert pull_action(head, base, live.manifest.content, False) is PullAction.ADOPT
     assert pull_action(head, None, None, False) is PullAction.MATERIALISE
+
+
+def test_a_file_is_removed_when_a_deletion_that_was_concurrent_turns_out_to_answer_it():
+    """What joins the two came after both: its chain had been stopped."""
+    held = version(DEVICES[0], 1, content=1)
+    between = version(DEVICES[1], 1, content=2, parents=[held])
+    deletion = version(DEVICES[2], 1, parents=[between])
+    path = RelPath(b"p")
+    before, after = settle(path, [held, deletion]), settle(path, [deletion])
+    base = replace(BASE, ids=before.ids)
+    content = held.manifest.content
+    assert pull_action(before, base, content, False) is PullAction.NOTHING
+    assert pull_action(after, base, content, False) is PullAction.REMOVE
+    assert pull_action(after, base, content, True) is PullAction.NOTHING
+    kept = replace(base, kind="dir", ctime_ns=0)
+    assert pull_action(after, kept, ("dir", b"", 0o755, b""), False) is PullAction.NOTHING

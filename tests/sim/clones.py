@@ -22,9 +22,9 @@ TWIN: Final = ".twin"
 
 
 def clone(world: World, name: str) -> None:
-    """A device's disk begins to work in a second machine, too. The admin is not cloned."""
+    """A device's disk begins to work in a second machine, too. Admins are not cloned."""
     device = world.devices.get(name)
-    if device is None or device.running or device.reader or name == NAMES[0]:
+    if device is None or device.running or device.reader or name in world.admins:
         return
     if name.endswith(TWIN) or name + TWIN in world.devices or device.rebuilding:
         return

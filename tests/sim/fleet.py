@@ -51,7 +51,7 @@ from tests.sim.timeline import Timeline
 from tests.sim.users import Tree, User, snapshot
 
 NAMES: Final = ("ann", "bob", "cy", "dee", "eve", "ro")
-"""The devices there can be; the first is the admin, the last may only read."""
+"""The devices there can be; the first is an admin, the last may only read."""
 READER: Final = NAMES[-1]
 YES: Final = Limits(confirmed=True)
 # Warnings are for people; here there are none.
@@ -164,7 +164,7 @@ class Template:
 
 
 @cache
-def template(names: tuple[str, ...], encrypted: bool) -> Template:
+def template(names: tuple[str, ...], encrypted: bool, admins: int = 1) -> Template:
     """The fleet that a world begins with."""
     bucket = Bucket()
     machine = new_machine(Timeline(), NAMES[0], bucket, seed="template")
@@ -177,7 +177,8 @@ def template(names: tuple[str, ...], encrypted: bool) -> Template:
     device = Device(machine, admin, created.format.hash)
     fleet = device.open()
     for name in names[1:]:
-        code = fleet.invite(role="reader" if name == READER else "writer").code
+        role = "reader" if name == READER else "admin" if name in names[:admins] else "writer"
+        code = fleet.invite(role=role).code
         claim(machine.store, parse_code(code), identities[name], now)
     device.close()
     return Template(bucket, identities, created.format.hash, machine.state_path.read_bytes())
@@ -452,9 +453,9 @@ class Device:
     def _do_devices(self) -> Any:
         return self.open().devices()
 
-    def _do_invite(self) -> Any:
+    def _do_invite(self, role: str) -> Any:
         # For a year: what a clock says here may be far from what it says there.
-        return self.open().invite(role="writer", expires_s=36500 * 86400).code
+        return self.open().invite(role=role, expires_s=36500 * 86400).code
 
     # What must hold on each device by itself
 

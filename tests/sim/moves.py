@@ -56,12 +56,14 @@ def draw_setting(seed: int) -> Setting:
         folding = rng.choice((Naming(ignores_case=True), Naming(True, True), Naming(False, True)))
         naming[names[-1]] = folding
     retention = rng.choice((1, 2, 2, 2, 3)) if rng.random() < 0.2 else 0
+    admins = 2 if rng.random() < 0.2 else 1
     if rng.random() < (0.9 if retention else 0.1):
         # Packs of their own, which can be collected.
         sizes["tcfs.sync.upload.MAX_INLINE_PACK"] = 40
     return Setting(
         seed,
         names,
+        admins=admins,
         encrypted=rng.random() < 0.25,
         strategy=rng.choice(STRATEGIES),
         tick_ns=ticks,
@@ -74,7 +76,7 @@ def draw_setting(seed: int) -> Setting:
 class Drawer:
     """Draws the moves of a seed, looking at the world as it goes."""
 
-    def __init__(self, world: World, *, least: int = 350) -> None:
+    def __init__(self, world: World, *, least: int = 600) -> None:
         self._world = world
         self.rng = rng = random.Random(f"moves {world.setting.seed}")
         self._least = least
@@ -94,8 +96,8 @@ class Drawer:
         ]
         self._aimed = rng.choice((0.0, 0.3, 0.6))
         self._synced = rng.choice((1.0, 0.9, 0.5))
-        self._faults = rng.choice((0.0, 0.02, 0.05, 0.1))
-        self._crashes = rng.choice((0.0, 0.01, 0.03, 0.1))
+        self._faults = rng.choice((0.0, 0.05, 0.15, 0.3))
+        self._crashes = rng.choice((0.0, 0.02, 0.05, 0.15))
         self._world_events = rng.choice((0.0, 0.02))
         self._user_share = rng.choice((0.2, 0.4, 0.6))
         self._big = rng.random() < 0.2
@@ -135,6 +137,7 @@ class Drawer:
             "midway": 3,
             "cloned": 0.3,
             "away": 0.7,
+            "decide": 2 if setting.admins > 1 else 0,
         }
         writers = [name for name in setting.names if name != READER]
         return [(weights.get(name, 1), name) for name in SCENES if len(writers) > 1]
@@ -154,7 +157,8 @@ class Drawer:
             while world.timeline.operations < goal:
                 if banished and rng.random() < 0.02:
                     banished = False
-                    yield ("banish", rng.choice(others), rng.choice(("revoke", "expire")))
+                    how = rng.choice(("revoke", "expire"))
+                    yield ("banish", rng.choice(others), how, self.admin())
                 if rng.random() < self._scene_share:
                     yield from self._play(_weighted(rng, self._scenes))
                 yield self._next()
@@ -178,6 +182,14 @@ class Drawer:
         """A device that may write."""
         return self.rng.choice([n for n in self._world.setting.names if n not in (READER, *but)])
 
+    def admins(self) -> tuple[str, ...]:
+        """Who may decide about the fleet."""
+        return self._world.admins
+
+    def admin(self) -> str:
+        """One of them."""
+        return self.rng.choice(self.admins())
+
     def two(self) -> tuple[str, str]:
         """Two of them."""
         first = self.one()
@@ -196,6 +208,13 @@ class Drawer:
         """What the operation of a device waits to do."""
         task = self._world.devices[name].machine.task
         return task.pending[1] if task is not None else ""
+
+    def key(self, name: str) -> str:
+        """To which object of the store; empty if to none."""
+        task = self._world.devices[name].machine.task
+        if task is None or task.pending[0] != "store":
+            return ""
+        return str(task.pending[2])
 
     def target(self, name: str) -> bytes:
         """To which path of its tree; empty if to none."""
@@ -287,7 +306,7 @@ class Drawer:
         elif operation == "kept_push":
             values = (self.path(), rng.random() < 0.5)
         elif operation in UPKEEP:
-            name = NAMES[0]
+            name = self.admin()
             values = (rng.choice(("one", "two")),) if operation in ("hold", "release") else ()
         elif operation == "resolve":
             values = (self.path(), rng.choice(RESOLUTIONS))

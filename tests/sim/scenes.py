@@ -149,6 +149,43 @@ def power_fails(draw: Drawer) -> Iterator[Move]:
         yield ("operation", name, rng.choice(("push", "sync")))
 
 
+def lost_after_it_was_sent(draw: Drawer) -> Iterator[Move]:
+    """A save that no program made durable is sent, and then power is lost."""
+    rng = draw.rng
+    one = draw.one()
+    for _ in range(rng.randint(1, 2)):
+        action = rng.choice(("write", "write", "replace"))
+        yield ("user", one, False, action, draw.path(), draw.content())
+    yield from _do(one, rng.choice(("push", "sync")))
+    yield ("crash", one, rng.choice(LOSSES), rng.randrange(1 << 30))
+    if rng.random() < 0.3:
+        yield from _do(one, rng.choice(("push", "sync")))
+
+
+def unanswered(draw: Drawer) -> Iterator[Move]:
+    """A segment arrives, and its writer never hears of it: it fails, goes on, or is killed."""
+    rng = draw.rng
+    one, other = draw.two()
+    for _ in range(rng.randint(1, 2)):
+        yield ("user", one, True, "write", draw.path(), draw.content())
+    yield ("operation", one, rng.choice(("push", "sync")))
+    for _ in range(rng.randint(4, 12)):
+        yield ("run", one, WHOLE, "", "safe")
+        if draw.pending(one) == "put" and draw.key(one).startswith("ledger/"):
+            yield ("run", one, 1, "late")
+            break
+    if rng.random() < 0.3:
+        yield ("crash", one, rng.choice((None, *LOSSES)), rng.randrange(1 << 30))
+    else:
+        yield ("run", one, WHOLE)
+    if rng.random() < 0.5:
+        yield from _do(other, "sync")
+    if rng.random() < 0.5:
+        yield ("user", one, True, "write", draw.path(), draw.content())
+    if rng.random() < 0.7:
+        yield ("operation", one, rng.choice(("push", "sync")))
+
+
 def killed_midway(draw: Drawer) -> Iterator[Move]:
     """A pull ends among its renames, perhaps with an edit aside, and the others go on meanwhile."""
     rng = draw.rng
@@ -177,7 +214,8 @@ def killed_midway(draw: Drawer) -> Iterator[Move]:
 def away(draw: Drawer) -> Iterator[Move]:
     """While one is away, the others go on, take snapshots, delete what these cover, and collect."""
     rng = draw.rng
-    admin, other = NAMES[0], draw.one(NAMES[0])
+    admin = draw.admin()
+    other = draw.one(admin)
     for _ in range(rng.randint(1, 2)):
         for _ in range(rng.randint(1, 3)):
             action = rng.choice(("write", "write", "delete"))
@@ -191,7 +229,7 @@ def away(draw: Drawer) -> Iterator[Move]:
                 yield ("crash", admin, rng.choice((None, *LOSSES)), rng.randrange(1 << 30))
         yield ("run", admin, WHOLE)
     if rng.random() < 0.4:
-        yield ("banish", other, "expire")
+        yield ("banish", other, "expire", admin)
         yield ("run", admin, WHOLE)
         yield from _do(admin, "compact")
     elif rng.random() < 0.5:
@@ -204,7 +242,7 @@ def away(draw: Drawer) -> Iterator[Move]:
 def cloned(draw: Drawer) -> Iterator[Move]:
     """A cloned disk begins to work in a second machine, and both go on at once."""
     rng = draw.rng
-    name = draw.one(NAMES[0])
+    name = draw.one(NAMES[0])  # another admin is not cloned either, and nothing happens
     yield ("run", name, WHOLE)
     yield ("clone", name)
     twin = draw.twin(name)
@@ -222,6 +260,32 @@ def cloned(draw: Drawer) -> Iterator[Move]:
             yield ("operation", one, "sync")
 
 
+def both_decide(draw: Drawer) -> Iterator[Move]:
+    """Two admins decide about the fleet at once, perhaps about the same device."""
+    rng = draw.rng
+    admins = draw.admins()
+    other = draw.one()
+    for admin in admins:
+        yield ("run", admin, WHOLE)
+        if rng.random() < 0.3:
+            yield ("user", admin, True, "write", draw.path(), draw.content())
+            yield from _do(admin, "sync")
+        what = rng.choice(("snapshot", "compact", "compact", "gc", "hold", "banish"))
+        if what == "banish":
+            yield ("banish", other, rng.choice(("revoke", "expire")), admin)
+            if rng.random() < 0.5:
+                other = draw.one()
+        else:
+            yield ("operation", admin, what, *(("both",) if what == "hold" else ()))
+    for _ in range(rng.randint(2, 12)):
+        admin = rng.choice(admins)
+        yield ("run", admin, WHOLE, "", "safe")
+        if rng.random() < 0.05:
+            yield ("crash", admin, rng.choice((None, *LOSSES)), rng.randrange(1 << 30))
+        elif not draw.busy(admin):
+            yield ("operation", admin, rng.choice(("sync", "compact", "gc")))
+
+
 SCENES: Final[dict[str, Scene]] = {
     "collected": collected_under_a_push,
     "damaged": damaged_on_its_way,
@@ -230,8 +294,11 @@ SCENES: Final[dict[str, Scene]] = {
     "unreadable": unreadable,
     "both": both_edit,
     "power": power_fails,
+    "unsynced": lost_after_it_was_sent,
+    "unanswered": unanswered,
     "midway": killed_midway,
     "away": away,
+    "decide": both_decide,
     "cloned": cloned,
 }
 """By name."""

@@ -349,3 +349,45 @@ def test_a_link_in_the_place_of_a_file_that_a_killed_pull_took_away_is_kept() ->
     )
     assert not outcome.failure, outcome.failure
     assert any("recovered.conflict" in line for line in outcome.trace), outcome.trace
+
+
+def test_a_segment_whose_event_was_lost_counts_before_what_was_built_on_it() -> None:
+    """Else a deletion meets a version that it does not answer, and both are taken for settled."""
+    hold(
+        ("user", "ann", True, "write", b"a", b"first\n"),
+        ("settle",),
+        ("user", "cy", True, "write", b"a", b"second\n"),
+        ("operation", "cy", "sync"),
+        ("run", "cy", WHOLE),
+        ("operation", "ann", "sync"),
+        ("run", "ann", WHOLE),
+        ("user", "ann", True, "delete", b"a"),
+        ("operation", "ann", "push"),
+        ("run", "ann", WHOLE),
+        ("hint", "bob", (2,), False, ""),
+        ("run", "bob", WHOLE),
+        names=("ann", "bob", "cy"),
+    )
+
+
+def test_a_listing_that_fails_after_an_acknowledgement_was_sent_does_not_fork_the_own_chain() -> (
+    None
+):
+    """The next one came by way of a hint, which asks for no listing, and took the same place."""
+    for safe in range(4, 8):
+        hold(
+            ("settle",),
+            ("operation", "ann", "snapshot"),
+            ("run", "ann", WHOLE),
+            ("user", "ann", True, "write", b"a", b"1\n"),
+            ("operation", "ann", "push"),
+            ("run", "ann", WHOLE),
+            ("operation", "bob", "pull", "auto"),
+            *[("run", "bob", WHOLE, "", "safe")] * safe,
+            ("arm", "bob", "list", "lost"),
+            ("run", "bob", WHOLE),
+            ("user", "ann", True, "write", b"a", b"2\n"),
+            ("operation", "ann", "push"),
+            ("run", "ann", WHOLE),
+            ("hint", "bob", (0, 1), False, ""),
+        )

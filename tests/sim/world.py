@@ -49,6 +49,7 @@ class Setting:
 
     Attributes:
         names: its devices.
+        admins: how many of them, from the first, are admins.
         retention: versions of a path that are kept; 0 for all.
         naming: how each compares names; by default exactly.
         tick_ns: the granularity of each file system's times.
@@ -57,6 +58,7 @@ class Setting:
 
     seed: int
     names: tuple[str, ...] = NAMES[:2]
+    admins: int = 1
     encrypted: bool = False
     strategy: str = ""
     retention: int = 0
@@ -74,7 +76,7 @@ class World:
         self.model = Model()
         self.ended = False
         """Whether nothing more can be said of this world."""
-        start = template(setting.names, setting.encrypted)
+        start = template(setting.names, setting.encrypted, setting.admins)
         self.bucket: Bucket = start.bucket.copy()
         self.devices: dict[str, Device] = {}
         for name in setting.names:
@@ -100,6 +102,11 @@ class World:
             tick_ns=self.setting.tick_ns.get(like, 1),
             dropped=self._dropped(name),
         )
+
+    @property
+    def admins(self) -> tuple[str, ...]:
+        """Who may decide about the fleet."""
+        return self.setting.names[: self.setting.admins]
 
     def close(self) -> None:
         """End every process."""
@@ -241,16 +248,16 @@ class World:
         if not self.ended:
             nothing_leaks(self)
 
-    def _banish(self, name: str, how: str) -> None:
-        """An admin revokes a device, or expires one that is away."""
-        admin, device = self.devices[NAMES[0]], self.devices[name]
-        if device is admin or device.reader or admin.running:
+    def _banish(self, name: str, how: str, by: str = NAMES[0]) -> None:
+        """An admin revokes a device, or expires one that is away. The first one stays."""
+        device = self.devices[name]
+        if name in (NAMES[0], by) or device.reader or self.devices[by].running:
             return
         self.model.anything_goes()
         for one in self.devices.values():
             if one.reader:
                 one.alone = one.alone or "a reader may hold what the revocation takes back"
-        self._operation(NAMES[0], how, device.identity.device_id)
+        self._operation(by, how, device.identity.device_id)
 
     def _roll_back(self, writes: int) -> None:
         """The store is as it was some writes ago. Nobody may lose what is on a disk for that."""
@@ -371,7 +378,8 @@ class World:
             self.model.anything_goes()
             # What it pushed past the cut was never part of the fleet's history.
             self.model.forgive(device.name)
-            code = self.quietly(admin, "invite")
+            role = "admin" if device.name in self.admins else "writer"
+            code = self.quietly(admin, "invite", role)
             device.enroll(code)
 
     def _sync_together(self, number: int) -> list[str]:

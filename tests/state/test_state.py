@@ -216,8 +216,8 @@ def test_an_intent_reads_back_as_the_base_of_its_version(state: State, root: Roo
     removal = Intent(RelPath(b"b"), "tombstone")
     intended = state.roots.intend(root, [removal, Intent(path, "file", one.id)])
     assert state.roots.intents(root) == [
-        Intended(path, "file", plain),
-        Intended(removal.path, "tombstone", None),
+        Intended(path, "file", plain, intended),
+        Intended(removal.path, "tombstone", None, intended),
     ]
     state.roots.settle_intents(intended, [removal])
     assert [i.path for i in state.roots.intents(root)] == [removal.path]
@@ -256,7 +256,7 @@ def test_intents_of_an_older_state_are_taken_over(path: Path, root: Root, state:
     state.close()
     again = State(path)
     first, second = again.roots.intents(root)
-    assert second == Intended(RelPath(b"b"), "tombstone", None)
+    assert second == Intended(RelPath(b"b"), "tombstone", None, 1)
     assert first.entry is not None
     assert first.entry.ids == (one.id, VersionId(DEVICES[1], 4))
     assert (first.entry.clock, first.entry.mode) == (VectorClock(clock), 0o700)
@@ -266,8 +266,35 @@ def test_intents_of_an_older_state_are_taken_over(path: Path, root: Root, state:
 def test_an_intent_whose_version_was_taken_back_says_nothing_of_a_base(
     state: State, root: Root
 ) -> None:
-    state.roots.intend(root, [Intent(RelPath(b"a"), "file", VersionId(DEVICES[0], 9))])
-    assert state.roots.intents(root) == [Intended(RelPath(b"a"), "file", None)]
+    number = state.roots.intend(root, [Intent(RelPath(b"a"), "file", VersionId(DEVICES[0], 9))])
+    assert state.roots.intents(root) == [Intended(RelPath(b"a"), "file", None, number)]
+
+
+def test_the_number_of_a_list_of_intents_is_never_given_twice(state: State, root: Root) -> None:
+    numbers = []
+    for _ in range(3):
+        numbers.append(state.roots.intend(root, [Intent(RelPath(b"a"), "tombstone")]))
+        state.roots.settle_intents(numbers[-1])
+    state.roots.clear_intents(root)
+    numbers.append(state.roots.intend(root, [Intent(RelPath(b"a"), "tombstone")]))
+    assert numbers == sorted(set(numbers))
+
+
+def test_intents_of_a_state_of_before_keep_their_numbers(
+    state: State, root: Root, tmp_path: Path
+) -> None:
+    run = state.database.connection.execute
+    run("DROP TABLE intent_list")
+    run("CREATE TABLE intent_list (id INTEGER PRIMARY KEY, root INTEGER, listed BLOB)")
+    numbers = [state.roots.intend(root, [Intent(RelPath(p), "tombstone")]) for p in (b"a", b"b")]
+    state.roots.settle_intents(numbers[0])
+    run("PRAGMA user_version = 5")
+    state.close()
+    again = State(state.database.path)
+    assert again.roots.intents(root) == [Intended(RelPath(b"b"), "tombstone", None, numbers[1])]
+    later = again.roots.intend(root, [Intent(RelPath(b"c"), "tombstone")])
+    assert later > numbers[1]
+    again.close()
 
 
 def test_removing_a_root_takes_everything_of_it_along(state: State, root: Root) -> None:

@@ -35,7 +35,7 @@ from tcfs.state.database import Database
 from tcfs.store.base import BlobStore
 from tcfs.store.memory import MemoryStore
 from tcfs.store.wrappers.fault import FaultStore
-from tcfs.sync import private_files, recovery, session
+from tcfs.sync import private_files, recovery, session, settings_desk
 from tcfs.sync.fleet import Fleet
 from tests.host.folding import FoldingFiles
 from tests.sync.powerless import Loss, LossyFileSystem
@@ -303,7 +303,7 @@ def numbered(plan: FaultPlan) -> Iterator[None]:
         write(path, data)
         plan.reach(operation, "after")
 
-    users = (private_files, session, recovery)
+    users = (private_files, session, recovery, settings_desk)
     Database.transaction = faulty_transaction  # type: ignore[method-assign]
     for module in users:
         module.write_private = faulty_write  # type: ignore[attr-defined]

@@ -16,6 +16,8 @@ from tests.sync.scenarios import SCENARIOS
 
 EDIT = b"typed by the user in the very last moment"
 HASH = blake3(EDIT).digest()
+KNOWN = b"deep down"
+"""What another file holds, too, and goes on to hold."""
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +33,16 @@ def edit(path: Path) -> None:
 
 def replace(path: Path) -> None:
     """As editors save: a new file takes the name."""
+    write_new(path, EDIT)
+
+
+def copy_another(path: Path) -> None:
+    write_new(path, KNOWN)
+
+
+def write_new(path: Path, content: bytes) -> None:
     new = path.with_name("new-by-editor")
-    new.write_bytes(EDIT)
+    new.write_bytes(content)
     new.rename(path)
 
 
@@ -84,5 +94,29 @@ def test_an_edit_while_a_file_is_replaced_survives_a_crash_at_any_later_change(
             return
 
 
-def contents(tree: Path) -> set[bytes]:
-    return {p.read_bytes() for p in tree.rglob("*") if p.is_file() and ".tcfs" not in p.parts}
+def test_an_edit_whose_bytes_the_history_knows_is_in_the_tree_after_a_crash_all_the_same(
+    experiment: Experiment,
+) -> None:
+    """Seeds 300183 and 304835: it was taken for the file of the fleet that was displaced."""
+    world = experiment.world
+    tree = world.tree("b")
+    further = 0
+    while True:
+        further += 1
+        world.restore()
+        assert contents(tree).count(KNOWN) == 1
+        plan, passed = edited_then(tree, "a.txt", copy_another, further)
+        with numbered(plan), suppress(SimulatedCrash):
+            world.machine("b", plan).open().pull()
+        world.close()
+        world.fleet("b").pull()
+        world.fleet("b").pull(mode="auto")
+        assert contents(tree).count(KNOWN) == 2, passed[-1:]
+        world.close()
+        if not plan.crashed:
+            assert further > 10
+            return
+
+
+def contents(tree: Path) -> list[bytes]:
+    return [p.read_bytes() for p in tree.rglob("*") if p.is_file() and ".tcfs" not in p.parts]

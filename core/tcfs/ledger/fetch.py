@@ -8,7 +8,8 @@ with one chain stops that chain alone.
 Some segments are verified and yet not part of the tree: those past a fork or a revocation. They
 stop their own chain, but an honest device may have built on them before anyone knew. So they are
 fetched when another segment's ``seen`` names them, and kept in *quarantine*: they count as known,
-their chunk addresses can be used, their events are never folded.
+their chunk addresses can be used, their events are never folded. What is merely not listed, or was
+damaged on its way, will be part of the tree: who had seen it waits.
 """
 
 from __future__ import annotations
@@ -119,8 +120,12 @@ class _Chain:
     last: int = 0
     refs: dict[int, list[SegmentRef]] = field(default_factory=dict)
     ready: list[Segment] = field(default_factory=list)
-    stopped: bool = False
+    problem: Problem | None = None
     relisted: bool = False
+
+    @property
+    def stopped(self) -> bool:
+        return self.problem is not None
 
     @property
     def next_seq(self) -> int:
@@ -354,7 +359,7 @@ class _Walk:
             chain.relisted = True
             if not chain.stopped:
                 self._list_chain(chain)
-        if self._on_its_way(chain, head):
+        if self._on_its_way(chain, head) or not self._leads_past(chain, head):
             return None
         found = self._quarantine(device, head)
         if found is None:
@@ -368,6 +373,21 @@ class _Walk:
         return all(seq in chain.refs for seq in range(first, head.seq + 1)) and any(
             ref.hash == head.hash for ref in chain.refs[head.seq]
         )
+
+    def _leads_past(self, chain: _Chain, head: ChainHead) -> bool:
+        """Whether a chain, as far as can be known, will never lead to this segment."""
+        if head.seq <= (chain.head.seq if chain.head else 0):
+            return True
+        if self._state is not None:
+            record = self._state.devices.get(chain.device)
+            if record is None or record.role == "reader":
+                return True
+            if record.cut is not None and head.seq >= record.cut.get(self._namespace, NO_HEAD).seq:
+                return True
+        if chain.problem == "rollback":
+            # A listing that is not up to date looks the same, but for what lies past the head.
+            return any(ref.hash == head.hash for ref in chain.refs.get(head.seq, ()))
+        return chain.problem in ("fork", "refused")
 
     def _quarantine(self, device: DeviceId, head: ChainHead) -> KnownSegment | None:
         """Verify a segment, and those before it, that its own chain does not lead to."""
@@ -429,7 +449,7 @@ class _Walk:
         reason: str,
         severity: Severity = "error",
     ) -> None:
-        chain.stopped = True
+        chain.problem = problem
         chain.ready = [segment for segment in chain.ready if segment.header.seq < seq]
         self._find(problem, chain.device, seq, reason, severity)
 

@@ -132,8 +132,11 @@ def pull_action(
         dirty: whether the disk differs from the base (a new file included).
     """
     known = set(base.ids) if base else set()
-    # A base without any head left holds what access rules came to refuse.
-    if not dirty and base is not None and known >= set(head.ids) and (head.ids or not known):
+    # A base without any head left holds what access rules came to refuse. Of one that holds a
+    # version beside a tombstone, that alone may be left: what joins the two came after both.
+    outlived = head.absent and known > set(head.ids) and not (base and base.on_this_disk_alone)
+    seen = base is not None and known >= set(head.ids) and not outlived
+    if not dirty and seen and (head.ids or not known):
         return PullAction.NOTHING
     if head.absent:
         if local is None:

@@ -22,7 +22,7 @@ from msgspec import msgpack
 from tcfs.errors import LocalFileError
 from tcfs.model.ids import DeviceId
 
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 BUSY_TIMEOUT_S: Final = 10.0
 _PARAMETERS: Final = 960
 """Of one statement; SQLite before 3.32 took 999."""
@@ -108,10 +108,17 @@ class Database:
         (version,) = run("PRAGMA user_version").fetchone()
         if version < SCHEMA_VERSION:
             known = {name for (name,) in run("SELECT name FROM sqlite_master")}
+            renumbered = "intent_list" in known
+            if renumbered:  # Up to version 5 a number could be given twice.
+                run("ALTER TABLE intent_list RENAME TO former_intent_list")
+                known.remove("intent_list")
             for statement in _statements(schema):
                 made = _CREATES.search(statement)
                 if made and made.group(1) not in known:
                     run(statement)
+            if renumbered:
+                run("INSERT INTO intent_list SELECT * FROM former_intent_list")
+                run("DROP TABLE former_intent_list")
             if "intent" in known:
                 self._list_intents()
             run(f"PRAGMA user_version = {SCHEMA_VERSION}")

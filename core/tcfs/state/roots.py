@@ -100,12 +100,14 @@ def _pack_intents(intents: Iterable[Intent]) -> bytes:
 class Intended(Struct, frozen=True, gc=False):
     """An intent that is still there, with the base that holds if it was done.
 
-    Without a base it was a removal, or its version is not accepted any more.
+    Without a base it was a removal, or its version is not accepted any more. ``number`` is that of
+    its list.
     """
 
     path: RelPath
     kind: Kind
     entry: BaseEntry | None
+    number: int
 
 
 class Roots:
@@ -337,12 +339,12 @@ class Roots:
     def intents(self, root: Root) -> list[Intended]:
         """What a pull that was cut off was about to put on disk, in path order."""
         lists = self._db.connection.execute(
-            "SELECT listed FROM intent_list WHERE root = ? ORDER BY id", (root.id,)
+            "SELECT id, listed FROM intent_list WHERE root = ? ORDER BY id", (root.id,)
         ).fetchall()
-        latest = {i.path: i for (listed,) in lists for i in _unpack_intents(listed)}
+        latest = {i.path: (i, number) for number, listed in lists for i in _unpack_intents(listed)}
         return [
-            Intended(path, latest[path].kind, self._intended(root, latest[path]))
-            for path in sorted(latest)
+            Intended(path, intent.kind, self._intended(root, intent), number)
+            for path, (intent, number) in sorted(latest.items())
         ]
 
     def _intended(self, root: Root, intent: Intent) -> BaseEntry | None:

@@ -146,9 +146,10 @@ CREATE TABLE todo (
 
 -- What a pull is about to put on disk, written before the first rename: a list for each batch,
 -- since they come and go together. After a crash a path that holds what was intended is remembered
--- as pulled; any other is pulled again. Of two intents for one path the later counts.
+-- as pulled; any other is pulled again. Of two intents for one path the later counts. Temporary
+-- names carry the number of their list, which is never given twice.
 CREATE TABLE intent_list (
-    id     INTEGER PRIMARY KEY,
+    id     INTEGER PRIMARY KEY AUTOINCREMENT,
     root   INTEGER NOT NULL REFERENCES root ON DELETE CASCADE,
     -- MessagePack: [[path, kind, version or nil, ids or nil, clock or nil, mode or nil], ...].
     -- kind 'tombstone' and no version: a removal. nil: the ids, clock and mode of that version.

@@ -1,7 +1,7 @@
 """After a pull that was cut off: intents tell what was to be on disk, content tells what is.
 
-A path that holds what was intended is remembered as pulled; any other is pulled again. A file that
-a swap displaced, and whose bytes the fleet does not know, is somebody's last-moment edit: it is
+A path that holds what was intended is remembered as pulled; any other is pulled again. What a
+swap displaced, and is not what the path had or was to have, is somebody's last-moment edit: it is
 kept beside the tree. Everything else under a temporary name is rubbish.
 """
 
@@ -20,7 +20,7 @@ from tcfs.model.plan import BaseEntry
 from tcfs.state.roots import Intended, Root
 from tcfs.sync.context import Context
 from tcfs.sync.results import Problem
-from tcfs.sync.workbench import Workbench
+from tcfs.sync.workbench import SPARE, Workbench, name_of_displaced
 
 
 def recover(context: Context, root: Root) -> list[Problem]:
@@ -56,7 +56,7 @@ def recover(context: Context, root: Root) -> list[Problem]:
                     )
                     stat = bench.lstat(intent.path) or stat
                 done.append((intent.path, _with_stat(intent.entry, stat)))
-        _keep_unknown(bench, places, leftovers)
+        _keep_edits(bench, places, leftovers, intents)
         if intents:
             bench.barrier()
         # Neither old nor new is there: the crash came between the two names of a replaced file.
@@ -173,10 +173,16 @@ def _with_stat(entry: BaseEntry, stat: Stat) -> BaseEntry:
     )
 
 
-def _keep_unknown(bench: Workbench, places: list[bytes], leftovers: list[bytes]) -> None:
+def _keep_edits(
+    bench: Workbench, places: list[bytes], leftovers: list[bytes], intents: list[Intended]
+) -> None:
     """Keep what was somebody's; what lies in a unit's directory are copies."""
+    by_name = {name_of_displaced(intent.number, intent.path): intent for intent in intents}
     for name in list(leftovers):
-        if os.path.dirname(name) not in places or not _may_be_an_only_copy(bench, name):
+        if os.path.dirname(name) not in places or bench.is_unit_place(name):
+            continue
+        intent = by_name.get(os.path.basename(name).removesuffix(SPARE))
+        if not _may_be_an_only_copy(bench, name, intent):
             continue
         kept = bench.top + b"/recovered.conflict-" + os.path.basename(name)
         count = 1
@@ -199,21 +205,33 @@ def _keep_unknown(bench: Workbench, places: list[bytes], leftovers: list[bytes])
         )
 
 
-def _may_be_an_only_copy(bench: Workbench, name: bytes) -> bool:
-    """Whether what was displaced is anything that the fleet does not know.
+def _may_be_an_only_copy(bench: Workbench, name: bytes, intent: Intended | None) -> bool:
+    """Whether what was displaced is anything that the fleet does not know, or not of this path.
+
+    What a path had and what it was to have are let go. Other bytes may be in the history, and are
+    an edit all the same. Without an intent this was let go before, and its name came back after a
+    power loss; or the state was lost, and nobody knows: then it is kept if its bytes are new.
 
     Only files and symlinks are ever displaced on purpose. A directory took the place of one in the
     moment before, and is its user's with all that is in it.
     """
-    if bench.is_unit_place(name):
-        return False
     history, namespace = bench.context.state.history, bench.root.namespace
     kind = bench.files.lstat(name).kind
     if kind == "file":
-        return not history.knows_content(namespace, hash_file(bench.files, name))
-    if kind == "symlink":
-        return not history.knows_link(namespace, bench.files.readlink(name))
-    return kind == "dir" and bool(bench.files.scan(name))
+        content = hash_file(bench.files, name)
+        known = history.knows_content(namespace, content)
+    elif kind == "symlink":
+        content = bench.files.readlink(name)
+        known = history.knows_link(namespace, content)
+    else:
+        return kind == "dir" and bool(bench.files.scan(name))
+    base = bench.context.state.roots.base_of(bench.root, intent.path) if intent else None
+    if not known or intent is None or base is None:
+        return not known
+    return not any(
+        entry is not None and entry.kind == kind and content in (entry.file_hash, entry.target)
+        for entry in (base, intent.entry)
+    )
 
 
 def hash_file(files: FileSystem, path: bytes) -> bytes:

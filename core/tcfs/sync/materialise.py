@@ -120,7 +120,7 @@ class _Run:
         kept: list[tuple[RelPath, BaseEntry]] = []
         inhabited: set[RelPath] = set()
         for w in removals:
-            removed = self._remove_one(w)
+            removed = self._remove_one(w, intended)
             if removed is None:
                 inhabited.update(parents(w.path))
                 continue
@@ -163,14 +163,14 @@ class _Run:
             found.append(directory)
         return found
 
-    def _remove_one(self, w: Wanted) -> bool | None:
+    def _remove_one(self, w: Wanted, intended: int) -> bool | None:
         """Whether the path is gone now; None if that is a problem."""
         if w.found is None:
             return True
         try:
             if w.found.kind == "dir":
                 return self._remove_directory(w)
-            return self._remove_file(w)
+            return self._remove_file(w, intended)
         except FileNotFoundError:
             return True
         except OSError as error:
@@ -194,12 +194,12 @@ class _Run:
             return None
         return True
 
-    def _remove_file(self, w: Wanted) -> bool | None:
+    def _remove_file(self, w: Wanted, intended: int) -> bool | None:
         """By way of a temporary name: it is looked at once more where nobody else has it."""
         bench, local = self._bench, self._bench.local(w.path)
         assert w.found is not None
         if unchanged(self._files.lstat(local), w.found):
-            displaced = bench.temp_name()
+            displaced = bench.displaced_name(intended, w.path)
             bench.attempt(w.path, lambda: self._files.rename(local, displaced))
             if same_inode(self._files.lstat(displaced), w.found):
                 bench.dispose_later(displaced)

@@ -64,6 +64,7 @@ class Placer:
         self._new = new_directories
         self._keep_displaced = keep_displaced
         self._there: set[RelPath] = set()
+        self._intended: int | None = None
         self._stager = Stager(bench, new_directories)
         self.placed = 0
 
@@ -114,7 +115,7 @@ class Placer:
         staged = [stage for unit in units for stage in unit.staged]
         single = [written for unit in units for written in unit.single]
         ready = [written for stage in staged for written in stage.files] + single
-        intended = bench.intend([x.wanted for x in ready])
+        intended = self._intended = bench.intend([x.wanted for x in ready])
         placed: list[Written] = []
         for stage in staged:
             placed += self._place_directory(stage)
@@ -173,7 +174,7 @@ class Placer:
             LocalFileError: the file that was swapped out cannot be put back. It is under its
                 temporary name, where the next run finds and keeps it.
         """
-        w, temp = x.wanted, self._bench.temp_name()
+        w, temp = x.wanted, self._bench.displaced_name(self._intended, x.wanted.path)
         assert w.found is not None
         # From here on this temporary name may hold the only copy of an edit: it is among those
         # that are looked at after a crash, which what a unit wrote is not.
@@ -194,7 +195,7 @@ class Placer:
                     f"{error.strerror or error}",
                     remedy="Check the disk, then run the command again.",
                 ) from error
-            displaced = self._bench.temp_name()
+            displaced = self._bench.spare_name(temp)
             self._bench.attempt(w.path, lambda: self._files.rename(local, displaced))
             back = partial(self._files.rename_new, displaced, local)
         try:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from blake3 import blake3
+
 from tcfs.errors import LocalFileError, TcfsError
 from tcfs.host.base import Stat
 from tcfs.model.clock import VectorClock
@@ -31,8 +33,15 @@ if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
 T = TypeVar("T")
+SPARE: Final = b"-"
+"""What a second temporary name of the same path ends with."""
 _WRITABLE: Final = 0o300
 """What its owner needs to change the names in a directory."""
+
+
+def name_of_displaced(number: int, path: RelPath) -> bytes:
+    """The temporary name of what is displaced at a path for a list of intents."""
+    return b"%d-%s" % (number, blake3(path).digest(8).hex().encode())
 
 
 class Workbench:
@@ -48,6 +57,7 @@ class Workbench:
         self.top = top_of(root)
         self.temp = self.temp_of(context.identity.device_id)
         self._serial = 0
+        self._placed = False
         # Temporary names whose content is nobody's only copy. In order, so that a directory comes
         # before what is in it.
         self._disposable: dict[bytes, None] = {}
@@ -199,27 +209,40 @@ class Workbench:
             path, self.context.identity.name, lambda other: self.lstat(other) is not None
         )
 
-    def temp_name(self) -> bytes:
-        """A fresh name for a file that may be an only copy: ``leftovers`` looks at it."""
-        return b"%s/%d" % (self.temp, self._next())
+    def displaced_name(self, intended: int | None, path: RelPath) -> bytes:
+        """A name for what may be an only copy of what was at a path: ``leftovers`` looks at it.
+
+        It tells, after a crash, of which list of intents it is, and of which path. Of one list and
+        one path there are two: see ``spare_name``.
+        """
+        assert intended is not None
+        self._make_place()
+        return self.temp + b"/" + name_of_displaced(intended, path)
+
+    @staticmethod
+    def spare_name(name: bytes) -> bytes:
+        """A second name that tells the same."""
+        return name + SPARE
 
     def unit_place(self) -> tuple[int, bytes]:
         """A fresh number, and the name of a directory for copies: ``leftovers`` removes it."""
-        serial = self._next()
-        return serial, b"%s/u%d" % (self.temp, serial)
+        self._make_place()
+        self._serial += 1
+        return self._serial, b"%s/u%d" % (self.temp, self._serial)
 
     @staticmethod
     def is_unit_place(name: bytes) -> bool:
         """Whether a name is one that ``unit_place`` gave."""
         return os.path.basename(name).startswith(b"u")
 
-    def _next(self) -> int:
-        if self._serial == 0:
-            if not self.single:
-                make_directory(self.context, os.path.dirname(self.temp))
-            make_directory(self.context, self.temp)
-        self._serial += 1
-        return self._serial
+    def _make_place(self) -> None:
+        """Make the directory of temporary names, if this is its first use."""
+        if self._placed:
+            return
+        if not self.single:
+            make_directory(self.context, os.path.dirname(self.temp))
+        make_directory(self.context, self.temp)
+        self._placed = True
 
     def dispose_later(self, name: bytes) -> None:
         """What is under this temporary name may be deleted at the next ``clear``."""
@@ -251,7 +274,7 @@ class Workbench:
             # Otherwise ``leftovers`` does it.
             self.lock_again()
         self.clear()
-        if self._serial:
+        if self._placed:
             try:
                 self.files.rmdir(self.temp)
             except OSError:

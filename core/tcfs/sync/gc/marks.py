@@ -18,6 +18,7 @@ from tcfs.model.upkeep import Progress, ack_event, is_past
 from tcfs.state.control import StoredFinding
 from tcfs.state.index import OutboxEntry
 from tcfs.store.base import StoreRefused
+from tcfs.sync.commit import control_sent
 from tcfs.sync.context import Context
 
 
@@ -67,7 +68,7 @@ def publish_upkeep(context: Context, events: Sequence[Mapping[str, Any]]) -> Non
             # It has no other business with the store's write side, and must not be stopped by it.
             context.state.outbox.remove(entry)
         raise
-    context.state.outbox.remove(entry)
+    control_sent(context, entry)
     refresh_control(context)
 
 
