@@ -330,6 +330,8 @@ class _Work:
             done += answer.size
             self._context.report("push", done, total, "bytes")
             self._part()
+        # What follows may be about the same paths, and goes by what the state says of them.
+        self._committer.settle()
         return changed
 
     def _draft(self, c: Candidate, stored: StoredFile) -> None:
@@ -440,8 +442,7 @@ class _Work:
             self._context.state.roots.refresh_base(self._root, self._refreshed)
 
     def _part(self) -> None:
-        if self._committer.full:
-            self._committer.flush()
+        self._committer.advance()
 
     def _look_again(self, candidates: Iterable[Candidate]) -> list[Candidate]:
         found = []
