@@ -34,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = _run(arguments)
         sys.stdout.flush()
+        if argv is None:
+            # The process ends. Looking for cycles once more, as Python would, takes 80 ms.
+            gc.freeze()
         return code
     except BrokenPipeError:
         # Whoever read our output has seen enough. Python would complain once more while leaving.

@@ -134,6 +134,7 @@ def serve() -> None:
         try:
             _send(answers, _answer(_receive(requests)))
         except (EOFError, BrokenPipeError):
+            gc.freeze()  # or Python would look for cycles once more while it ends
             return
 
 
