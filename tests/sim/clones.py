@@ -29,7 +29,7 @@ def clone(world: World, name: str) -> None:
     device = world.devices.get(name)
     if device is None or device.running or device.reader or name in world.admins:
         return
-    if name.endswith(TWIN) or name + TWIN in world.devices or device.rebuilding:
+    if name.endswith(TWIN) or name + TWIN in world.devices:
         return
     world.devices[name + TWIN] = device.clone(world.machine(name + TWIN, name))
     world.model.anything_goes()

@@ -450,3 +450,32 @@ TWO_BRANCHES: list[Move] = [
 def test_who_followed_the_branch_that_a_revocation_does_not_name_comes_back_to_the_other() -> None:
     """Else its tree differs from the others' for good."""
     hold(*TWO_BRANCHES, names=("ann", "bob", "cy"))
+
+
+def test_who_rebuilds_a_long_history_and_is_cut_off_midway_acts_on_no_part_of_it() -> None:
+    """Its own chain would go on in the middle, at the first hint."""
+    for steps in range(6, 46, 4):
+        hold(
+            *[
+                move
+                for text in (b"1\n", b"2\n", b"3\n", b"4\n", b"5\n", b"6\n")
+                for move in (
+                    ("user", "bob", True, "write", b"a", text),
+                    ("operation", "bob", "push"),
+                    ("run", "bob", WHOLE),
+                )
+            ],
+            ("user", "bob", True, "write", b"a", b"bob's\n"),
+            ("user", "ann", True, "write", b"a", b"ann's\n"),
+            ("operation", "ann", "push"),
+            ("run", "ann", WHOLE),
+            ("operation", "bob", "rebuild"),
+            ("run", "bob", steps),
+            ("crash", "bob", "none", steps),
+            ("user", "ann", True, "write", b"a", b"ann's again\n"),
+            ("operation", "ann", "push"),
+            ("run", "ann", WHOLE),
+            ("hint", "bob", (0,), False, ""),
+            ("run", "bob", WHOLE),
+            sizes={"tcfs.sync.receive.PART_BYTES": 1},
+        )

@@ -174,6 +174,13 @@ CREATE TABLE outbox (
 );
 CREATE UNIQUE INDEX outbox_key ON outbox (key);
 
+-- Has a row from when the caches of the store were emptied until they are whole again. Whoever went
+-- by a part of them would write this device's own chain a second time, or take what is not there for
+-- news.
+CREATE TABLE rebuilding (
+    since INTEGER NOT NULL  -- unix seconds
+);
+
 -- What was refused, frozen or held back, for status and audit.
 CREATE TABLE finding (
     ns      TEXT NOT NULL,

@@ -29,7 +29,7 @@ from tcfs.sync.keeper import Keeper
 from tcfs.sync.kept import RootDesk
 from tcfs.sync.members import device_info
 from tcfs.sync.patience import PATIENCE_S, device_lock
-from tcfs.sync.rebuild import rebuild
+from tcfs.sync.rebuild import finish_rebuild, rebuild
 from tcfs.sync.receive import receive, refresh_control
 from tcfs.sync.recovery import confirm_phrase, pending_phrase, phrase_entropy
 from tcfs.sync.verify import Verifier
@@ -254,7 +254,7 @@ class Fleet:
 
     def rebuild_index(self, *, progress: ProgressFn | None = None) -> r.RebuildResult:
         """Make the local state anew from the store alone."""
-        with self._working(progress) as context:
+        with self._working(progress, rebuilds=True) as context:
             return rebuild(context)
 
     @property
@@ -411,13 +411,19 @@ class Fleet:
         cancel: Cancel | None = None,
         *,
         patience_s: float = PATIENCE_S,
+        rebuilds: bool = False,
     ) -> Iterator[Context]:
-        """The context with the device's lock held: one process at a time changes its chain."""
+        """The context with the device's lock held: one process at a time changes its chain.
+
+        A rebuild of the index that was cut off is finished first, unless the caller ``rebuilds``.
+        """
         context = self._context
         lock = os.fsencode(self._loaded.state_db.parent / "lock")
         with device_lock(context.host, lock, patience_s=patience_s):
             context.progress, context.cancel = progress, cancel
             try:
+                if not rebuilds:
+                    finish_rebuild(context)
                 yield context
             except OSError as error:  # a disk can fail wherever it is looked at
                 raise LocalFileError(f"the disk failed: {error.strerror or error}") from error

@@ -11,7 +11,7 @@ from typing import Final
 from tcfs.errors import AccessError, IntegrityError
 from tcfs.ledger.chain import Finding, KnownSegment, SegmentSource
 from tcfs.ledger.control import load_control
-from tcfs.ledger.fetch import fetch
+from tcfs.ledger.fetch import DEFAULT_BUDGET, fetch
 from tcfs.ledger.segment import Segment
 from tcfs.model.event import ChainHead
 from tcfs.model.ids import CONTROL, DeviceId, NamespaceId
@@ -28,6 +28,8 @@ from tcfs.sync.judge import rejudge
 from tcfs.sync.results import Problem as ReportedProblem
 from tcfs.sync.upload import pack_key
 
+PART_BYTES: Final = DEFAULT_BUDGET
+"""Bytes of segments that are taken up together; a longer history is in the state part by part."""
 PASSING: Final = frozenset(("damaged", "gap", "held", "no-key", "rollback"))
 """Findings that every look at the store makes anew, as long as they hold."""
 
@@ -163,6 +165,7 @@ def take_all(
             known=lambda device, head: known_segment(context, namespace, device, head),
             state=context.control,
             control_known=context.view.knows,
+            budget=PART_BYTES,
         )
         if result.segments or result.quarantined:
             moved = moved_chunks(context, namespace, result.segments)
