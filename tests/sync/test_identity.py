@@ -67,7 +67,7 @@ def test_a_rebuild_that_was_cut_off_is_finished_before_anything_else_is_done(
         assert ben.fleet.log().versions == ()
     ben.reopen()
     ben.fill({"c.txt": "4"})
-    assert ben.push().plan.total == 1
+    ben.push()
     assert len(world.objects("ledger/default")) == before + 1
     assert not any("rebuilt" in warning for warning in ben.fleet.status().warnings)
     anna.sync()
