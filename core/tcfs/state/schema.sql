@@ -251,7 +251,8 @@ CREATE TABLE chunk_copy (
 ) WITHOUT ROWID;
 CREATE INDEX chunk_copy_pack ON chunk_copy (pack);
 
--- Packs that somebody marked. They may be gone at any time once all have acknowledged it.
+-- Packs that somebody marked, which may be gone at any time once all have acknowledged it; and those
+-- inside the segments of a branch that was left, which others need not know.
 CREATE TABLE marked_pack (
     id TEXT PRIMARY KEY,
     ns TEXT NOT NULL
