@@ -327,7 +327,7 @@ BUGS: Final[dict[str, Bug]] = {
 
 SEEDS: Final[dict[str, tuple[int, int]]] = {
     "no-barrier": (2, 12),
-    "listed-from-head": (12, 50),
+    "listed-from-head": (18, 80),
     "state-not-synced": (3, 12),
     "segment-before-packs": (22, 90),
     "fetched-parents": (3, 12),
