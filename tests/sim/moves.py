@@ -59,6 +59,8 @@ def draw_setting(seed: int) -> Setting:
     if rng.random() < 0.15:
         folding = rng.choice((Naming(ignores_case=True), Naming(True, True), Naming(False, True)))
         naming[names[-1]] = folding
+    if random.Random(f"large files {seed}").random() < 0.3:
+        sizes["tcfs.sync.staging.LARGE"] = 1 + seed % 50
     retention = rng.choice((1, 2, 2, 2, 3)) if rng.random() < 0.2 else 0
     admins = 2 if rng.random() < 0.2 else 1
     if rng.random() < (0.9 if retention else 0.1):

@@ -27,7 +27,7 @@ def failure(bug: str, seeds: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "tests.sim", "--seeds", seeds, "--bug", bug],
         cwd=ROOT,
-        env=os.environ | {"PYTHONHASHSEED": "0", "TCFS_SIM_SCRATCH": f"bug-{os.getpid()}"},
+        env=os.environ | {"PYTHONHASHSEED": "0"},
         capture_output=True,
         text=True,
         check=False,

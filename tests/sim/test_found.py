@@ -453,6 +453,117 @@ def test_who_followed_the_branch_that_a_revocation_does_not_name_comes_back_to_t
     hold(*TWO_BRANCHES, names=("ann", "bob", "cy"))
 
 
+def test_nothing_takes_the_place_of_an_acknowledgement_that_could_not_be_sent() -> None:
+    """It waits in the outbox; another control segment with its number would fork the own chain."""
+    hold(
+        ("user", "ann", True, "write", b"a", b"first\n"),
+        ("operation", "ann", "sync"),
+        ("run", "ann", WHOLE),
+        ("operation", "ann", "compact"),
+        ("run", "ann", WHOLE),
+        ("operation", "bob", "snapshot"),
+        ("arm", "bob", "put", "lost"),
+        ("run", "bob", WHOLE),
+        admins=2,
+    )
+
+
+def test_segments_that_an_admin_let_go_when_it_was_revoked_are_no_gap() -> None:
+    """Its word that they are gone does not count; the snapshot that covers them does."""
+    for steps in range(1, 12):
+        hold(
+            ("user", "ann", True, "write", b"a", b"first\n"),
+            ("operation", "ann", "push"),
+            ("run", "ann", WHOLE),
+            ("user", "ann", True, "write", b"a", b"second\n"),
+            ("operation", "ann", "push"),
+            ("run", "ann", WHOLE),
+            ("operation", "ann", "compact"),
+            ("run", "ann", WHOLE),
+            ("operation", "bob", "snapshot"),
+            ("run", "bob", WHOLE),
+            ("operation", "ann", "sync"),
+            ("run", "ann", WHOLE),
+            ("banish", "bob", "expire", "ann"),
+            ("run", "ann", WHOLE, "", "safe"),
+            ("run", "ann", WHOLE, "", "safe"),
+            ("operation", "bob", "compact"),
+            *[("run", "bob", WHOLE, "", "safe")] * steps,
+            admins=2,
+        )
+
+
+def test_a_save_of_the_same_bytes_is_not_durable_because_the_one_before_was() -> None:
+    hold(
+        ("user", "bob", False, "write", b"a", b"first\n"),
+        ("operation", "bob", "push"),
+        ("run", "bob", WHOLE),
+        ("user", "bob", False, "write", b"a", b"first\n"),
+        ("crash", "bob", "all", 63738444),
+    )
+
+
+@pytest.mark.parametrize("kind", [("mkdir", b"a"), ("write", b"a", b"same\n")])
+def test_what_answers_two_equal_versions_that_a_push_found_knows_both(
+    kind: tuple[bytes, ...],
+) -> None:
+    for steps in range(1, 6):
+        hold(
+            ("settle",),
+            ("user", "ann", True, *kind),
+            ("user", "bob", True, *kind),
+            ("operation", "ann", "push"),
+            *[("run", "ann", WHOLE, "", "safe")] * steps,
+            ("operation", "bob", "push"),
+            ("run", "bob", WHOLE),
+            ("run", "ann", WHOLE),
+            ("user", "cy", True, *kind),
+            ("operation", "cy", "push"),
+            ("run", "cy", WHOLE),
+            ("user", "cy", True, "replace", b"a", b"other\n"),
+            names=("ann", "bob", "cy"),
+        )
+
+
+@pytest.mark.parametrize("fault", [("commit", "full"), ("list", "lost")])
+def test_a_control_segment_that_was_sent_is_known_whatever_fails_after_it(
+    fault: tuple[str, str],
+) -> None:
+    """A daemon's next push looks at no listing before it signs another."""
+    for steps in range(1, 6):
+        hold(
+            ("user", "ann", True, "write", b"a", b"first\n"),
+            ("settle",),
+            ("operation", "ann", "snapshot"),
+            ("run", "ann", WHOLE),
+            ("operation", "bob", "pull", "auto"),
+            *[("run", "bob", WHOLE, "", "safe")] * steps,
+            ("arm", "bob", *fault),
+            ("run", "bob", WHOLE),
+            ("operation", "bob", "kept_push", b"a", True),
+            ("run", "bob", WHOLE),
+            ("operation", "ann", "snapshot"),
+            ("run", "ann", WHOLE),
+        )
+
+
+def test_a_save_of_the_very_bytes_that_are_replaced_stands_after_a_kill() -> None:
+    """Only its time tells it from the file that a pull had displaced."""
+    hold(
+        ("user", "ann", True, "write", b"a", b"same 1\n"),
+        ("settle",),
+        ("user", "ann", True, "write", b"a", b"line\nline\n00008\n"),
+        ("operation", "ann", "sync"),
+        ("run", "ann", WHOLE),
+        ("operation", "bob", "pull", "auto"),
+        ("run", "bob", WHOLE, "", "tree"),
+        ("user", "bob", True, "write", b"a", b"00009\n"),
+        ("run", "bob", WHOLE, "", "tree"),
+        ("user", "bob", True, "write", b"a", b"same 1\n"),
+        ("crash", "bob", None, 983451131),
+    )
+
+
 def test_who_rebuilds_a_long_history_and_is_cut_off_midway_acts_on_no_part_of_it() -> None:
     """Its own chain would go on in the middle, at the first hint."""
     for steps in range(6, 46, 4):

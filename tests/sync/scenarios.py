@@ -381,7 +381,14 @@ SCENARIOS = {
         Scenario("restore", undoable, restore, restore_again, finish=b_pulls),
         Scenario("rebuild", edited, rebuild, repeats=False, finish=a_pushes),
         Scenario("rebuild after a push", sent_in_part, rebuild, repeats=False, finish=a_pushes),
-        Scenario("one file", pushed, pull_one, device="b", tolerant=try_pull_one),
+        Scenario(
+            "one file",
+            pushed,
+            pull_one,
+            device="b",
+            tolerant=try_pull_one,
+            patches={"tcfs.sync.staging.LARGE": 1000, "tcfs.sync.pieces.WINDOW": 50_000},
+        ),
         Scenario("revoke", both, revoke, finish=a_pushes),
     )
 }

@@ -33,7 +33,7 @@ from tcfs.sync.receive import prepare_to_write, receive, stopped_chains
 from tcfs.sync.resolve import Resolved, Resolver
 from tcfs.sync.results import LIST_LIMIT, ConflictInfo, Plan, Problem, SyncResult, Transfer
 from tcfs.sync.scan import Scan, scan
-from tcfs.sync.staging import POOL_FILES
+from tcfs.sync.staging import POOL_BYTES, POOL_FILES
 
 if TYPE_CHECKING:
     from tcfs.sync.git.push import GitPush
@@ -329,6 +329,8 @@ def pull(
     check_plan(whole, plan)
     tracked = context.state.roots.base_count(root) if root.id else 0
     check_limits(context, whole, tracked, limits)
+    if whole.bytes >= POOL_BYTES and not dry_run:
+        context.executor.start()
     result = SyncResult(
         plan=whole,
         dry_run=dry_run,

@@ -110,6 +110,8 @@ class Placer:
         if durable is not None:
             durable.result()
         bench, units = self._bench, batch.units
+        if not batch.files:
+            return  # pieces of a file that is not whole yet, durable before the rest of it
         for unit in units:
             self._stager.placing(unit)
         staged = [stage for unit in units for stage in unit.staged]
