@@ -328,14 +328,14 @@ BUGS: Final[dict[str, Bug]] = {
 
 SEEDS: Final[dict[str, tuple[int, int]]] = {
     "no-barrier": (2, 12),
-    "listed-from-head": (12, 50),
+    "listed-from-head": (18, 80),
     "state-not-synced": (3, 12),
     "segment-before-packs": (22, 90),
     "fetched-parents": (3, 12),
     "clock-entry": (3, 12),
     "tombstone-dropped": (4, 20),
     "tombstone-wins": (1, 12),
-    "unverified-pack": (1, 12),
+    "unverified-pack": (33, 130),
     "swap-unseen": (50, 200),
     "removal-unseen": (42, 170),
     "rename-clobbers": (3, 12),

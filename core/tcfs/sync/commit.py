@@ -176,7 +176,7 @@ class Committer:
         distinct = dict.fromkeys(c for event in events for c in event.manifest.chunks)
         new = {chunk: stored.addresses[chunk] for chunk in distinct if chunk in stored.addresses}
         index = context.state.index
-        if context.control.upkeep.marks:
+        if context.state.garbage.any_marked():
             from tcfs.sync.gc.move import rescue
 
             rescue(context, namespace, [c for c in distinct if c not in stored.addresses])

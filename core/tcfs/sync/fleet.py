@@ -271,7 +271,7 @@ class Fleet:
         """Make the local state anew from the store alone."""
         from tcfs.sync.rebuild import rebuild
 
-        with self._working(progress) as context:
+        with self._working(progress, rebuilds=True) as context:
             return rebuild(context)
 
     @property
@@ -444,13 +444,21 @@ class Fleet:
         cancel: Cancel | None = None,
         *,
         patience_s: float = PATIENCE_S,
+        rebuilds: bool = False,
     ) -> Iterator[Context]:
-        """The context with the device's lock held: one process at a time changes its chain."""
+        """The context with the device's lock held: one process at a time changes its chain.
+
+        A rebuild of the index that was cut off is finished first, unless the caller ``rebuilds``.
+        """
         context = self._context
         lock = os.fsencode(self._loaded.state_db.parent / "lock")
         with device_lock(context.host, lock, patience_s=patience_s):
             context.progress, context.cancel = progress, cancel
             try:
+                if not rebuilds and context.state.rebuilding:
+                    from tcfs.sync.rebuild import rebuild
+
+                    rebuild(context)
                 yield context
             except OSError as error:  # a disk can fail wherever it is looked at
                 raise LocalFileError(f"the disk failed: {error.strerror or error}") from error
