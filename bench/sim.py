@@ -5,14 +5,12 @@ PYTHONHASHSEED=0 .venv/bin/python bench/sim.py [SEEDS]
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.sim.command import run_seed
-from tests.sim.fleet import scratch
 
 
 def main() -> None:
@@ -22,7 +20,6 @@ def main() -> None:
     started, cpu = time.perf_counter(), time.process_time()
     operations = sum(run_seed(seed).operations for seed in range(1, seeds + 1))
     wall, cpu = time.perf_counter() - started, time.process_time() - cpu
-    shutil.rmtree(scratch().parent, ignore_errors=True)
     print(
         f"{seeds} seeds, {operations} operations: {operations / cpu:.0f} a second of CPU, "
         f"{operations / wall:.0f} a second of wall time, {1000 * cpu / seeds:.0f} ms a seed"

@@ -9,7 +9,6 @@ import argparse
 import itertools
 import multiprocessing
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -62,12 +61,10 @@ def run_seeds(seeds: Iterable[int], *, jobs: int = 1, bug: str = "") -> Iterator
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     options = _parser().parse_args(arguments)
-    try:
-        if options.seed is not None:
-            return _one(options.seed, options.bug, trace=options.trace)
-        return _many(options)
-    finally:
-        shutil.rmtree(scratch().parent, ignore_errors=True)
+    scratch()  # before any process is started that is to share it
+    if options.seed is not None:
+        return _one(options.seed, options.bug, trace=options.trace)
+    return _many(options)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -314,6 +314,14 @@ class Disk:
         ]
         self.unsynced_saves = {save for save in self.unsynced_saves if save[0] != inode.number}
 
+    def place(self) -> int:
+        """Where the journal ends now."""
+        return len(self._journal)
+
+    def written_since(self, place: int) -> set[Inode]:
+        """The files whose bytes were written after that, be it with the same bytes."""
+        return {record.inode for record in self._journal[place:] if isinstance(record, Content)}
+
     def sync_names(self) -> None:
         """Every name and attribute so far is durable, as after the fsync of a directory."""
         self._journal = [record for record in self._journal if isinstance(record, Content)]

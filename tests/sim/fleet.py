@@ -6,11 +6,14 @@ What a person types is an ``operation`` here. What is not simulated is how a dev
 
 from __future__ import annotations
 
+import atexit
 import concurrent.futures
 import logging
 import os
+import shutil
 import sqlite3
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -54,6 +57,8 @@ NAMES: Final = ("ann", "bob", "cy", "dee", "eve", "ro")
 """The devices there can be; the first is an admin, the last may only read."""
 READER: Final = NAMES[-1]
 YES: Final = Limits(confirmed=True)
+SHARED: Final = "TCFS_SIM_SHARED"
+"""Variable of the environment: the directory that the processes of one command share."""
 # Warnings are for people; here there are none.
 logging.getLogger("tcfs").addHandler(logging.NullHandler())
 
@@ -122,12 +127,18 @@ def replaced(owner: Any, name: str, new: Any) -> Iterator[None]:
 def scratch() -> Path:
     """Where the state databases of this process are: in memory, if that can be.
 
-    Its parent is shared by the processes of one command, which removes it.
+    It is in a new directory that no other command has, which the first process of a command makes
+    and removes when it ends; those that it starts get theirs in it.
     """
-    memory = Path("/dev/shm")
-    base = memory if memory.is_dir() and os.access(memory, os.W_OK) else Path("build")
-    shared = os.environ.get("TCFS_SIM_SCRATCH", str(os.getpid()))
-    return base.absolute() / f"tcfs-sim-{shared}" / str(os.getpid())
+    shared = os.environ.get(SHARED)
+    if shared is None:
+        memory = Path("/dev/shm")
+        base = memory if memory.is_dir() and os.access(memory, os.W_OK) else Path("build")
+        base.mkdir(exist_ok=True)
+        shared = tempfile.mkdtemp(prefix="tcfs-sim-", dir=base.absolute())
+        os.environ[SHARED] = shared
+        atexit.register(shutil.rmtree, shared, ignore_errors=True)
+    return Path(shared) / str(os.getpid())
 
 
 @cache
@@ -285,6 +296,8 @@ class Device:
         """The engine; opened if it is not."""
         if self._fleet is None:
             machine, loaded = self.machine, loaded_config(self.like)
+            if not machine.home.is_dir():
+                raise RuntimeError(f"somebody removed {machine.home}, where this run's states are")
             fmt = load_format(machine.store, self._format_hash)
             state = State(machine.state_path, machine.connection)
             try:

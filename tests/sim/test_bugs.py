@@ -16,6 +16,7 @@ import pytest
 
 from tests.sim.bugs import BUGS, SEEDS, planted
 from tests.sim.minimise import replay
+from tests.sim.test_found import TWO_BRANCHES, acknowledged
 from tests.sim.world import WHOLE, Move, Setting
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +27,7 @@ def failure(bug: str, seeds: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "tests.sim", "--seeds", seeds, "--bug", bug],
         cwd=ROOT,
-        env=os.environ | {"PYTHONHASHSEED": "0", "TCFS_SIM_SCRATCH": f"bug-{os.getpid()}"},
+        env=os.environ | {"PYTHONHASHSEED": "0"},
         capture_output=True,
         text=True,
         check=False,
@@ -82,6 +83,8 @@ STORIES: dict[str, tuple[Setting, list[Move]]] = {
             ("run", "ann", WHOLE),
         ],
     ),
+    "branch-kept": (Setting(0, ("ann", "bob", "cy")), TWO_BRANCHES),
+    "control-forgotten": (Setting(0), acknowledged(4)),
 }
 
 

@@ -27,7 +27,7 @@ def sim(*arguments: str, timeout: float = 300) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "tests.sim", *arguments],
         cwd=ROOT,
-        env=os.environ | {"PYTHONHASHSEED": "0", "TCFS_SIM_SCRATCH": f"test-{os.getpid()}"},
+        env=os.environ | {"PYTHONHASHSEED": "0"},
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -25,7 +25,7 @@ from tcfs.model.paths import parents, show
 from tcfs.sync.hinted import Hint
 from tests.sim.bucket import Bucket
 from tests.sim.clones import clone, part_clones
-from tests.sim.disk import Disk, Inode, Loss, Naming
+from tests.sim.disk import Inode, Loss, Naming
 from tests.sim.fleet import NAMES, Device, install_state, new_machine, tamed, template
 from tests.sim.leaks import nothing_leaks
 from tests.sim.machine import Machine, Task
@@ -143,18 +143,19 @@ class World:
         self.timeline.operation(
             name, "user", action, b" ".join(v for v in values if type(v) is bytes)
         )
-        held = _files(disk, device.tree)
+        place = disk.place()
         device.user.act(action, *values)
+        written = disk.written_since(place)
         after = device.snapshot()
         device.touched |= {p for p in before.keys() | after if before.get(p) != after.get(p)}
         new = self.model.user_changed(name, before, after, shared=not device.reader)
         if synced:
             disk.sync_names()
             for _, inode in disk.walk(disk.find(device.tree)):
-                if inode.kind == "file" and inode.data in new:
+                if inode.kind == "file" and (inode.data in new or inode in written):
                     disk.fsync(inode)
         else:
-            disk.unsynced_saves |= _files(disk, device.tree) - held
+            disk.unsynced_saves |= {(inode.number, inode.data) for inode in written}
         if device.reader and before != after:
             device.alone = device.alone or "a reader that was edited"
 
@@ -460,13 +461,6 @@ def _untrue(hint: Hint, lie: str) -> Hint:
     if lie == "ahead":
         return replace(hint, head=ChainHead(seq + 1, digest))
     return hint
-
-
-def _files(disk: Disk, top: bytes) -> set[tuple[int, bytes]]:
-    """The files below a directory: the number of each, and what is in it."""
-    directory = disk.get(top)
-    inodes = (inode for _, inode in disk.walk(directory)) if directory is not None else ()
-    return {(inode.number, inode.data) for inode in inodes if inode.kind == "file"}
 
 
 @contextmanager

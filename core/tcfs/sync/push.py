@@ -16,7 +16,7 @@ from typing import Final
 from tcfs.content.ingest import RefusedFile, SourceFile, StoredFile
 from tcfs.errors import LocalFileError
 from tcfs.host.base import Stat
-from tcfs.model.clock import VectorClock
+from tcfs.model.clock import VectorClock, merge
 from tcfs.model.ids import NamespaceId, RelPath
 from tcfs.model.manifest import SyncManifest
 from tcfs.model.paths import ROOT, join, parents, show
@@ -370,8 +370,8 @@ class _Work:
             held = base is not None and not set(base.ids).isdisjoint(head.ids)
             if same is not None and not held:
                 # The fleet has these very bytes: remember that this disk holds them too.
-                ids = [v.id for v in same]
-                self._refreshed.append((c.path, base_entry(ids, same[0].manifest, entry)))
+                ids, clock = [v.id for v in same], merge(v.manifest.vclock for v in same)
+                self._refreshed.append((c.path, base_entry(ids, same[0].manifest, entry, clock)))
                 return
         unchanged = (
             base is not None

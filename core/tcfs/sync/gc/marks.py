@@ -45,11 +45,16 @@ def publish_upkeep(context: Context, events: Sequence[Mapping[str, Any]]) -> Non
     """Append these events to this device's control chain, by way of the outbox.
 
     Raises:
-        StoreError: it is in the outbox, and the next run sends it again.
+        StoreError: it is in the outbox, and the next run sends it again; or what was there before
+            could not be sent.
     """
-    from tcfs.sync.receive import refresh_control
+    from tcfs.sync.receive import refresh_control, settle_outbox
 
     device = context.require_member()
+    if context.state.outbox.count():
+        # An acknowledgement, say, that failed quietly: another segment in its place would fork
+        # this device's own chain.
+        settle_outbox(context)
     confirmed = confirmations(context.control) if device.role == "admin" else []
     segment = control_segment(
         context.view,

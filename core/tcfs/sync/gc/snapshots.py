@@ -50,7 +50,7 @@ from tcfs.ledger.snapshot import (
     seal_object,
 )
 from tcfs.model.event import ChainHead, ContentEvent, SegmentHeader
-from tcfs.model.ids import ChunkId, DeviceId, EpochId, NamespaceId, StoreKey, VersionId
+from tcfs.model.ids import CONTROL, ChunkId, DeviceId, EpochId, NamespaceId, StoreKey, VersionId
 from tcfs.model.upkeep import (
     MAX_MARKED,
     Progress,
@@ -346,17 +346,36 @@ def start_of(
     """
     compacted = context.control.upkeep.compacted
     for record in candidates(context, namespace):
-        if record.id not in compacted:
+        if record.id not in compacted and not _let_go(context, record):
             continue
         known: dict[tuple[DeviceId, ChainHead], KnownSegment] = {}
         _, records = read(context, record)
         for item in records:
             if isinstance(item, SegmentRecord):
                 known[item.device, ChainHead(item.seq, item.hash)] = KnownSegment(
-                    item.lamport, item.counter
+                    item.lamport, item.counter, item.accepted
                 )
         return dict(record.heads), known
     return {}, {}
+
+
+def _let_go(context: Context, record: SnapshotRecord) -> bool:
+    """Whether an admin let segments go before it heard of its own revocation.
+
+    That they are of no use any more is not believed then, and need not be: the snapshot is.
+    """
+    if not any(
+        device.cut is not None
+        and CONTROL in device.cut
+        and device.cut[CONTROL] != context.control_heads.get(device.device_id)
+        for device in context.control.devices.values()
+    ):
+        return False
+    for device in record.heads:
+        first = min(chain_refs(context.store, record.namespace, device, 0)[0], default=1)
+        if 1 < first <= record.heads[device].seq:
+            return True
+    return False
 
 
 # Compaction
@@ -429,6 +448,8 @@ def _delete_covered(context: Context, record: SnapshotRecord) -> int:
     ]
     if chosen and record.id not in context.control.upkeep.compacted:
         publish_upkeep(context, [compact_event(namespace, record.id)])
+        # Another admin may have revoked this one meanwhile.
+        require_admin(context.view, context.identity.device_id)
     for done, key in enumerate(chosen):
         context.report("compact", done, len(chosen), "segments")
         context.store.delete(key)
@@ -448,7 +469,8 @@ def _proven(context: Context, record: SnapshotRecord) -> set[tuple[DeviceId, Cha
     for item in records:
         if isinstance(item, SegmentRecord):
             place = ChainHead(item.seq, item.hash)
-            if history.known(namespace, item.device, place) != (item.lamport, item.counter):
+            known = history.known(namespace, item.device, place)
+            if known is None or known[:2] != (item.lamport, item.counter):
                 raise IntegrityError("a snapshot has a segment that is not known here")
             if item.accepted:
                 found.add((item.device, place))
