@@ -38,8 +38,9 @@ from tcfs.sync.judge import Permit, accept
 from tcfs.sync.sealing import sealing
 from tcfs.sync.upload import Settled, Upload, pack_key
 
-PART_BYTES: Final = 7 << 20
-"""Estimated bytes of body at which a large push commits a part; the format's limit is 8 MiB."""
+PART_BYTES: Final = 4 << 20
+"""Estimated bytes of body at which a large push commits a part; the format's limit is 8 MiB. Who
+writes or reads one has all its events in memory, at twenty times the size."""
 
 
 class Draft(Struct, frozen=True, gc=False):

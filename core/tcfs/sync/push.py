@@ -34,6 +34,8 @@ from tcfs.sync.ticking import let_the_clock_tick
 from tcfs.sync.upload import Sizes, Upload, sizes_of
 
 CHANGED: Final = "changed while it was read"
+REFRESHED: Final = 10_000
+"""Files whose bytes turned out to be known, that share a barrier."""
 
 
 @dataclass(slots=True)
@@ -438,10 +440,13 @@ class _Work:
         if self._refreshed:
             make_durable(self._context, self._root, [path for path, _ in self._refreshed])
             self._context.state.roots.refresh_base(self._root, self._refreshed)
+            self._refreshed.clear()
 
     def _part(self) -> None:
         if self._committer.full:
             self._committer.flush()
+        if len(self._refreshed) >= REFRESHED:
+            self.refresh()
 
     def _look_again(self, candidates: Iterable[Candidate]) -> list[Candidate]:
         found = []
