@@ -23,6 +23,7 @@ from tcfs.sync import (
     commit,
     leftovers,
     materialise,
+    pieces,
     placement,
     pull,
     push,
@@ -149,7 +150,16 @@ def _chunks_unverified() -> Undo:
         parts = [frames.plain(p.frame)[p.offset : p.offset + p.length] for p in order.parts]
         return batch.files.write_new(order.path, parts, order.mode, order.mtime_ns)
 
-    return _all(_replace(PackReader, "check_chunk", _nothing), _replace(restore, "_write", write))
+    def finished(self: Any, file: Any) -> Any:
+        manifest = file.wanted.wanted_version.manifest
+        self._files.set_attributes(file.temp, mode=manifest.mode, mtime_ns=manifest.mtime_ns)
+        return self._files.lstat(file.temp)
+
+    return _all(
+        _replace(PackReader, "check_chunk", _nothing),
+        _replace(restore, "_write", write),
+        _replace(pieces.PieceWriter, "_finished", finished),
+    )
 
 
 def _swap_unseen() -> Undo:
