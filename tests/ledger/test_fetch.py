@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tcfs.errors import IdentityError, IntegrityError, StoreError
 from tcfs.ledger.chain import BEHIND, KnownSegment, check_own_chain, next_place
-from tcfs.ledger.fetch import NO_HEAD, fetch
+from tcfs.ledger.fetch import NO_HEAD, fetch, fetch_in_parts
 from tcfs.ledger.keys import key_of
 from tcfs.ledger.segment import open_segment
 from tcfs.model.event import ChainHead
@@ -99,6 +99,48 @@ def test_a_budget_ends_a_fetch_early_and_the_next_one_goes_on():
         result = three.fetch(budget=1)
     seen += told(result)
     assert len(seen) == len(set(seen)) == 12
+    assert not result.findings
+
+
+def test_parts_of_a_fetch_are_all_of_it_and_chains_are_listed_once(monkeypatch):
+    store, (one, two, three) = fleet()
+    for _ in range(6):
+        one.write()
+        two.fetch()
+        two.write()
+        one.fetch()
+    listed = []
+    real = store.list
+
+    def counted(prefix, after=""):
+        listed.append(prefix)
+        return real(prefix, after)
+
+    monkeypatch.setattr(store, "list", counted)
+    parts = list(
+        fetch_in_parts(
+            store, SPACE, {}, three.open, known=three.lookup, state=three.state, budget=1
+        )
+    )
+    assert len(listed) == 2
+    assert all(part.segments and not part.findings for part in parts)
+    assert [part.more for part in parts] == [True] * (len(parts) - 1) + [False]
+    assert len(parts) >= 6
+    seen = [place for part in parts for place in told(part)]
+    assert seen == [(device.id, seq) for seq in range(1, 7) for device in (one, two)]
+
+
+def test_what_there_is_no_room_for_is_read_when_all_that_is_held_waits_for_it(monkeypatch):
+    monkeypatch.setattr("tcfs.ledger.fetch.AHEAD_BYTES", 1)
+    _store, (one, two, three) = fleet()
+    two.write()
+    two.write()
+    one.fetch()
+    one.write()  # Its chain comes first, and this waits for the whole of the other.
+    two.fetch()
+    two.write()
+    result = three.fetch()
+    assert told(result) == [(two.id, 1), (two.id, 2), (one.id, 1), (two.id, 3)]
     assert not result.findings
 
 

@@ -11,7 +11,7 @@ from tcfs.errors import PlanChangedError
 from tcfs.sync import deciding
 from tcfs.sync.facade import Limits
 from tcfs.sync.pull import Pull
-from tests.sync.kit import Device, World, assert_same, snapshot
+from tests.sync.kit import Device, World, assert_same, contents, fill, snapshot
 
 # A slash sorts after some characters that names have: what is in `d` comes after `d-1` and `d.txt`.
 TREE = {
@@ -199,3 +199,29 @@ def test_a_directory_that_is_kept_for_what_is_not_synced_stays(world: World) -> 
     assert ben.pull(limits=Limits(confirmed=True)).problems == ()
     assert ben.contents() == {"d-1/only-here.swp": b"excluded, and the only copy"}
     assert ben.push().plan.total == 0
+
+
+def test_what_appears_in_a_new_place_meanwhile_is_left_alone_and_sent_by_the_next_pull(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anna, ben = world.devices("anna", "ben")
+    anna.fill({f"top/{name}": data for name, data in TREE.items()})
+    anna.push()
+    out = os.path.normpath(ben.path("../out"))
+    take_up = Pull.take_up
+
+    def meanwhile(self: Pull) -> None:
+        take_up(self)
+        fill(out, {"d/2": "mine, and the only copy", "new": "not of the fleet"})
+
+    monkeypatch.setattr(Pull, "take_up", meanwhile)
+    problems = ben.pull(remote="top", local=out).problems
+    assert [problem.path for problem in problems] == ["top/d/2"]
+    held = contents(out)
+    assert held.pop("d/2") == b"mine, and the only copy"
+    assert held.pop("new") == b"not of the fleet"
+    assert held == {n: str(d).encode() for n, d in TREE.items() if d is not None and n != "d/2"}
+
+    monkeypatch.setattr(Pull, "take_up", take_up)
+    assert len(ben.pull(remote="top", local=out, mode="defer").conflicts) == 1
+    assert contents(out)["d/2"] == b"mine, and the only copy"
