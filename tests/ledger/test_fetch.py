@@ -659,6 +659,16 @@ def test_an_unknown_segment_behind_the_own_head_means_another_identity_and_junk_
         check_own_chain(store, SPACE, one.id, head, one.open, known=one.lookup)
 
 
+def test_a_clone_whose_head_was_compacted_away_notices_what_went_on_without_it():
+    store, (one, *_) = fleet()
+    first = one.write()
+    clone = one.clone()
+    one.write()
+    store.delete(first.key)
+    with pytest.raises(IdentityError, match="goes on at 2 without it"):
+        check_own_chain(store, SPACE, clone.id, first.head, clone.open, known=clone.lookup)
+
+
 def test_junk_under_the_own_name_is_no_other_identity_and_a_lost_head_is_an_error():
     store, (one, *_) = fleet()
     sealed = one.write()

@@ -24,6 +24,7 @@ from tcfs.sync import (
     deciding,
     leftovers,
     materialise,
+    pieces,
     placement,
     push,
     receive,
@@ -149,7 +150,16 @@ def _chunks_unverified() -> Undo:
         parts = [frames.plain(p.frame)[p.offset : p.offset + p.length] for p in order.parts]
         return batch.files.write_new(order.path, parts, order.mode, order.mtime_ns)
 
-    return _all(_replace(PackReader, "check_chunk", _nothing), _replace(restore, "_write", write))
+    def finished(self: Any, file: Any) -> Any:
+        manifest = file.wanted.wanted_version.manifest
+        self._files.set_attributes(file.temp, mode=manifest.mode, mtime_ns=manifest.mtime_ns)
+        return self._files.lstat(file.temp)
+
+    return _all(
+        _replace(PackReader, "check_chunk", _nothing),
+        _replace(restore, "_write", write),
+        _replace(pieces.PieceWriter, "_finished", finished),
+    )
 
 
 def _swap_unseen() -> Undo:
@@ -278,7 +288,7 @@ BUGS: Final[dict[str, Bug]] = {
     "no-intents": Bug("intents are not written", lambda: _replace(Workbench, "intend", _nothing)),
     "edits-not-kept": Bug(
         "displaced edits are rubbish after a crash",
-        lambda: _replace(leftovers, "_keep_unknown", _nothing),
+        lambda: _replace(leftovers, "_keep_edits", _nothing),
     ),
     "torn-read": Bug(
         "a file that changed while it was read is sent",
@@ -328,14 +338,14 @@ BUGS: Final[dict[str, Bug]] = {
 
 SEEDS: Final[dict[str, tuple[int, int]]] = {
     "no-barrier": (2, 12),
-    "listed-from-head": (12, 50),
+    "listed-from-head": (18, 80),
     "state-not-synced": (3, 12),
     "segment-before-packs": (22, 90),
     "fetched-parents": (3, 12),
     "clock-entry": (3, 12),
     "tombstone-dropped": (4, 20),
     "tombstone-wins": (1, 12),
-    "unverified-pack": (1, 12),
+    "unverified-pack": (33, 130),
     "swap-unseen": (50, 200),
     "removal-unseen": (42, 170),
     "rename-clobbers": (3, 12),

@@ -29,7 +29,7 @@ def clone(world: World, name: str) -> None:
     device = world.devices.get(name)
     if device is None or device.running or device.reader or name in world.admins:
         return
-    if name.endswith(TWIN) or name + TWIN in world.devices or device.rebuilding:
+    if name.endswith(TWIN) or name + TWIN in world.devices:
         return
     world.devices[name + TWIN] = device.clone(world.machine(name + TWIN, name))
     world.model.anything_goes()
@@ -81,6 +81,16 @@ def _part(world: World, device: Device, twin: Device) -> None:
             found.kind == "fork" and found.device == identity for found in findings
         ):
             raise Violation(f"{other.name} does not notice that the chain of {identity} forks")
+    if first:
+        # What both replaced themselves since may be in no history that counts.
+        world.model.forgive_contents(
+            {
+                version.manifest.file_hash
+                for one in world.devices.values()
+                for version in one.history()
+                if version.id.device == identity and version.seq >= first
+            }
+        )
     for one in (device, twin):
         for path, entry in one.snapshot().items():
             if entry.kind == "file":

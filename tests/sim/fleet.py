@@ -244,8 +244,6 @@ class Device:
         self.touched: set[bytes] = set()
         self._told = 0
         self.last_segment = ""
-        self.rebuilding = False
-        """Whether its index is to be rebuilt, and was not to the end."""
         self._format_hash = format_hash
         self._fleet: Fleet | None = None
         self._clocks: dict[RelPath, VectorClock] = {}
@@ -329,7 +327,6 @@ class Device:
         self._clocks.clear()
         self._told = 0
         self.last_segment = ""
-        self.rebuilding = False
 
     def clone(self, machine: Machine) -> Device:
         """The same disk with the same identity in another machine, which is new."""
@@ -423,9 +420,7 @@ class Device:
                 return
 
     def _do_rebuild(self) -> None:
-        self.rebuilding = True
         self.open().rebuild_index()
-        self.rebuilding = False
 
     def _do_verify(self) -> None:
         self.open().verify(read_data=True)

@@ -203,6 +203,11 @@ class Model:
         """What this device said it had sent need not be found."""
         self.owed = {data: why for data, why in self.owed.items() if not why.startswith(device)}
 
+    def forgive_contents(self, digests: Set[bytes]) -> None:
+        """What has these hashes need not be found, unless it comes to be owed again."""
+        gone = {data for digest, data in self.saved_digests().items() if digest in digests}
+        self.owed = {data: why for data, why in self.owed.items() if data not in gone}
+
     def anything_goes(self) -> None:
         """Somebody asked tcfs to change history's course: paths may change that nobody touched."""
         self._anything_goes = self._history_changed = True

@@ -59,6 +59,10 @@ def draw_setting(seed: int) -> Setting:
     sizes = {name: rng.choice(values) for name, values in SIZES.items() if rng.random() < 0.3}
     apart = random.Random(f"slices {seed}")
     sizes |= {name: apart.choice(values) for name, values in SLICES.items() if apart.random() < 0.3}
+    parts = random.Random(f"parts {seed}")
+    if parts.random() < 0.2:
+        # Histories are taken up in parts.
+        sizes["tcfs.sync.receive.PART_BYTES"] = parts.choice((1, 3000))
     if rng.random() < 0.15:
         folding = rng.choice((Naming(ignores_case=True), Naming(True, True), Naming(False, True)))
         naming[names[-1]] = folding

@@ -258,6 +258,26 @@ def cloned(draw: Drawer) -> Iterator[Move]:
         if not draw.busy(one):
             yield ("user", one, True, "write", draw.path(), draw.content())
             yield ("operation", one, "sync")
+    if rng.random() < 0.5:
+        yield from _put_behind(draw, *rng.sample((name, twin), 2))
+
+
+def _put_behind(draw: Drawer, one: str, other: str) -> Iterator[Move]:
+    """One waits with its segment until the other, and all who look, are some segments further."""
+    rng = draw.rng
+    yield ("run", one, WHOLE)
+    yield ("user", one, True, "write", draw.path(), draw.content())
+    yield ("operation", one, "push")
+    yield ("run", one, WHOLE, "", "read")
+    for _ in range(rng.randint(1, 3)):
+        yield ("run", one, WHOLE, "", "safe")
+    for _ in range(rng.randint(1, 3)):
+        yield ("run", other, WHOLE)
+        yield ("user", other, True, "write", draw.path(), draw.content())
+        yield from _do(other, "push")
+        if rng.random() < 0.7:
+            yield from _do(draw.one(), rng.choice(("push", "sync")))
+    yield ("run", one, WHOLE)
 
 
 def both_decide(draw: Drawer) -> Iterator[Move]:

@@ -11,7 +11,8 @@ from tests.sim.world import WHOLE, Move, Setting
 
 def hold(*moves: Move, **options: object) -> None:
     """All holds after these moves."""
-    outcome = replay(Setting(0, **options), list(moves))  # type: ignore[arg-type]
+    setting = Setting(**{"seed": 0, **options})  # type: ignore[arg-type]
+    outcome = replay(setting, list(moves))
     assert not outcome.failure, outcome.failure
 
 
@@ -560,4 +561,74 @@ def test_a_save_of_the_very_bytes_that_are_replaced_stands_after_a_kill() -> Non
         ("run", "bob", WHOLE, "", "tree"),
         ("user", "bob", True, "write", b"a", b"same 1\n"),
         ("crash", "bob", None, 983451131),
+    )
+
+
+def test_who_rebuilds_a_long_history_and_is_cut_off_midway_acts_on_no_part_of_it() -> None:
+    """Its own chain would go on in the middle, at the first hint."""
+    for steps in range(6, 46, 4):
+        hold(
+            *[
+                move
+                for text in (b"1\n", b"2\n", b"3\n", b"4\n", b"5\n", b"6\n")
+                for move in (
+                    ("user", "bob", True, "write", b"a", text),
+                    ("operation", "bob", "push"),
+                    ("run", "bob", WHOLE),
+                )
+            ],
+            ("user", "bob", True, "write", b"a", b"bob's\n"),
+            ("user", "ann", True, "write", b"a", b"ann's\n"),
+            ("operation", "ann", "push"),
+            ("run", "ann", WHOLE),
+            ("operation", "bob", "rebuild"),
+            ("run", "bob", steps),
+            ("crash", "bob", "none", steps),
+            ("user", "ann", True, "write", b"a", b"ann's again\n"),
+            ("operation", "ann", "push"),
+            ("run", "ann", WHOLE),
+            ("hint", "bob", (0,), False, ""),
+            ("run", "bob", WHOLE),
+            sizes={"tcfs.sync.receive.PART_BYTES": 1},
+        )
+
+
+def test_who_comes_back_from_a_branch_sends_anew_what_only_that_branch_had() -> None:
+    """Nobody else needs to know that branch, and what is stored inside its segments."""
+    for seed in (3, 4):  # which says who syncs first in the end
+        hold(
+            ("operation", "bob", "push"),
+            ("clone", "cy"),
+            ("user", "cy", True, "write", b"a", b"cy's, which bob takes up\n"),
+            ("operation", "cy", "push"),
+            ("user", "cy.twin", True, "write", b"a", b"the twin's\n"),
+            ("operation", "cy.twin", "push"),
+            *[("run", "cy.twin", WHOLE, "", "safe")] * 3,
+            ("operation", "ann", "sync"),
+            ("run", "cy", WHOLE, "", "tree"),
+            ("run", "bob", WHOLE),
+            ("run", "cy.twin", WHOLE, "", "tree"),
+            ("run", "ann", WHOLE),
+            ("hint", "ann", (17, 9), False, ""),
+            seed=seed,
+            names=("ann", "bob", "cy"),
+        )
+
+
+def test_a_clone_that_fell_behind_a_compaction_notices_that_it_is_one() -> None:
+    """Its last segment is gone from the store; that is not all there is to say."""
+    hold(
+        ("user", "bob", True, "write", b"b", b"1\n"),
+        ("settle",),
+        ("clone", "bob"),
+        ("user", "bob", True, "write", b"b", b"2\n"),
+        ("operation", "bob", "sync"),
+        ("run", "bob", WHOLE),
+        ("operation", "ann", "snapshot"),
+        ("run", "ann", WHOLE),
+        ("operation", "bob", "sync"),
+        ("run", "bob", WHOLE),
+        ("operation", "ann", "compact"),
+        ("run", "ann", WHOLE),
+        sizes={"tcfs.sync.upload.MAX_INLINE_PACK": 40},
     )

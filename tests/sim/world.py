@@ -364,9 +364,6 @@ class World:
             self.stop(device)
         part_clones(self)
         self._readmit()
-        for device in self.devices.values():
-            if device.rebuilding:  # what tcfs tells its user to do
-                self.quietly(device, "rebuild")
 
     def _readmit(self) -> None:
         """Whoever was revoked or expired comes back as a new device, with the files it has."""

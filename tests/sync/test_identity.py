@@ -7,7 +7,10 @@ import shutil
 import pytest
 
 from tcfs.errors import AccessError, IdentityError, RepositoryError, TcfsError, UsageError
+from tcfs.model.ids import NamespaceId
+from tcfs.store.failures import StoreUnreachable
 from tcfs.sync import session
+from tcfs.sync.context import Context
 from tests.sync.kit import Device, World, assert_same, watched_host
 
 
@@ -40,6 +43,35 @@ def test_a_device_whose_state_is_gone_stops_until_its_index_is_rebuilt(world: Wo
     anna.sync()
     assert_same(anna.tree, ben.tree)
     assert anna.contents() == {"a.txt": b"a", "b.txt": b"b2"}
+
+
+def test_a_rebuild_that_was_cut_off_is_finished_before_anything_else_is_done(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anna, ben = world.devices("anna", "ben")
+    for text in ("1", "2", "3"):
+        ben.fill({"b.txt": text})
+        ben.push()
+    before = len(world.objects("ledger/default"))
+
+    def cut_off(context: Context, namespace: NamespaceId, *, rebuild: bool = False) -> int:
+        raise StoreUnreachable("the line is cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tcfs.sync.rebuild.receive", cut_off)
+        for work in (ben.fleet.rebuild_index, ben.push, ben.pull):
+            with pytest.raises(StoreUnreachable, match="the line is cut"):
+                work()
+        # What only looks does so, with a word about it.
+        assert any("not rebuilt to the end" in warning for warning in ben.fleet.status().warnings)
+        assert ben.fleet.log().versions == ()
+    ben.reopen()
+    ben.fill({"c.txt": "4"})
+    ben.push()
+    assert len(world.objects("ledger/default")) == before + 1
+    assert not any("rebuilt" in warning for warning in ben.fleet.status().warnings)
+    anna.sync()
+    assert_same(anna.tree, ben.tree)
 
 
 def test_a_device_that_never_wrote_needs_no_rebuild_when_its_state_is_gone(world: World) -> None:

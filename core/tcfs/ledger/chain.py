@@ -146,15 +146,7 @@ def check_own_chain(
     """
     refs, _, _ = chain_refs(source, namespace, device, behind(head))
     listed = {ref.key: ref for found in refs.values() for ref in found}
-    expected = set(outbox)
-    if head:
-        own = key_of(namespace, device, *head)
-        expected.add(own)
-        if own not in listed:
-            raise IntegrityError(
-                f"the store no longer has segment {head.seq} of this device in {namespace!r}",
-                details={"namespace": namespace, "device": device, "seq": head.seq},
-            )
+    expected = {*outbox, key_of(namespace, device, *head)} if head else set(outbox)
     for key in sorted(listed.keys() - expected):
         found = known(device, listed[key].head) if head and listed[key].seq < head.seq else None
         if found is not None and found.accepted:
@@ -168,6 +160,12 @@ def check_own_chain(
         raise IdentityError(
             f"this device's history in {namespace!r} goes on at {listed[key].seq} without it",
             details={"namespace": namespace, "device": device, "key": key},
+        )
+    # After that: what goes on without this device may have been compacted up to its own head.
+    if head and key_of(namespace, device, *head) not in listed:
+        raise IntegrityError(
+            f"the store no longer has segment {head.seq} of this device in {namespace!r}",
+            details={"namespace": namespace, "device": device, "seq": head.seq},
         )
 
 

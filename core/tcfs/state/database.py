@@ -22,7 +22,7 @@ from msgspec import msgpack
 from tcfs.errors import LocalFileError
 from tcfs.model.ids import DeviceId
 
-SCHEMA_VERSION: Final = 6
+SCHEMA_VERSION: Final = 7
 BUSY_TIMEOUT_S: Final = 10.0
 _PARAMETERS: Final = 960
 """Of one statement; SQLite before 3.32 took 999."""
@@ -108,7 +108,7 @@ class Database:
         (version,) = run("PRAGMA user_version").fetchone()
         if version < SCHEMA_VERSION:
             known = {name for (name,) in run("SELECT name FROM sqlite_master")}
-            renumbered = "intent_list" in known
+            renumbered = version < 6 and "intent_list" in known
             if renumbered:  # Up to version 5 a number could be given twice.
                 run("ALTER TABLE intent_list RENAME TO former_intent_list")
                 known.remove("intent_list")

@@ -84,6 +84,11 @@ class Garbage:
                 return
             self._set_rows_aside(run)
 
+    def any_marked(self) -> bool:
+        """Whether there is a pack that nothing counts on."""
+        run = self._db.connection.execute
+        return run("SELECT 1 FROM marked_pack LIMIT 1").fetchone() is not None
+
     def _set_rows_aside(self, run: sqlite3.Connection) -> None:
         numbers = "(SELECT no FROM pack JOIN marked_pack ON marked_pack.id = pack.id)"
         for table in ("chunk", "chunk_copy"):

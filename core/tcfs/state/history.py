@@ -355,11 +355,15 @@ class History:
     def conflicted(self, namespace: NamespaceId, prefix: RelPath) -> list[RelPath]:
         """Paths at and below a prefix whose live versions differ, in path order."""
         low, high = below(prefix)
+        # Most paths have one version only, and the index alone tells that: without the inner
+        # selection every row of the tree would be read.
+        several = "SELECT path FROM version WHERE ns = ? AND {} GROUP BY path HAVING count(*) > 1"
         rows = self._db.connection.execute(
-            "SELECT path FROM version WHERE ns = ? AND live = 1 AND kind != 'tombstone'"
-            " AND (path = ? OR (path >= ? AND path < ?)) GROUP BY path HAVING count(*) > 1"
-            " ORDER BY path",
-            (namespace, prefix, low, high),
+            "SELECT path FROM version WHERE ns = ? AND live = 1 AND kind != 'tombstone' AND path IN"
+            f" ({several.format('path = ?')} UNION ALL"
+            f" {several.format('path >= ? AND path < ?')})"
+            " GROUP BY path HAVING count(*) > 1 ORDER BY path",
+            (namespace, namespace, prefix, namespace, low, high),
         ).fetchall()
         return [RelPath(path) for (path,) in rows if self.head(namespace, RelPath(path)).conflicted]
 

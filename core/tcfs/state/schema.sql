@@ -175,6 +175,13 @@ CREATE TABLE outbox (
 );
 CREATE UNIQUE INDEX outbox_key ON outbox (key);
 
+-- Has a row from when the caches of the store were emptied until they are whole again. Whoever went
+-- by a part of them would write this device's own chain a second time, or take what is not there for
+-- news.
+CREATE TABLE rebuilding (
+    since INTEGER NOT NULL  -- unix seconds
+);
+
 -- What was refused, frozen or held back, for status and audit.
 CREATE TABLE finding (
     ns      TEXT NOT NULL,
@@ -245,7 +252,8 @@ CREATE TABLE chunk_copy (
 ) WITHOUT ROWID;
 CREATE INDEX chunk_copy_pack ON chunk_copy (pack);
 
--- Packs that somebody marked. They may be gone at any time once all have acknowledged it.
+-- Packs that somebody marked, which may be gone at any time once all have acknowledged it; and those
+-- inside the segments of a branch that was left, which others need not know.
 CREATE TABLE marked_pack (
     id TEXT PRIMARY KEY,
     ns TEXT NOT NULL

@@ -47,6 +47,23 @@ class State:
 
         return SnapshotTables(self.database, self.history, self.refused)
 
+    @property
+    def rebuilding(self) -> bool:
+        """Whether a rebuild of the index was begun, and not ended: what is here is a part of it."""
+        run = self.database.connection.execute
+        return run("SELECT 1 FROM rebuilding").fetchone() is not None
+
+    def begin_rebuilding(self, now: int) -> None:
+        """What is here is a part until ``end_rebuilding``. ``now`` in unix seconds."""
+        with self.database.transaction() as run:
+            run.execute("DELETE FROM rebuilding")
+            run.execute("INSERT INTO rebuilding VALUES (?)", (now,))
+
+    def end_rebuilding(self) -> None:
+        """All is here again."""
+        with self.database.transaction() as run:
+            run.execute("DELETE FROM rebuilding")
+
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Changes of all subjects together, all or nothing, durable at the end."""

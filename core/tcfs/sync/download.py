@@ -29,8 +29,8 @@ READERS: Final = 4
 """Threads that read packs ahead."""
 WINDOW: Final = 24 << 20
 """Plaintext of one large file in one window."""
-SEALED_WINDOW: Final = 6 << 20
-"""Bytes of packs that one window is made of."""
+SEALED_WINDOW: Final = (6 << 20) + (64 << 10)
+"""Bytes of packs that one window is made of: a quarter of a usual pack, so that it is one read."""
 _LOOKED_UP: Final = 1024
 """Chunks of one large file that are looked up at a time."""
 

@@ -200,10 +200,8 @@ class Keeper:
             root = kept.root_of(context, one)
             if not root.id and not places.is_directory(context, one.local):
                 raise LocalFileError("the directory is not there", remedy="Make or mount it.")
-            own = context.state.history.heads(root.namespace).get(context.identity.device_id)
-            if context.state.outbox.count() or own is None:
+            if context.state.outbox.count():
                 # A push failed since then: what a pull writes comes after what waits to be sent.
-                # Or the index was not rebuilt to the end, and hints do not tell of this device.
                 prepare_to_write(context, root.namespace)
             return operations.pull(
                 context, Place(root, ROOT), mode=mode, dry_run=False, plan="", limits=Limits()

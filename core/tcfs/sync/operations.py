@@ -1,6 +1,7 @@
 """Whole pushes and pulls: lock held, state recovered, plan made and checked, work done, told.
 
-These are the steps around ``push.Push`` and ``pull.Pull`` that every front end needs alike.
+These are the steps around ``push.Push`` and ``pull.Pull`` that every front end needs alike. What
+only a pull needs is imported there: a push that finds nothing new is little more than its imports.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from tcfs.state.roots import Root
 from tcfs.sync import kept, leftovers, places, spelling
 from tcfs.sync.compare import Look, compare, compare_some, look, unseen
 from tcfs.sync.context import Context
-from tcfs.sync.describe import conflict_info
 from tcfs.sync.facade import Limits
 from tcfs.sync.gc.marks import acknowledge
 from tcfs.sync.git.hooks import Followed, pull_hook, push_hook
@@ -27,16 +27,15 @@ from tcfs.sync.ignore import Exclusion, exclusion
 from tcfs.sync.judge import Permit, withhold
 from tcfs.sync.places import Place
 from tcfs.sync.planning import check_limits, check_plan
-from tcfs.sync.pull import Pull
 from tcfs.sync.push import Push, Pushed
 from tcfs.sync.receive import prepare_to_write, receive, stopped_chains
-from tcfs.sync.resolve import Resolved, Resolver
 from tcfs.sync.results import LIST_LIMIT, ConflictInfo, Plan, Problem, SyncResult, Transfer
 from tcfs.sync.scan import Scan, scan
-from tcfs.sync.staging import POOL_BYTES, POOL_FILES
 
 if TYPE_CHECKING:
     from tcfs.sync.git.push import GitPush
+    from tcfs.sync.pull import Pull
+    from tcfs.sync.resolve import Resolved
 
 
 def excluded(context: Context, root: Root) -> Exclusion:
@@ -211,6 +210,8 @@ def _look(
 
 
 def _conflicts(context: Context, found: Iterable[Place]) -> tuple[ConflictInfo, ...]:
+    from tcfs.sync.describe import conflict_info
+
     infos = {}
     for place in found:
         paths = context.state.history.conflicted(place.root.namespace, place.remote)
@@ -311,6 +312,9 @@ def pull(
     Raises:
         TcfsError: what was put on disk and recorded before stays.
     """
+    from tcfs.sync.pull import Pull
+    from tcfs.sync.staging import POOL_BYTES, POOL_FILES
+
     started = context.host.clock.monotonic()
     context.require_member()
     root = place.root
@@ -429,6 +433,8 @@ def _send_first(context: Context, root: Root, prefix: RelPath, made: Pull) -> Pu
 
 def _settle(context: Context, root: Root, made: Pull) -> Resolved | None:
     """Mode ``auto``: every conflict by the namespace's strategy."""
+    from tcfs.sync.resolve import Resolver
+
     permit = Permit(context, root.namespace)
     standing = [head for head in made.standing_conflicts() if permit.may_settle(head)]
     in_the_way = [head for head in made.files_in_the_way() if permit.may_settle(head)]
@@ -472,6 +478,8 @@ def differs(context: Context, root: Root, prefixes: Iterable[RelPath]) -> bool:
 
 def remote_changed(context: Context, place: Place) -> bool:
     """Whether a pull would have something to do at and below a local path."""
+    from tcfs.sync.pull import Pull
+
     made = Pull(context, place.root, place.prefix)
     decided = made.decide()
     git = pull_hook(context, place.root, place.prefix, made.touched())

@@ -33,6 +33,11 @@ def status(context: Context, loaded: LoadedConfig, *, phrase_pending: bool) -> r
             "the recovery phrase was not confirmed: without it, losing this machine loses "
             "everything. A person at a terminal should run: tcfs init --show-phrase"
         )
+    if context.state.rebuilding:
+        warnings.append(
+            "the index was not rebuilt to the end, and what is shown here may be a part: the next "
+            "command that needs it does that first, or at once: tcfs rebuild-index"
+        )
     device = context.device
     waiting = admission_warnings(context)
     if device is None and not waiting:

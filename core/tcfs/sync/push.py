@@ -332,6 +332,8 @@ class _Work:
             done += answer.size
             self._context.report("push", done, total, "bytes")
             self._part()
+        # What follows may be about the same paths, and goes by what the state says of them.
+        self._committer.settle()
         return changed
 
     def _draft(self, c: Candidate, stored: StoredFile) -> None:
@@ -443,8 +445,7 @@ class _Work:
             self._refreshed.clear()
 
     def _part(self) -> None:
-        if self._committer.full:
-            self._committer.flush()
+        self._committer.advance()
         if len(self._refreshed) >= REFRESHED:
             self.refresh()
 

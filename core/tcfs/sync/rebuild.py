@@ -2,6 +2,10 @@
 
 What belongs to this machine is remembered across: which directories are roots, and the outbox. The
 base is made anew: see ``recognise``.
+
+From the first change on until all is here again the state says that it is being rebuilt. Cut off,
+the rebuild is made again from the start by whatever takes the device's lock next: nobody acts on a
+part of the history.
 """
 
 from __future__ import annotations
@@ -43,6 +47,7 @@ def rebuild(context: Context) -> RebuildResult:
             run.execute(f"DELETE FROM {table}")
         run.execute("UPDATE root SET pulled = 0")
         state.refused.clear()
+        state.begin_rebuilding(int(context.host.clock.now()))
     context.forget_keys()
     refresh_control(context)
     segments = 0
@@ -53,6 +58,7 @@ def rebuild(context: Context) -> RebuildResult:
     _require_all(context, before)
     _settle_outbox(context)
     recognise(context)
+    state.end_rebuilding()
     (versions,) = state.database.connection.execute("SELECT count(*) FROM version").fetchone()
     (packs,) = state.database.connection.execute("SELECT count(*) FROM pack").fetchone()
     return RebuildResult(

@@ -12,7 +12,8 @@ from typing import Final
 from tcfs.errors import AccessError, IntegrityError
 from tcfs.ledger.chain import Finding, KnownSegment, SegmentSource
 from tcfs.ledger.control import load_control
-from tcfs.ledger.fetch import FetchResult, fetch_in_parts
+from tcfs.ledger.fetch import DEFAULT_BUDGET, FetchResult, fetch_in_parts
+from tcfs.ledger.keys import parse_key
 from tcfs.ledger.segment import Segment
 from tcfs.model.event import ChainHead
 from tcfs.model.ids import CONTROL, DeviceId, NamespaceId
@@ -29,6 +30,8 @@ from tcfs.sync.judge import rejudge
 from tcfs.sync.results import Problem as ReportedProblem
 from tcfs.sync.upload import pack_key
 
+PART_BYTES: Final = DEFAULT_BUDGET
+"""Bytes of segments that are taken up together; a longer history is in the state part by part."""
 PASSING: Final = frozenset(("damaged", "gap", "held", "no-key", "rollback"))
 """Findings that every look at the store makes anew, as long as they hold."""
 
@@ -92,6 +95,24 @@ def _take_back(context: Context, namespace: NamespaceId, device: DeviceId, last:
                 roots.forget_versions(root, device, counter)
                 local = [relative_to(path, root.remote) for path in paths]
                 roots.wait(root, [p for p in local if p is not None])
+
+
+def _leave_branch(context: Context, namespace: NamespaceId, device: DeviceId, last: int) -> None:
+    """Count no longer on what the segments after this seq alone told of.
+
+    From here on nothing that this device writes says that it had seen them, so that nobody has to
+    know them: what is stored inside them is stored anew by who needs it, and where the rest lies is
+    told again.
+    """
+    inside = []
+    for location in context.state.index.packs(namespace):
+        ref = parse_key(location.key) if location.offset else None
+        if ref is not None and ref.device == device and ref.seq > last:
+            known = known_segment(context, namespace, device, ref.head)
+            if known is not None and known.accepted:
+                inside.append(location.id)
+    context.state.garbage.mark(namespace, inside)
+    context.state.index.tell_again(namespace)
 
 
 def settle_outbox(context: Context) -> None:
@@ -163,6 +184,7 @@ def take_all(
             known=lambda device, head: known_segment(context, namespace, device, head),
             state=context.control,
             control_known=context.view.knows,
+            budget=PART_BYTES,
         )
         astray = False
         with closing(parts):
@@ -192,7 +214,9 @@ def _take_up(context: Context, namespace: NamespaceId, result: FetchResult) -> N
             context.state.garbage.prefer(namespace, moved)
     for device, last in result.astray.items():
         # Its revocation names the other branch of a fork, which now comes in its place.
-        _take_back(context, namespace, device, last)
+        with context.state.transaction():
+            _leave_branch(context, namespace, device, last)
+            _take_back(context, namespace, device, last)
 
 
 def stopped_chains(context: Context, namespace: NamespaceId) -> list[ReportedProblem]:
