@@ -35,6 +35,8 @@ SIZES: Final = {
     "tcfs.sync.upload.MAX_INLINE_PACK": (40, 2000),
     "tcfs.sync.commit.PART_BYTES": (900, 3000),
     "tcfs.sync.placement.BATCH_FILES": (1, 2, 3),
+    "tcfs.sync.deciding.SLICE": (1, 2, 3),
+    "tcfs.state.columns.FEW_ROWS": (0,),
     "tcfs.content.packer.TARGET": (300, 3000),
     "tcfs.content.packer.SOFT_LIMIT": (600, 6000),
 }

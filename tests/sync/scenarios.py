@@ -360,6 +360,14 @@ SCENARIOS = {
         Scenario("first pull", pushed, pull, device="b", tolerant=try_pull),
         Scenario("pull", changed_elsewhere, pull, device="b", tolerant=try_pull),
         Scenario(
+            "pull by slices",
+            changed_elsewhere,
+            pull,
+            device="b",
+            tolerant=try_pull,
+            patches={"tcfs.sync.deciding.SLICE": 2, "tcfs.state.columns.FEW_ROWS": 0},
+        ),
+        Scenario(
             "pull, then push", changed_elsewhere, pull, push_and_pull, device="b", tolerant=try_pull
         ),
         Scenario("push, then pull", edited, push, pull_and_push, finish=b_pulls),

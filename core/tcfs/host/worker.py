@@ -145,6 +145,7 @@ def serve(shared: int = -1) -> None:
         try:
             _send(answers, _answer(_receive(requests)))
         except (EOFError, BrokenPipeError):
+            gc.freeze()  # or Python would look for cycles once more while it ends
             return
 
 

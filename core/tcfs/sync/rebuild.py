@@ -70,12 +70,6 @@ def rebuild(context: Context) -> RebuildResult:
     )
 
 
-def finish_rebuild(context: Context) -> None:
-    """Rebuild again if that was begun and not ended. Raises as ``rebuild``."""
-    if context.state.rebuilding:
-        rebuild(context)
-
-
 def _finish_pulls(context: Context) -> None:
     """What a pull that was cut off left is told apart by what is about to be forgotten."""
     for root in context.state.roots.all():

@@ -7,9 +7,9 @@ own, done in pieces. Nothing in a unit's directory is anybody's only copy, at an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
@@ -48,6 +48,27 @@ POOL_BYTES: Final = 24 << 20
 """Work from which worker processes pay for their start."""
 
 
+class Expected(NamedTuple):
+    """About how many files are to be written, and their bytes."""
+
+    files: int
+    size: int
+
+
+def expected_of(wanted: Iterable[Wanted]) -> Expected:
+    """The sums."""
+    files = size = 0
+    for w in wanted:
+        files += 1
+        size += w.size
+    return Expected(files, size)
+
+
+def comes_last(w: Wanted) -> bool:
+    """Whether a file is written when all others of its pull are: in pieces, in this process."""
+    return w.size >= LARGE
+
+
 class Written(Struct, frozen=True, gc=False):
     """A finished file under its temporary name; ``stat`` holds once placed without a rename."""
 
@@ -67,10 +88,14 @@ class Staged:
 
 @dataclass(slots=True)
 class Unit:
-    """Files that are written together. ``names`` are all temporary names, directories first."""
+    """Files that are written together. ``names`` are all temporary names, directories first.
+
+    ``part`` is the number of the slice that they are from; 0 for one that came last.
+    """
 
     wanted: list[Wanted]
     size: int
+    part: int = 0
     serial: int = 0
     names: list[bytes] = field(default_factory=list)
     stages: dict[RelPath, Staged] = field(default_factory=dict)
@@ -97,6 +122,9 @@ class Stager:
         self._finished: dict[int, Unit] = {}
         self._rooms: dict[int, Room] = {}
         self._executor: Executor = SerialExecutor()
+        # Units of each slice that are not placed, the one that is being cut counted as one.
+        self._unplaced: dict[int, int] = {}
+        self._parts = self._settled = 0
 
     @property
     def bytes_received(self) -> int:
@@ -117,25 +145,62 @@ class Stager:
         self._finished.pop(unit.serial, None)  # a piece of a file is no unit of its own
         self._dispose(unit)
 
-    def write(self, wanted: list[Wanted], files: int, size: int) -> Iterator[Unit]:
+    def placed(self, unit: Unit) -> None:
+        """A unit is placed, as far as it can be."""
+        self._leave(unit.part)
+
+    def _leave(self, part: int) -> None:
+        left = self._unplaced.get(part, 0) - 1
+        if left > 0:
+            self._unplaced[part] = left
+        else:
+            self._unplaced.pop(part, None)
+
+    def settled_slices(self) -> int:
+        """How many first slices are placed, large files left out, and were not told of."""
+        settled = min(self._unplaced, default=self._parts + 1) - 1
+        told, self._settled = self._settled, settled
+        return settled - told
+
+    def write(
+        self, slices: Iterable[list[Wanted]], expected: Expected, files: int, size: int
+    ) -> Iterator[Unit]:
         """Units of these, in any order, none larger than ``files`` and ``size`` bytes if it can be.
 
         What cannot be had or written is a problem of the workbench, and the rest goes on.
+
+        Args:
+            slices: drawn as workers need them. All of one come before all of the next.
+            expected: about how many there are: whether worker processes pay.
 
         Raises:
             LocalFileError: the disk is full.
             StoreError: the store failed.
         """
-        if len(wanted) >= POOL_FILES or sum([w.size for w in wanted]) >= POOL_BYTES:
+        if expected.files >= POOL_FILES or expected.size >= POOL_BYTES:
             self._executor = self._bench.context.executor
-        small = [w for w in wanted if w.size < LARGE]
-        units = _units(small, min(files, UNIT_FILES), min(size, UNIT_BYTES))
+        large: list[Wanted] = []
+        units = self._cut(slices, large, min(files, UNIT_FILES), min(size, UNIT_BYTES))
         for done in self._executor.map(restore, self._orders(units), ahead=AHEAD):
             self._rooms.pop(done.serial).release()
             unit = self._finished[done.serial] = self._flying.pop(done.serial)
             self._take(unit, done.outcomes)
             yield unit
-        yield from self._write_large([w for w in wanted if w.size >= LARGE])
+        yield from self._write_large(large)
+
+    def _cut(
+        self, slices: Iterable[list[Wanted]], large: list[Wanted], files: int, size: int
+    ) -> Iterator[Unit]:
+        """Units of the small files of slices, and the large ones aside."""
+        for wanted in slices:
+            self._parts += 1
+            self._unplaced[self._parts] = 1
+            large += [w for w in wanted if comes_last(w)]
+            for unit in _units([w for w in wanted if not comes_last(w)], files, size):
+                unit.part = self._parts
+                self._unplaced[unit.part] += 1
+                yield unit
+            self._leave(self._parts)
 
     def _orders(self, units: Iterator[Unit]) -> Iterator[RestoreBatch]:
         """What workers need for these units, the packs of a few read ahead."""
