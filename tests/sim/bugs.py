@@ -345,7 +345,7 @@ SEEDS: Final[dict[str, tuple[int, int]]] = {
     "clock-entry": (3, 12),
     "tombstone-dropped": (4, 20),
     "tombstone-wins": (1, 12),
-    "unverified-pack": (33, 130),
+    "unverified-pack": (243, 980),
     "swap-unseen": (50, 200),
     "removal-unseen": (42, 170),
     "rename-clobbers": (3, 12),
