@@ -227,6 +227,17 @@ def _swept_by_clock() -> Undo:
     return _replace(survey, "waited_for", patient)
 
 
+def _no_intents() -> Undo:
+    intend = Workbench.intend
+
+    def unwritten(self: Workbench, wanted: Any) -> Any:
+        number = intend(self, wanted)
+        self.context.state.roots.clear_intents(self.root)
+        return number
+
+    return _replace(Workbench, "intend", unwritten)
+
+
 def _todo_forgotten() -> Undo:
     take_up = Roots.take_up
 
@@ -263,10 +274,10 @@ BUGS: Final[dict[str, Bug]] = {
     "swap-unseen": Bug("a replaced file is not looked at again", _swap_unseen),
     "removal-unseen": Bug("a removed file is not looked at again", _removal_unseen),
     "rename-clobbers": Bug("rename-without-replacing replaces", _rename_clobbers),
-    "no-intents": Bug("intents are not written", lambda: _replace(Workbench, "intend", _nothing)),
+    "no-intents": Bug("intents are not written", _no_intents),
     "edits-not-kept": Bug(
         "displaced edits are rubbish after a crash",
-        lambda: _replace(leftovers, "_keep_unknown", _nothing),
+        lambda: _replace(leftovers, "_keep_edits", _nothing),
     ),
     "torn-read": Bug(
         "a file that changed while it was read is sent",

@@ -57,6 +57,8 @@ class Model:
         """What a power loss left, of saves that were not durable, where no user sees it."""
         self.owed: dict[bytes, str] = {}
         """Contents that must be found again, and why."""
+        self._in_vain: dict[str, set[bytes]] = {}
+        """By device, hashes of what it sent when the fleet had gone on without it."""
         self.merging = False
         """Whether tcfs may write lines of several."""
         self.by_name = False
@@ -199,9 +201,14 @@ class Model:
         if data in self.saved and data not in self._left_to_chance:
             self.owed.setdefault(data, why)
 
-    def forgive(self, device: str) -> None:
-        """What this device said it had sent need not be found."""
+    def forgive(self, device: str, sent: Set[bytes] = frozenset()) -> None:
+        """What this device said it had sent need not be found.
+
+        Args:
+            sent: hashes of what it did send, to no avail: it may have let its own files go for it.
+        """
         self.owed = {data: why for data, why in self.owed.items() if not why.startswith(device)}
+        self._in_vain.setdefault(device, set()).update(sent)
 
     def anything_goes(self) -> None:
         """Somebody asked tcfs to change history's course: paths may change that nobody touched."""
@@ -252,8 +259,14 @@ class Model:
         """
         held = {entry.data for tree in trees for entry in tree.values()} | known
         for data, why in self.owed.items():
-            if data not in held:
+            if data not in held and not self._was_sent_in_vain(data, why):
                 raise Violation(f"lost: {data[:60]!r} ({why})")
+
+    def _was_sent_in_vain(self, data: bytes, why: str) -> bool:
+        return any(
+            why.startswith(f"tcfs took it off {device}'s disk") and blake3(data).digest() in sent
+            for device, sent in self._in_vain.items()
+        )
 
     def check_history(self, versions: Iterable[tuple[bytes, bytes, bool]]) -> None:
         """Nothing stands in the history that no user did.

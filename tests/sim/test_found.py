@@ -462,3 +462,39 @@ def test_a_control_segment_that_was_sent_is_known_whatever_fails_after_it(
             ("operation", "ann", "snapshot"),
             ("run", "ann", WHOLE),
         )
+
+
+def test_what_the_taking_of_a_snapshot_left_that_was_cut_off_is_collected() -> None:
+    for steps in range(2, 6):
+        hold(
+            ("user", "ann", True, "write", b"a", b"first\n"),
+            ("settle",),
+            ("operation", "ann", "snapshot"),
+            *[("run", "ann", WHOLE, "", "safe")] * steps,
+            ("crash", "ann", None, 1),
+            ("tidy",),
+        )
+
+
+def test_a_snapshot_that_another_admin_is_taking_is_left_alone_by_collections() -> None:
+    for steps in range(2, 6):
+        hold(
+            ("user", "ann", True, "write", b"a", b"first\n"),
+            ("settle",),
+            ("operation", "bob", "snapshot"),
+            *[("run", "bob", WHOLE, "", "safe")] * steps,
+            *[
+                move
+                for name in ("ann", "cy", "ann", "cy", "ann")
+                for move in (
+                    ("operation", name, "gc"),
+                    ("run", name, WHOLE),
+                    ("operation", name, "sync"),
+                    ("run", name, WHOLE),
+                )
+            ],
+            ("run", "bob", WHOLE),
+            ("tidy",),
+            names=("ann", "bob", "cy"),
+            admins=2,
+        )
