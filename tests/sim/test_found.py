@@ -498,3 +498,26 @@ def test_a_snapshot_that_another_admin_is_taking_is_left_alone_by_collections() 
             names=("ann", "bob", "cy"),
             admins=2,
         )
+
+
+def test_a_listing_that_fails_after_an_acknowledgement_was_sent_does_not_fork_the_own_chain() -> (
+    None
+):
+    """The next one came by way of a hint, which asks for no listing, and took the same place."""
+    for safe in range(4, 8):
+        hold(
+            ("settle",),
+            ("operation", "ann", "snapshot"),
+            ("run", "ann", WHOLE),
+            ("user", "ann", True, "write", b"a", b"1\n"),
+            ("operation", "ann", "push"),
+            ("run", "ann", WHOLE),
+            ("operation", "bob", "pull", "auto"),
+            *[("run", "bob", WHOLE, "", "safe")] * safe,
+            ("arm", "bob", "list", "lost"),
+            ("run", "bob", WHOLE),
+            ("user", "ann", True, "write", b"a", b"2\n"),
+            ("operation", "ann", "push"),
+            ("run", "ann", WHOLE),
+            ("hint", "bob", (0, 1), False, ""),
+        )

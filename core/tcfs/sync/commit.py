@@ -261,16 +261,6 @@ def base_entry(
     )
 
 
-def keep_sent_control(context: Context, entry: OutboxEntry) -> None:
-    """The store has a control segment of this device: in one step, the state has it as well.
-
-    Were it in neither the outbox nor the state, the next one would take its place in the chain.
-    """
-    with context.state.transaction():
-        context.state.control.add({entry.key: entry.data})
-        context.state.outbox.remove(entry)
-
-
 def flush_outbox(context: Context) -> set[NamespaceId]:
     """Send finished segments again that an earlier run may not have sent, and take them up.
 
@@ -283,7 +273,7 @@ def flush_outbox(context: Context) -> set[NamespaceId]:
     for entry in entries:
         context.store.put(entry.key, entry.data)
         if entry.namespace == CONTROL:
-            keep_sent_control(context, entry)
+            control_sent(context, entry)
             continue
         segment = open_segment(
             entry.key,
@@ -303,6 +293,20 @@ def flush_outbox(context: Context) -> set[NamespaceId]:
                 _base_from(context, root, segment.events)
             context.state.outbox.remove(entry)
     return {entry.namespace for entry in entries}
+
+
+def control_sent(context: Context, entry: OutboxEntry) -> None:
+    """The store has this device's next control segment: go on after it.
+
+    At once, and without asking the store: were the look at it that follows to fail, the next one
+    would be written in the same place, and this device would have forked its own chain.
+    """
+    from tcfs.sync.receive import refresh_control
+
+    with context.state.transaction():
+        context.state.control.add({entry.key: entry.data})
+        context.state.outbox.remove(entry)
+    refresh_control(context, offline=True)
 
 
 def _moved(context: Context, segment: Segment) -> list[tuple[ChunkId, ChunkAddress]]:

@@ -23,7 +23,7 @@ from tcfs.model.access import Role, Strategy
 from tcfs.model.event import ChainHead
 from tcfs.model.ids import CONTROL, NamespaceId
 from tcfs.state.index import OutboxEntry
-from tcfs.sync.commit import keep_sent_control
+from tcfs.sync.commit import control_sent
 from tcfs.sync.context import Context
 from tcfs.sync.members import device_info, find_device
 from tcfs.sync.receive import receive, refresh_control, settle_outbox
@@ -42,7 +42,7 @@ def publish_change(context: Context, change: ControlChange) -> None:
     entry = OutboxEntry(CONTROL, segment.header.seq, segment.key, segment.data, None)
     context.state.outbox.add(entry)
     context.store.put(segment.key, segment.data)
-    keep_sent_control(context, entry)
+    control_sent(context, entry)
     refresh_control(context)
     update_registry(
         context.store,

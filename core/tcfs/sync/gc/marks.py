@@ -18,7 +18,7 @@ from tcfs.model.upkeep import Progress, ack_event, is_past
 from tcfs.state.control import StoredFinding
 from tcfs.state.index import OutboxEntry
 from tcfs.store.base import StoreRefused
-from tcfs.sync.commit import keep_sent_control
+from tcfs.sync.commit import control_sent
 from tcfs.sync.context import Context
 
 
@@ -55,8 +55,6 @@ def publish_upkeep(context: Context, events: Sequence[Mapping[str, Any]]) -> Non
         # An acknowledgement, say, that failed quietly: another segment in its place would fork
         # this device's own chain.
         settle_outbox(context)
-    # What this device sent last may be in the state alone, if the store could not be asked again.
-    refresh_control(context, offline=True)
     confirmed = confirmations(context.control) if device.role == "admin" else []
     segment = control_segment(
         context.view,
@@ -75,7 +73,7 @@ def publish_upkeep(context: Context, events: Sequence[Mapping[str, Any]]) -> Non
             # It has no other business with the store's write side, and must not be stopped by it.
             context.state.outbox.remove(entry)
         raise
-    keep_sent_control(context, entry)
+    control_sent(context, entry)
     refresh_control(context)
 
 
