@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcfs.errors import IdentityError, IntegrityError, StoreError
-from tcfs.ledger.chain import check_own_chain, next_place
-from tcfs.ledger.fetch import NO_HEAD
+from tcfs.ledger.chain import BEHIND, KnownSegment, check_own_chain, next_place
+from tcfs.ledger.fetch import NO_HEAD, fetch
 from tcfs.ledger.keys import key_of
 from tcfs.ledger.segment import open_segment
 from tcfs.model.event import ChainHead
@@ -125,6 +125,73 @@ def test_a_fork_that_appears_later_is_noticed_at_the_head():
     assert two.heads[one.id] == one.heads[one.id]
 
 
+def test_a_fork_that_a_clone_puts_behind_the_head_is_noticed_and_freezes_the_chain():
+    _store, (one, two, three) = fleet()
+    one.write()
+    clone = one.clone()
+    one.write(b"mine")
+    one.write(b"more")
+    two.fetch()
+    head = two.heads[one.id]
+    clone.write(b"theirs")
+    one.write(b"and more")
+    for _ in range(2):
+        result = two.fetch()
+        assert problems(result) == {("fork", one.id, 2)}
+        assert not result.segments
+        assert two.heads[one.id] == head
+    assert problems(three.fetch()) == {("fork", one.id, 2)}
+
+
+def test_a_branch_that_others_built_on_is_a_fork_at_every_look():
+    _store, (one, two, three) = fleet()
+    clone = one.clone()
+    one.write(b"mine")
+    one.write(b"more")
+    two.fetch()
+    clone.write(b"theirs")
+    three.heads[one.id] = clone.heads[one.id]
+    three.known |= clone.known
+    three.write()
+    result = two.fetch()
+    assert [segment.header.device for segment in result.quarantined] == [one.id]
+    one.write(b"and more")
+    result = two.fetch()
+    assert problems(result) == {("fork", one.id, 1)}
+    assert not result.segments
+
+
+def test_junk_behind_the_head_makes_no_fork():
+    store, (one, two, _) = fleet()
+    one.write()
+    one.write()
+    two.fetch()
+    store.put(key_of(SPACE, one.id, 1, SegmentHash("0" * 64)), b"junk")
+    one.write()
+    result = two.fetch()
+    assert told(result) == [(one.id, 3)]
+    assert not result.findings
+
+
+def test_a_long_chain_is_listed_from_a_little_before_its_head():
+    store, (one, two, _) = fleet()
+    for _ in range(BEHIND + 3):
+        one.write()
+    two.fetch()
+    listed: list[str] = []
+
+    class Listed:
+        get, list_dirs = store.get, store.list_dirs
+
+        def list(self, prefix, after=""):
+            for info in store.list(prefix, after):
+                listed.append(info.key)
+                yield info
+
+    fetch(Listed(), SPACE, two.heads, two.open, known=two.lookup, state=two.state)
+    assert len(listed) == BEHIND + 1
+
+
 def test_junk_beside_a_segment_makes_no_fork():
     store, (one, two, _) = fleet()
     one.write()
@@ -186,6 +253,27 @@ def test_a_revocation_names_the_branch_of_a_fork_that_stands():
     result = three.fetch()
     assert told(result) == [(one.id, 1), (one.id, 2), (one.id, 3)]
     assert result.heads[one.id] == cut
+
+
+@pytest.mark.parametrize("further", [0, 1, 3])
+def test_who_followed_another_branch_than_a_revocation_names_is_told_where_it_left(further):
+    _store, (one, two, three) = fleet()
+    one.write()
+    clone = one.clone()
+    clone.write(b"theirs")
+    clone.write(b"theirs too")
+    two.fetch()
+    one.write(b"mine")
+    for _ in range(further):
+        one.write(b"mine too")
+    cut = one.heads[one.id]
+    for reader in (two, three):
+        reader.state = members(record(1, cut={SPACE: cut}), record(2), record(3))
+    assert two.fetch().astray == {one.id: 1}
+    two.heads[one.id] = ChainHead(1, three.fetch().segments[0].hash)
+    result = two.fetch()
+    assert not result.astray
+    assert result.heads[one.id] == cut == three.heads[one.id]
 
 
 def test_a_rolled_back_store_is_noticed_and_nothing_is_unlearned():
@@ -493,25 +581,50 @@ def test_unknown_segments_on_the_own_chain_mean_another_identity():
     store, (one, *_) = fleet()
     head = one.write().head
     clone = one.clone()
-    check_own_chain(store, SPACE, one.id, head, one.open)
-    check_own_chain(store, SPACE, one.id, None, one.open, [StoreKey(key) for key in store.objects])
+    check_own_chain(store, SPACE, one.id, head, one.open, known=one.lookup)
+    check_own_chain(
+        store,
+        SPACE,
+        one.id,
+        None,
+        one.open,
+        [StoreKey(key) for key in store.objects],
+        known=one.lookup,
+    )
     unsent = one.seal([one.event()])
-    check_own_chain(store, SPACE, one.id, head, one.open, [unsent.key])
+    check_own_chain(store, SPACE, one.id, head, one.open, [unsent.key], known=one.lookup)
     store.put(unsent.key, unsent.data)
-    check_own_chain(store, SPACE, one.id, head, one.open, [unsent.key])
+    check_own_chain(store, SPACE, one.id, head, one.open, [unsent.key], known=one.lookup)
     clone.write(b"theirs")
     with pytest.raises(IdentityError):
-        check_own_chain(store, SPACE, one.id, head, one.open, [unsent.key])
+        check_own_chain(store, SPACE, one.id, head, one.open, [unsent.key], known=one.lookup)
+
+
+def test_an_unknown_segment_behind_the_own_head_means_another_identity_and_junk_there_does_not():
+    store, (one, *_) = fleet()
+    one.write()
+    clone = one.clone()
+    one.write(b"mine")
+    head = one.write(b"mine too").head
+    store.put(key_of(SPACE, one.id, 2, SegmentHash("0" * 64)), b"junk")
+    check_own_chain(store, SPACE, one.id, head, one.open, known=one.lookup)
+    theirs = clone.write(b"theirs")
+    with pytest.raises(IdentityError, match="goes on at 2 without it"):
+        check_own_chain(store, SPACE, one.id, head, one.open, known=one.lookup)
+    # Others had built on it, and it is known in quarantine.
+    one.known[one.id, theirs.head] = KnownSegment(2, 2, accepted=False)
+    with pytest.raises(IdentityError, match="goes on at 2 without it"):
+        check_own_chain(store, SPACE, one.id, head, one.open, known=one.lookup)
 
 
 def test_junk_under_the_own_name_is_no_other_identity_and_a_lost_head_is_an_error():
     store, (one, *_) = fleet()
     sealed = one.write()
     store.put(key_of(SPACE, one.id, 2, SegmentHash("0" * 64)), b"junk")
-    check_own_chain(store, SPACE, one.id, sealed.head, one.open)
+    check_own_chain(store, SPACE, one.id, sealed.head, one.open, known=one.lookup)
     store.delete(sealed.key)
     with pytest.raises(IntegrityError, match="no longer has"):
-        check_own_chain(store, SPACE, one.id, sealed.head, one.open)
+        check_own_chain(store, SPACE, one.id, sealed.head, one.open, known=one.lookup)
 
 
 def test_the_order_of_listings_and_of_chains_changes_nothing():

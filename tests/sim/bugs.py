@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from tcfs.content import ingest, restore
 from tcfs.content.unpack import PackReader
+from tcfs.ledger import chain, fetch
 from tcfs.state import garbage, history
 from tcfs.state.database import Database
 from tcfs.state.index import Outbox
@@ -247,6 +248,16 @@ def _todo_forgotten() -> Undo:
     return _replace(Roots, "take_up", forgetful)
 
 
+def _control_forgotten() -> Undo:
+    def forgets(context: Any, entry: Any) -> None:
+        context.state.outbox.remove(entry)
+
+    return _all(
+        _replace(commit, "control_sent", forgets),
+        _replace(marks, "control_sent", forgets),
+    )
+
+
 BUGS: Final[dict[str, Bug]] = {
     "no-barrier": Bug(
         "a pull renames files that are not durable",
@@ -310,12 +321,24 @@ BUGS: Final[dict[str, Bug]] = {
     "barrier-after-renames": Bug(
         "a pull trusts renames that are not durable", _barrier_after_renames
     ),
+    "listed-from-head": Bug(
+        "a chain is listed from its known head", lambda: _replace(chain, "BEHIND", 0)
+    ),
+    "branch-kept": Bug(
+        "the branch of a fork that was taken up stays, whichever its revocation names",
+        lambda: _replace(fetch._Walk, "_leave_branch", lambda _walk, _chain, _cut: False),
+    ),
+    "control-forgotten": Bug(
+        "a control segment that was sent is known once the store was looked at again",
+        _control_forgotten,
+    ),
     "todo-forgotten": Bug("what a pull has yet to do is forgotten", _todo_forgotten),
 }
 """By name."""
 
 SEEDS: Final[dict[str, tuple[int, int]]] = {
     "no-barrier": (2, 12),
+    "listed-from-head": (12, 50),
     "state-not-synced": (3, 12),
     "segment-before-packs": (22, 90),
     "fetched-parents": (3, 12),

@@ -1,8 +1,8 @@
 """One identity in two machines: a disk that was cloned, and both copies at work.
 
-Each writes after the same segment, and the chain forks. That must be noticed, by one of them at
-least and by all others that come to the fork; the chain ends there for good; and when both have
-joined anew, everything is still there that was on a disk of either.
+Each writes after the same segment, and the chain forks. That must be noticed, by both of them and
+by all others, whatever they had taken up before, if the fork is not too far behind; the chain ends
+for good; and when both have joined anew, everything is still there that was on a disk of either.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from tcfs.errors import AccessError, IdentityError
 from tcfs.ledger.keys import chain_prefix, parse_key
+from tcfs.model.ids import DeviceId
 from tests.sim.fleet import NAMES, Device
 from tests.sim.model import Violation
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 TWIN: Final = ".twin"
+NEAR: Final = 32
+"""How far behind the head of a chain, in segments, a fork must be noticed."""
 
 
 def clone(world: World, name: str) -> None:
@@ -60,6 +63,10 @@ def _part(world: World, device: Device, twin: Device) -> None:
             one.alone = one.alone or "a reader may hold what the revocation takes back"
     identity = device.identity.device_id
     first = min((seq for seq, count in _seqs(world, device).items() if count > 1), default=0)
+    for one in (device, twin):
+        stopped = isinstance(told[one.name], IdentityError | AccessError)
+        if first and not stopped and _is_near(one, identity, first):
+            raise Violation(f"{one.name} does not notice that its chain forks at {first}: {told}")
     for other in world.devices.values():
         if not first or other.identity.device_id == identity:
             continue
@@ -69,11 +76,9 @@ def _part(world: World, device: Device, twin: Device) -> None:
         ):
             continue  # It was revoked, expired or cloned itself, and has yet to join anew.
         world.quietly(other, "sync")
-        state = other.open()._context.state
-        head = state.history.heads(other.open()._context.namespace).get(device.identity.device_id)
-        # Whoever took up one branch and what follows it does not look back.
-        if (head is None or head.seq <= first) and not any(
-            found.kind == "fork" and found.device == identity for found in state.findings.all()
+        findings = other.open()._context.state.findings.all()
+        if _is_near(other, identity, first) and not any(
+            found.kind == "fork" and found.device == identity for found in findings
         ):
             raise Violation(f"{other.name} does not notice that the chain of {identity} forks")
     for one in (device, twin):
@@ -88,6 +93,13 @@ def _twins(world: World, device: Device) -> bool:
     return any(
         one is not device and one.identity is device.identity for one in world.devices.values()
     )
+
+
+def _is_near(device: Device, identity: DeviceId, seq: int) -> bool:
+    """Whether a chain as a device knows it ends so near to this seq that it must look there."""
+    context = device.open()._context
+    head = context.state.history.heads(context.namespace).get(identity)
+    return head is None or head.seq - seq <= NEAR
 
 
 def _seqs(world: World, device: Device) -> Counter[int]:

@@ -16,6 +16,7 @@ import pytest
 
 from tests.sim.bugs import BUGS, SEEDS, planted
 from tests.sim.minimise import replay
+from tests.sim.test_found import TWO_BRANCHES, acknowledged
 from tests.sim.world import WHOLE, Move, Setting
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +83,8 @@ STORIES: dict[str, tuple[Setting, list[Move]]] = {
             ("run", "ann", WHOLE),
         ],
     ),
+    "branch-kept": (Setting(0, ("ann", "bob", "cy")), TWO_BRANCHES),
+    "control-forgotten": (Setting(0), acknowledged(4)),
 }
 
 

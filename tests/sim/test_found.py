@@ -351,6 +351,26 @@ def test_a_link_in_the_place_of_a_file_that_a_killed_pull_took_away_is_kept() ->
     assert any("recovered.conflict" in line for line in outcome.trace), outcome.trace
 
 
+def acknowledged(safe: int) -> list[Move]:
+    """An acknowledgement is sent, the look after it fails, and a hint asks for another."""
+    return [
+        ("settle",),
+        ("operation", "ann", "snapshot"),
+        ("run", "ann", WHOLE),
+        ("user", "ann", True, "write", b"a", b"1\n"),
+        ("operation", "ann", "push"),
+        ("run", "ann", WHOLE),
+        ("operation", "bob", "pull", "auto"),
+        *[("run", "bob", WHOLE, "", "safe")] * safe,
+        ("arm", "bob", "list", "lost"),
+        ("run", "bob", WHOLE),
+        ("user", "ann", True, "write", b"a", b"2\n"),
+        ("operation", "ann", "push"),
+        ("run", "ann", WHOLE),
+        ("hint", "bob", (0, 1), False, ""),
+    ]
+
+
 def test_a_segment_whose_event_was_lost_counts_before_what_was_built_on_it() -> None:
     """Else a deletion meets a version that it does not answer, and both are taken for settled."""
     hold(
@@ -368,6 +388,68 @@ def test_a_segment_whose_event_was_lost_counts_before_what_was_built_on_it() -> 
         ("run", "bob", WHOLE),
         names=("ann", "bob", "cy"),
     )
+
+
+def test_a_listing_that_fails_after_an_acknowledgement_was_sent_does_not_fork_the_own_chain() -> (
+    None
+):
+    """The next one came by way of a hint, which asks for no listing, and took the same place."""
+    for safe in range(4, 8):
+        hold(*acknowledged(safe))
+
+
+BEHIND_THE_HEAD: list[Move] = [
+    ("user", "bob", True, "write", b"a", b"1\n"),
+    ("settle",),
+    ("clone", "bob"),
+    ("user", "bob.twin", True, "write", b"a", b"the twin's\n"),
+    ("operation", "bob.twin", "push"),
+    ("run", "bob.twin", WHOLE, "", "safe"),
+    ("run", "bob.twin", WHOLE, "", "safe"),
+    ("run", "bob.twin", WHOLE, "", "safe"),
+    *[
+        move
+        for text in (b"2\n", b"3\n")
+        for move in (
+            ("user", "bob", True, "write", b"a", text),
+            ("operation", "bob", "push"),
+            ("run", "bob", WHOLE),
+            ("operation", "ann", "sync"),
+            ("run", "ann", WHOLE),
+        )
+    ],
+    ("run", "bob.twin", WHOLE),
+]
+"""A clone puts its segment when others have taken up two of the original that come before and after
+it."""
+
+
+def test_a_fork_behind_the_head_is_noticed_by_both_machines_and_by_all_others() -> None:
+    hold(*BEHIND_THE_HEAD)
+
+
+TWO_BRANCHES: list[Move] = [
+    ("user", "bob", True, "write", b"a", b"1\n"),
+    ("settle",),
+    ("clone", "bob"),
+    ("user", "bob", True, "write", b"a", b"bob's\n"),
+    ("user", "bob.twin", True, "write", b"b", b"the twin's\n"),
+    ("operation", "bob", "push"),
+    *[("run", "bob", WHOLE, "", "safe")] * 3,
+    ("operation", "bob.twin", "push"),
+    ("run", "bob.twin", WHOLE),
+    ("operation", "ann", "sync"),
+    ("run", "ann", WHOLE),
+    ("run", "bob", WHOLE),
+    ("hint", "cy", (3,), False, ""),
+    ("run", "cy", WHOLE),
+]
+"""The admin takes up one branch, and another, by way of a hint, the other."""
+
+
+def test_who_followed_the_branch_that_a_revocation_does_not_name_comes_back_to_the_other() -> None:
+    """Else its tree differs from the others' for good."""
+    hold(*TWO_BRANCHES, names=("ann", "bob", "cy"))
 
 
 def test_nothing_takes_the_place_of_an_acknowledgement_that_could_not_be_sent() -> None:
@@ -500,24 +582,18 @@ def test_a_snapshot_that_another_admin_is_taking_is_left_alone_by_collections() 
         )
 
 
-def test_a_listing_that_fails_after_an_acknowledgement_was_sent_does_not_fork_the_own_chain() -> (
-    None
-):
-    """The next one came by way of a hint, which asks for no listing, and took the same place."""
-    for safe in range(4, 8):
-        hold(
-            ("settle",),
-            ("operation", "ann", "snapshot"),
-            ("run", "ann", WHOLE),
-            ("user", "ann", True, "write", b"a", b"1\n"),
-            ("operation", "ann", "push"),
-            ("run", "ann", WHOLE),
-            ("operation", "bob", "pull", "auto"),
-            *[("run", "bob", WHOLE, "", "safe")] * safe,
-            ("arm", "bob", "list", "lost"),
-            ("run", "bob", WHOLE),
-            ("user", "ann", True, "write", b"a", b"2\n"),
-            ("operation", "ann", "push"),
-            ("run", "ann", WHOLE),
-            ("hint", "bob", (0, 1), False, ""),
-        )
+def test_a_save_of_the_very_bytes_that_are_replaced_stands_after_a_kill() -> None:
+    """Only its time tells it from the file that a pull had displaced."""
+    hold(
+        ("user", "ann", True, "write", b"a", b"same 1\n"),
+        ("settle",),
+        ("user", "ann", True, "write", b"a", b"line\nline\n00008\n"),
+        ("operation", "ann", "sync"),
+        ("run", "ann", WHOLE),
+        ("operation", "bob", "pull", "auto"),
+        ("run", "bob", WHOLE, "", "tree"),
+        ("user", "bob", True, "write", b"a", b"00009\n"),
+        ("run", "bob", WHOLE, "", "tree"),
+        ("user", "bob", True, "write", b"a", b"same 1\n"),
+        ("crash", "bob", None, 983451131),
+    )

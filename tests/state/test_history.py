@@ -225,9 +225,9 @@ def test_chains_remember_their_heads_counters_and_what_is_in_quarantine(state: S
     history.add_quarantined(header(DEVICES[0], 3, 5, 6, lamport=8), other, 6)
     assert history.heads(SPACE) == {DEVICES[0]: ChainHead(2, two)}
     assert history.counter(SPACE, DEVICES[0]) == 4
-    assert history.known(SPACE, DEVICES[0], ChainHead(1, one)) == (3, 4)
-    assert history.known(SPACE, DEVICES[0], ChainHead(2, two)) == (7, 4)
-    assert history.known(SPACE, DEVICES[0], ChainHead(3, other)) == (8, 6)
+    assert history.known(SPACE, DEVICES[0], ChainHead(1, one)) == (3, 4, True)
+    assert history.known(SPACE, DEVICES[0], ChainHead(2, two)) == (7, 4, True)
+    assert history.known(SPACE, DEVICES[0], ChainHead(3, other)) == (8, 6, False)
     assert history.known(SPACE, DEVICES[0], ChainHead(2, one)) is None
     assert history.segments(SPACE) == [(DEVICES[0], 1, one), (DEVICES[0], 2, two)]
     assert history.counter(SPACE, DEVICES[1]) == 0
@@ -289,3 +289,17 @@ def test_what_comes_after_versions_that_were_taken_back_is_still_to_be_pulled():
         accept(state.history, later)
         paths, _ = state.history.touched(SPACE, ROOT, state.roots.pulled(root))
         assert paths == [later.manifest.rel_path]
+
+
+def test_a_version_of_another_branch_is_replaced_by_what_names_its_id_as_a_parent():
+    """As in the model, where the order of acceptance means nothing."""
+    with opened() as state:
+        taken_back = [version(DEVICES[0], n, b"p%d" % n, content=1) for n in (1, 2)]
+        answer = version(DEVICES[1], 1, b"p1", parents=taken_back[:1], content=2)
+        for one in (*taken_back, answer):
+            accept(state.history, one)
+        state.history.retract(SPACE, DEVICES[0], 0)
+        branch = [version(DEVICES[0], n, b"q", content=3) for n in (1, 2)]
+        for one in branch:
+            accept(state.history, one)
+        assert heads(state.history) == folded([answer, *branch])

@@ -8,7 +8,7 @@ import pytest
 
 from tcfs.errors import AccessError, IdentityError, RepositoryError, TcfsError, UsageError
 from tcfs.sync import session
-from tests.sync.kit import Device, World, assert_same
+from tests.sync.kit import Device, World, assert_same, watched_host
 
 
 def lose_state(device: Device) -> None:
@@ -115,6 +115,43 @@ def test_a_home_used_twice_at_once_is_frozen_at_the_fork_and_others_go_on(world:
     with pytest.raises(IdentityError):
         ben.push()
     assert ben.read("ben.txt") == b"from ben"
+
+
+@pytest.mark.parametrize("trusted_s", [60.0, 0.0])
+def test_who_looked_at_its_history_long_ago_looks_again_before_it_appends(
+    world: World, monkeypatch: pytest.MonkeyPatch, trusted_s: float
+) -> None:
+    """Else a push that takes hours would be put behind all that a clone wrote meanwhile."""
+    monkeypatch.setattr("tcfs.sync.chains.LOOK_AGAIN_S", trusted_s)
+    ben = world.devices("anna", "ben")[1]
+    ben.fill({"b.txt": "before"})
+    ben.push()
+    ben.close()
+    twin = world.device("twin", join=False)
+    shutil.rmtree(twin.home, ignore_errors=True)
+    shutil.copytree(ben.home, twin.home)
+    twin.fill({"twin.txt": "from the twin"})
+    ben.fill({"ben.txt": "from ben"})
+    host, files = watched_host()
+    ben.reopen(host=host)
+    pushed: list[bytes] = []
+
+    def meanwhile(method: str, path: bytes) -> None:
+        if method == "open" and path.endswith(b"ben.txt") and not pushed:
+            pushed.append(path)
+            twin.push()
+
+    files.before = meanwhile
+    before = len(world.objects("ledger/default"))
+    if trusted_s:
+        ben.push()
+    else:
+        with pytest.raises(IdentityError):
+            ben.push()
+    assert pushed
+    assert len(world.objects("ledger/default")) == before + (2 if trusted_s else 1)
+    with pytest.raises(IdentityError):
+        ben.push()
 
 
 def test_a_device_that_stopped_comes_back_with_a_new_identity_and_loses_nothing(

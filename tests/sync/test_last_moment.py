@@ -11,6 +11,8 @@ import pytest
 from blake3 import blake3
 
 from tcfs.host.faults import FaultPlan, Moment, Operation, SimulatedCrash
+from tcfs.model.ids import RelPath
+from tcfs.sync.workbench import name_of_displaced
 from tests.sync.crashing import CHANGES, Experiment, known_hashes, numbered
 from tests.sync.scenarios import SCENARIOS
 
@@ -116,6 +118,53 @@ def test_an_edit_whose_bytes_the_history_knows_is_in_the_tree_after_a_crash_all_
         if not plan.crashed:
             assert further > 10
             return
+
+
+def test_a_file_that_is_made_anew_while_it_is_removed_stands_after_a_crash(
+    experiment: Experiment,
+) -> None:
+    """With the same bytes: only that it came after the other was taken away tells of it."""
+    world = experiment.world
+    path = world.tree("b") / "gone" / "x"
+    temp = name_of_displaced(0, RelPath(b"gone/x")).removeprefix(b"0")
+    further = 0
+    while True:
+        further += 1
+        world.restore()
+        plan, passed = made_anew_then(path, path.read_bytes(), temp, further)
+        with numbered(plan), suppress(SimulatedCrash):
+            world.machine("b", plan).open().pull()
+        world.close()
+        world.fleet("b").pull()
+        world.fleet("b").pull(mode="auto")
+        assert path.exists(), passed[-1:]
+        world.close()
+        if not plan.crashed:
+            assert further > 10
+            return
+
+
+def made_anew_then(
+    path: Path, content: bytes, temp: bytes, further: int
+) -> tuple[FaultPlan, list[Operation]]:
+    """Makes a file anew once it has a temporary name with that end; dies so many changes later."""
+    passed: list[Operation] = []
+    started = False
+
+    def hook(operation: Operation, moment: Moment) -> None:
+        nonlocal started
+        if operation.name not in CHANGES:
+            return
+        if started and moment == "before":
+            passed.append(operation)
+            if len(passed) == further:
+                raise SimulatedCrash
+        taken = operation.name == "rename" and os.fsencode(operation.target).endswith(temp)
+        if taken and moment == "after" and not started:
+            started = True
+            path.write_bytes(content)
+
+    return FaultPlan(hook), passed
 
 
 def contents(tree: Path) -> list[bytes]:

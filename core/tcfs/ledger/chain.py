@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from tcfs.errors import AccessError, IdentityError, IntegrityError
 from tcfs.ledger.keys import SegmentRef, after_key, chain_prefix, key_of, parse_key
@@ -22,12 +22,22 @@ Problem = Literal[
 class KnownSegment(NamedTuple):
     """What has to be remembered of every verified segment, quarantined ones included.
 
-    ``last`` is the highest version counter in its chain up to and including it.
+    ``last`` is the highest version counter in its chain up to and including it; ``accepted`` is
+    not set for one in quarantine.
     """
 
     lamport: int
     last: int
+    accepted: bool = True
 
+
+BEHIND: Final = 32
+"""How many segments before its known head a chain is listed again.
+
+A clone that had looked at the chain may put its segment when the original is some segments further:
+nobody who starts at the head would ever see it. How many is bounded by how long a writer trusts its
+last look (``sync.chains.LOOK_AGAIN_S``), and a listing of so many keys is still one small answer.
+"""
 
 Lookup = Callable[[DeviceId, ChainHead], KnownSegment | None]
 """What is remembered of the segment at this seq with this hash; None if it was never verified."""
@@ -116,21 +126,25 @@ def check_own_chain(
     head: ChainHead | None,
     open_segment: Callable[[StoreKey, bytes], object],
     outbox: Collection[StoreKey] = (),
+    *,
+    known: Lookup,
 ) -> None:
     """Make sure that this device's chain is in the store as this device knows it.
 
     Args:
         head: the last segment known to be in the store.
+        known: what is remembered of the segments before it.
         open_segment: verifies a segment; raises IntegrityError if this device did not sign it, so
             that junk under its name does not pass for another identity.
         outbox: keys of finished segments that may or may not have arrived there.
 
     Raises:
-        IdentityError: the chain goes on without this device: a cloned or restored identity.
+        IdentityError: the chain goes on without this device, or did so a little before the head:
+            a cloned or restored identity.
         IntegrityError: the store has lost or replaced the chain's known head.
         StoreError: the store failed.
     """
-    refs, _ = chain_refs(source, namespace, device, head.seq if head else 0)
+    refs, _ = chain_refs(source, namespace, device, behind(head))
     listed = {ref.key: ref for found in refs.values() for ref in found}
     expected = set(outbox)
     if head:
@@ -142,6 +156,9 @@ def check_own_chain(
                 details={"namespace": namespace, "device": device, "seq": head.seq},
             )
     for key in sorted(listed.keys() - expected):
+        found = known(device, listed[key].head) if head and listed[key].seq < head.seq else None
+        if found is not None and found.accepted:
+            continue
         try:
             open_segment(key, source.get(key))
         except IntegrityError:
@@ -152,6 +169,11 @@ def check_own_chain(
             f"this device's history in {namespace!r} goes on at {listed[key].seq} without it",
             details={"namespace": namespace, "device": device, "key": key},
         )
+
+
+def behind(head: ChainHead | None) -> int:
+    """The seq from which a chain with this known head is listed."""
+    return max(head.seq - BEHIND, 0) if head else 0
 
 
 def chain_refs(

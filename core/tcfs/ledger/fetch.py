@@ -27,6 +27,7 @@ from tcfs.ledger.chain import (
     Problem,
     SegmentSource,
     Severity,
+    behind,
     chain_refs,
 )
 from tcfs.ledger.keys import SegmentRef, is_device, key_of, namespace_prefix
@@ -65,6 +66,8 @@ class FetchResult:
         known: what to remember of each segment of both kinds, by device and place.
         findings: whatever is not as it should be.
         more: the budget ended first: persist this, then fetch again.
+        astray: revoked devices whose chain was followed along another branch than their revocation
+            names, and the last seq that stands: take back what comes after, then fetch again.
     """
 
     segments: tuple[Segment, ...]
@@ -73,6 +76,7 @@ class FetchResult:
     known: Mapping[tuple[DeviceId, ChainHead], KnownSegment]
     findings: tuple[Finding, ...]
     more: bool
+    astray: Mapping[DeviceId, int] = field(default_factory=dict)
 
 
 def fetch(
@@ -122,6 +126,7 @@ class _Chain:
     ready: list[Segment] = field(default_factory=list)
     problem: Problem | None = None
     relisted: bool = False
+    named: dict[int, SegmentHash] = field(default_factory=dict)
 
     @property
     def stopped(self) -> bool:
@@ -156,6 +161,7 @@ class _Walk:
         self._quarantined: list[Segment] = []
         self._findings: dict[tuple[Problem, DeviceId, int], Finding] = {}
         self._hopeless: set[tuple[DeviceId, ChainHead]] = set()
+        self._astray: dict[DeviceId, int] = {}
 
     # -- listing -------------------------------------------------------------------------------
 
@@ -172,26 +178,64 @@ class _Walk:
                 before = self._known_before(device, head)
                 if before is None:
                     raise ValueError(f"the head of chain {device} is not known")
-                chain.lamport, chain.last = before
+                chain.lamport, chain.last = before.lamport, before.last
             self._chains[device] = chain
             self._list_chain(chain)
 
     def _list_chain(self, chain: _Chain) -> None:
-        start = chain.head.seq if chain.head else 0
-        chain.refs, strays = chain_refs(self._source, self._namespace, chain.device, start)
+        device = chain.device
+        chain.refs, strays = chain_refs(self._source, self._namespace, device, behind(chain.head))
         for key in strays[:1]:
-            self._find("stray", chain.device, 0, f"{len(strays)} such as {key!r}", "warning")
+            self._find("stray", device, 0, f"{len(strays)} such as {key!r}", "warning")
         if chain.head:
-            self._check_head(chain, chain.head)
+            self._check_passed(chain, chain.head)
         self._cut_off(chain)
 
-    def _check_head(self, chain: _Chain, head: ChainHead) -> None:
-        beside = chain.refs.pop(head.seq, [])
-        if head.hash not in {ref.hash for ref in beside}:
+    def _check_passed(self, chain: _Chain, head: ChainHead) -> None:
+        """What is listed up to the head is what was taken up, and nothing beside it."""
+        passed = [ref for seq in sorted(chain.refs) if seq <= head.seq for ref in chain.refs[seq]]
+        chain.refs = {seq: refs for seq, refs in chain.refs.items() if seq > head.seq}
+        if head not in [ref.head for ref in passed]:
             self._stop(chain, "rollback", head.seq, "the store no longer has what was known")
-        for other in beside:
-            if other.hash != head.hash and _signed(self._download(other)):
-                self._stop(chain, "fork", head.seq, "two segments have this seq")
+        cut = self._cut(chain.device)
+        if cut is not None:
+            # The revocation says which of two branches stands.
+            if head.seq >= cut.seq and head != cut:
+                self._leave_branch(chain, cut)
+            return
+        for ref in passed:
+            known = self._lookup(chain.device, ref.head)
+            beside = not known.accepted if known else _signed(self._download(ref))
+            if beside:
+                self._stop(chain, "fork", ref.seq, "two segments have this seq")
+
+    def _cut(self, device: DeviceId) -> ChainHead | None:
+        """The last segment of a revoked device that counts."""
+        record = self._state.devices.get(device) if self._state else None
+        if record is None or record.cut is None:
+            return None
+        return record.cut.get(self._namespace, NO_HEAD)
+
+    def _leave_branch(self, chain: _Chain, cut: ChainHead) -> bool:
+        """Find where the branch that a revocation names leaves the one that was taken up.
+
+        Returns whether it does, as far as can be told.
+        """
+        place = cut
+        while place.seq:
+            known = self._lookup(chain.device, place)
+            if known is not None and known.accepted:
+                break
+            segment = self._download(SegmentRef(self._namespace, chain.device, *place))
+            if isinstance(segment, Exception):
+                return False
+            place = ChainHead(place.seq - 1, SegmentHash(segment.header.prev))
+        if chain.head is None or place.seq >= chain.head.seq:
+            return False
+        self._astray[chain.device] = place.seq
+        chain.problem = "held"
+        chain.ready.clear()
+        return True
 
     def _cut_off(self, chain: _Chain) -> None:
         """Stop before what the control state does not let this device say."""
@@ -203,8 +247,7 @@ class _Walk:
             self._stop(chain, "refused", first, "its device is no member")
         elif record.role == "reader":
             self._stop(chain, "refused", first, "its device may only read")
-        elif record.cut is not None:
-            cut = record.cut.get(self._namespace, NO_HEAD)
+        elif (cut := self._cut(chain.device)) is not None:
             last = max(chain.refs)
             if last > cut.seq:
                 reason = f"segments up to {last} lie past its device's revocation"
@@ -245,6 +288,7 @@ class _Walk:
             known=self._known,
             findings=tuple(self._findings.values()),
             more=more,
+            astray=self._astray,
         )
 
     def _progress(self) -> tuple[int, ...]:
@@ -304,20 +348,25 @@ class _Walk:
             return
         tip = chain.ready[-1].head if chain.ready else chain.head
         if good[0].header.prev != (tip.hash if tip else ""):
+            cut = self._cut(chain.device)
+            if cut is not None and self._leave_branch(chain, cut):
+                return
             self._stop(chain, "refused", seq, "it does not follow the segment before it")
             return
         chain.ready.append(good[0])
 
     def _branch_of_cut(self, chain: _Chain, seq: int) -> SegmentHash | None:
         """Which segment with this seq leads to the one that the device's revocation names."""
-        record = self._state.devices.get(chain.device) if self._state else None
-        place = record.cut.get(self._namespace) if record and record.cut else None
-        while place and place.seq > seq:
+        place = self._cut(chain.device)
+        if place is None:
+            return None
+        while place.seq > seq and seq not in chain.named:
             segment = self._download(SegmentRef(self._namespace, chain.device, *place))
             if isinstance(segment, Exception):
                 return None
             place = ChainHead(place.seq - 1, SegmentHash(segment.header.prev))
-        return place.hash if place and place.seq == seq else None
+            chain.named[place.seq] = place.hash
+        return place.hash if place.seq == seq else chain.named.get(seq)
 
     # -- causal order --------------------------------------------------------------------------
 
@@ -382,7 +431,8 @@ class _Walk:
             record = self._state.devices.get(chain.device)
             if record is None or record.role == "reader":
                 return True
-            if record.cut is not None and head.seq >= record.cut.get(self._namespace, NO_HEAD).seq:
+            cut = self._cut(chain.device)
+            if cut is not None and head.seq >= cut.seq:
                 return True
         if chain.problem == "rollback":
             # A listing that is not up to date looks the same, but for what lies past the head.
@@ -410,10 +460,10 @@ class _Walk:
             header = segment.header
             if header.lamport <= found.lamport or 0 < header.first <= found.last:
                 return None
-            found = KnownSegment(header.lamport, header.last or found.last)
+            found = KnownSegment(header.lamport, header.last or found.last, accepted=False)
             self._known[device, segment.head] = found
             self._quarantined.append(segment)
-            if accepted and header.seq <= accepted.seq:
+            if accepted and header.seq <= accepted.seq and self._cut(device) is None:
                 self._stop(self._chains[device], "fork", header.seq, "two segments have this seq")
         return found
 

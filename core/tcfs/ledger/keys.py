@@ -6,6 +6,7 @@ import re
 from typing import Final, NamedTuple
 
 from tcfs.errors import IntegrityError
+from tcfs.model.event import ChainHead
 from tcfs.model.ids import (
     CONTROL,
     ROOT_DEVICE,
@@ -35,6 +36,11 @@ class SegmentRef(NamedTuple):
     def key(self) -> StoreKey:
         """The key itself."""
         return key_of(*self)
+
+    @property
+    def head(self) -> ChainHead:
+        """Its place in its chain."""
+        return ChainHead(self.seq, self.hash)
 
 
 def key_of(namespace: NamespaceId, device: DeviceId, seq: int, digest: SegmentHash) -> StoreKey:

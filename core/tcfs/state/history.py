@@ -79,14 +79,14 @@ class History:
 
     def known(
         self, namespace: NamespaceId, device: DeviceId, head: ChainHead
-    ) -> tuple[int, int] | None:
-        """Lamport time and highest counter at a verified segment, quarantined ones included."""
+    ) -> tuple[int, int, bool] | None:
+        """Lamport time and highest counter at a verified segment, and whether it is accepted."""
         row = self._db.connection.execute(
-            "SELECT lamport, counter FROM segment"
+            "SELECT lamport, counter, accepted FROM segment"
             " WHERE ns = ? AND device = ? AND seq = ? AND hash = ?",
             (namespace, self._db.device_no(device), head.seq, head.hash),
         ).fetchone()
-        return (row[0], row[1]) if row else None
+        return (row[0], row[1], bool(row[2])) if row else None
 
     def seen(self, namespace: NamespaceId) -> dict[DeviceId, ChainHead]:
         """The furthest verified segment of each chain, quarantined ones included.
@@ -114,6 +114,12 @@ class History:
             ).fetchall()
             paths = [RelPath(path) for (path,) in rows]
             where = (namespace, number, seq)
+            gone = {
+                counter
+                for (counter,) in run.execute(
+                    "SELECT counter FROM version WHERE ns = ? AND device = ? AND seq > ?", where
+                )
+            }
             run.execute("DELETE FROM version WHERE ns = ? AND device = ? AND seq > ?", where)
             forget_last_rows(run)
             run.execute(
@@ -140,7 +146,27 @@ class History:
                         for v in versions
                     ],
                 )
+            if gone:
+                self._supersede_again(run, namespace, device, gone)
         return paths
+
+    def _supersede_again(
+        self, run: sqlite3.Connection, namespace: NamespaceId, device: DeviceId, gone: set[int]
+    ) -> None:
+        """Another branch of that chain may bring versions with these counters."""
+        rows = run.execute(
+            "SELECT parents FROM version WHERE ns = ? AND parents LIKE ?",
+            (namespace, f'%"{device}"%'),
+        )
+        parents = {parent for (text,) in rows for parent in parse_ids(text)}
+        run.executemany(
+            "INSERT OR IGNORE INTO superseded VALUES (?, ?, ?)",
+            [
+                (namespace, self._db.device_no(device), parent.counter)
+                for parent in parents
+                if parent.device == device and parent.counter in gone
+            ],
+        )
 
     def segments(self, namespace: NamespaceId) -> list[tuple[DeviceId, int, SegmentHash]]:
         """Every accepted segment."""

@@ -79,6 +79,7 @@ class Intent(Struct, frozen=True, array_like=True, gc=False):
     Attributes:
         ids, clock: what the base will record, where it is not that version alone.
         mode: permission bits, where they are not the version's.
+        displaces: the mtime (ns) of the file or link that gives way to it; None for none.
     """
 
     path: RelPath
@@ -87,6 +88,7 @@ class Intent(Struct, frozen=True, array_like=True, gc=False):
     ids: tuple[VersionId, ...] | None = None
     clock: dict[DeviceId, int] | None = None
     mode: int | None = None
+    displaces: int | None = None
 
 
 _pack = msgpack.Encoder().encode
@@ -108,6 +110,7 @@ class Intended(Struct, frozen=True, gc=False):
     kind: Kind
     entry: BaseEntry | None
     number: int
+    displaces: int | None = None
 
 
 class Roots:
@@ -343,7 +346,7 @@ class Roots:
         ).fetchall()
         latest = {i.path: (i, number) for number, listed in lists for i in _unpack_intents(listed)}
         return [
-            Intended(path, intent.kind, self._intended(root, intent), number)
+            Intended(path, intent.kind, self._intended(root, intent), number, intent.displaces)
             for path, (intent, number) in sorted(latest.items())
         ]
 

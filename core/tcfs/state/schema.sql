@@ -151,8 +151,9 @@ CREATE TABLE todo (
 CREATE TABLE intent_list (
     id     INTEGER PRIMARY KEY AUTOINCREMENT,
     root   INTEGER NOT NULL REFERENCES root ON DELETE CASCADE,
-    -- MessagePack: [[path, kind, version or nil, ids or nil, clock or nil, mode or nil], ...].
-    -- kind 'tombstone' and no version: a removal. nil: the ids, clock and mode of that version.
+    -- MessagePack: [[path, kind, version or nil, ids or nil, clock or nil, mode or nil, displaces or
+    -- nil], ...]. kind 'tombstone' and no version: a removal. nil: the ids, clock and mode of that
+    -- version. displaces: the mtime of the file or link that gives way.
     listed BLOB NOT NULL
 );
 

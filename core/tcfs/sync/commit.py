@@ -31,6 +31,7 @@ from tcfs.model.paths import relative_to
 from tcfs.model.plan import BaseEntry, LocalEntry
 from tcfs.state.index import OutboxEntry, PackLocation
 from tcfs.state.roots import Root
+from tcfs.sync.chains import look_again
 from tcfs.sync.context import Context
 from tcfs.sync.durable import make_durable
 from tcfs.sync.judge import Permit, accept
@@ -198,7 +199,13 @@ def _estimate(manifest: SyncManifest) -> int:
 
 
 def next_place(context: Context, namespace: NamespaceId) -> Place:
-    """Where this device's next segment stands."""
+    """Where this device's next segment stands.
+
+    Raises:
+        IdentityError: its chain went on without it.
+        StoreError: the last look at it is some time ago, and the store failed.
+    """
+    look_again(context, namespace)
     heads = context.state.history.heads(namespace)
     own = heads.get(context.identity.device_id)
     seen = context.state.history.seen(namespace)

@@ -35,6 +35,7 @@ class Context:
         view: the control ledger as last read; ``receive.refresh_control`` renews it.
         open_keys: opens the secrets of a namespace; kept after the first time.
         actor: who asks, recorded in every event.
+        looked: when this device's own chain in a namespace was last looked at; monotonic seconds.
     """
 
     host: Host
@@ -49,6 +50,7 @@ class Context:
     open_keys: Callable[[NamespaceId], NamespaceKeys]
     progress: ProgressFn | None = None
     cancel: Cancel | None = None
+    looked: dict[NamespaceId, float] = field(default_factory=dict)
     _keys: dict[NamespaceId, NamespaceKeys] = field(default_factory=dict)
     _readers: dict[NamespaceId, PackReaders] = field(default_factory=dict)
     _executor: Executor | None = None

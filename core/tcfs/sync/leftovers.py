@@ -8,6 +8,7 @@ kept beside the tree. Everything else under a temporary name is rubbish.
 from __future__ import annotations
 
 import os
+from typing import Literal
 
 from blake3 import blake3
 from msgspec.structs import replace
@@ -44,10 +45,17 @@ def recover(context: Context, root: Root) -> list[Problem]:
         again: list[RelPath] = []
         for intent in intents:
             stat = bench.lstat(intent.path)
-            if intent.entry is None:
-                (gone if stat is None else again).append(intent.path)
-            elif stat is None or not _holds(bench, intent, intent.entry, stat):
-                again.append(intent.path)
+            if stat is None:
+                (gone if intent.entry is None else again).append(intent.path)
+            elif intent.entry is None or not _holds(bench, intent, intent.entry, stat):
+                match _saved_since(bench, intent):
+                    case "over it":
+                        assert intent.entry is not None
+                        done.append((intent.path, replace(intent.entry, ctime_ns=0)))
+                    case "meanwhile":
+                        gone.append(intent.path)
+                    case None:
+                        again.append(intent.path)
             else:
                 if stat.kind == "dir":
                     # It may have been made, and not been given its rights.
@@ -96,10 +104,15 @@ def _places(bench: Workbench) -> list[bytes]:
 
 
 def _is_directory(files: FileSystem, path: bytes) -> bool:
+    stat = _there(files, path)
+    return stat is not None and stat.kind == "dir"
+
+
+def _there(files: FileSystem, path: bytes) -> Stat | None:
     try:
-        return files.lstat(path).kind == "dir"
+        return files.lstat(path)
     except FileNotFoundError:
-        return False
+        return None
 
 
 def _scan(files: FileSystem, directory: bytes) -> list[tuple[bytes, Stat]]:
@@ -133,12 +146,7 @@ def _remove(files: FileSystem, path: bytes) -> None:
 
 def _holds(bench: Workbench, intent: Intended, entry: BaseEntry, stat: Stat) -> bool:
     """Whether a path holds what was intended, because it was put there."""
-    local = bench.local(intent.path)
-    if stat.kind != intent.kind:
-        return False
-    if stat.kind == "file" and hash_file(bench.files, local) != entry.file_hash:
-        return False
-    if stat.kind == "symlink" and bench.files.readlink(local) != entry.target:
+    if not _holds_content(bench.files, bench.local(intent.path), stat, entry):
         return False
     known = bench.context.state.roots.base_of(bench.root, intent.path)
     held_before = known is None or (known.kind, known.file_hash, known.target) == (
@@ -148,6 +156,36 @@ def _holds(bench: Workbench, intent: Intended, entry: BaseEntry, stat: Stat) -> 
     )
     # Where the content was there already it proves nothing: only attributes were to change.
     return not held_before or _has_attributes(stat, entry)
+
+
+def _holds_content(files: FileSystem, path: bytes, stat: Stat, entry: BaseEntry) -> bool:
+    """Whether what is at a path has the kind and the content of a base."""
+    if stat.kind != entry.kind:
+        return False
+    if stat.kind == "file":
+        return hash_file(files, path) == entry.file_hash
+    return stat.kind == "dir" or files.readlink(path) == entry.target
+
+
+def _saved_since(bench: Workbench, intent: Intended) -> Literal["over it", "meanwhile"] | None:
+    """Whether what is at a path now came there after what it had was taken away.
+
+    Then it is an edit, even if its bytes are those of before: of what was put there (``over it``),
+    or of nobody knows what.
+    """
+    name = bench.temp + b"/" + name_of_displaced(intent.number, intent.path)
+    files = bench.files
+    swapped, moved_away = _there(files, name), _there(files, name + SPARE)
+    if swapped is None and moved_away is None:
+        return None
+    if intent.entry is None or (swapped is not None and moved_away is not None):
+        return "meanwhile"
+    if swapped is not None and _holds_content(files, name, swapped, intent.entry):
+        return None  # Nothing was taken away, or it was put back.
+    displaced = swapped or moved_away
+    assert displaced is not None
+    # An edit that was displaced may be on its way back: then this one is, and it is of before.
+    return "over it" if displaced.mtime_ns == intent.displaces else "meanwhile"
 
 
 def _has_attributes(stat: Stat, entry: BaseEntry) -> bool:
@@ -208,29 +246,31 @@ def _keep_edits(
 def _may_be_an_only_copy(bench: Workbench, name: bytes, intent: Intended | None) -> bool:
     """Whether what was displaced is anything that the fleet does not know, or not of this path.
 
-    What a path had and what it was to have are let go. Other bytes may be in the history, and are
-    an edit all the same. Without an intent this was let go before, and its name came back after a
-    power loss; or the state was lost, and nobody knows: then it is kept if its bytes are new.
+    What a path had, and nobody touched since, and what it was to have are let go. Other bytes may
+    be in the history, and are an edit all the same. Without an intent this was let go before, and
+    its name came back after a power loss; or the state was lost, and nobody knows: then it is kept
+    if its bytes are new.
 
     Only files and symlinks are ever displaced on purpose. A directory took the place of one in the
     moment before, and is its user's with all that is in it.
     """
     history, namespace = bench.context.state.history, bench.root.namespace
-    kind = bench.files.lstat(name).kind
-    if kind == "file":
-        content = hash_file(bench.files, name)
-        known = history.knows_content(namespace, content)
-    elif kind == "symlink":
-        content = bench.files.readlink(name)
-        known = history.knows_link(namespace, content)
+    files = bench.files
+    stat = files.lstat(name)
+    if stat.kind == "file":
+        known = history.knows_content(namespace, hash_file(files, name))
+    elif stat.kind == "symlink":
+        known = history.knows_link(namespace, files.readlink(name))
     else:
-        return kind == "dir" and bool(bench.files.scan(name))
+        return stat.kind == "dir" and bool(files.scan(name))
     base = bench.context.state.roots.base_of(bench.root, intent.path) if intent else None
     if not known or intent is None or base is None:
         return not known
+    accounted = [intent.entry]
+    if stat.mtime_ns == intent.displaces:  # Else who saved it again meant it to stand.
+        accounted.append(base)
     return not any(
-        entry is not None and entry.kind == kind and content in (entry.file_hash, entry.target)
-        for entry in (base, intent.entry)
+        entry is not None and _holds_content(files, name, stat, entry) for entry in accounted
     )
 
 

@@ -18,7 +18,7 @@ from tcfs.model.clock import merge
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import parents, show
 from tcfs.model.plan import BaseEntry
-from tcfs.state.roots import Intent, Root
+from tcfs.state.roots import Root
 from tcfs.sync.context import Context
 from tcfs.sync.leftovers import hash_file
 from tcfs.sync.placement import Placer, edit_is_kept
@@ -114,7 +114,7 @@ class _Run:
             return []
         bench = self._bench
         removals.sort(key=lambda w: w.path, reverse=True)
-        intended = self._roots.intend(bench.root, [Intent(w.path, "tombstone") for w in removals])
+        intended = self._roots.intend(bench.root, [w.removal() for w in removals])
         gone: list[RelPath] = []
         replaced: list[RelPath] = []
         kept: list[tuple[RelPath, BaseEntry]] = []

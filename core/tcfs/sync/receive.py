@@ -9,17 +9,17 @@ from collections.abc import Mapping
 from typing import Final
 
 from tcfs.errors import AccessError, IntegrityError
-from tcfs.ledger.chain import Finding, KnownSegment, SegmentSource, check_own_chain
+from tcfs.ledger.chain import Finding, KnownSegment, SegmentSource
 from tcfs.ledger.control import load_control
-from tcfs.ledger.fetch import Opener, fetch
-from tcfs.ledger.keys import parse_key
-from tcfs.ledger.segment import Segment, open_segment
+from tcfs.ledger.fetch import fetch
+from tcfs.ledger.segment import Segment
 from tcfs.model.event import ChainHead
-from tcfs.model.ids import CONTROL, DeviceId, NamespaceId, StoreKey
+from tcfs.model.ids import CONTROL, DeviceId, NamespaceId
 from tcfs.model.paths import relative_to
 from tcfs.state.control import StoredFinding
 from tcfs.state.index import PackLocation
 from tcfs.store.base import BlobStore
+from tcfs.sync.chains import check_own, known_segment, opener
 from tcfs.sync.commit import flush_outbox, take_up_segment
 from tcfs.sync.context import Context
 from tcfs.sync.gc.marks import take_up_marks
@@ -49,8 +49,9 @@ def refresh_control(context: Context, *, offline: bool = False) -> None:
     take_up_marks(context, view.state)
     context.state.control.add(view.fresh)
     if store is not None:
+        # What is kept may be less than there is: it tells of no gap.
         context.state.findings.forget(CONTROL, PASSING)
-    _keep(context, view.findings)
+        _keep(context, view.findings)
     if view.state.epochs != context.view.state.epochs:
         context.forget_keys()
     context.view = view
@@ -65,8 +66,7 @@ def _retract_revoked(context: Context) -> None:
 
     A file that holds it stays as it is, without a base: it counts as this device's own edit.
     """
-    history, roots = context.state.history, context.state.roots
-    void = context.control.void
+    history, void = context.state.history, context.control.void
     for device in (*context.control.devices.values(), *void.values()):
         if device.cut is None and device.device_id not in void:
             continue
@@ -76,15 +76,21 @@ def _retract_revoked(context: Context) -> None:
             last = cut.seq if cut else 0
             if known is None or known.seq <= last:
                 continue
-            with context.state.transaction():
-                paths = history.retract(namespace, device.device_id, last)
-                context.state.refused.retract(namespace, device.device_id, last)
-                counter = history.counter(namespace, device.device_id)
-                for root in roots.all():
-                    if root.namespace == namespace:
-                        roots.forget_versions(root, device.device_id, counter)
-                        local = [relative_to(path, root.remote) for path in paths]
-                        roots.wait(root, [p for p in local if p is not None])
+            _take_back(context, namespace, device.device_id, last)
+
+
+def _take_back(context: Context, namespace: NamespaceId, device: DeviceId, last: int) -> None:
+    """What a device wrote after this seq counts no longer."""
+    history, roots = context.state.history, context.state.roots
+    with context.state.transaction():
+        paths = history.retract(namespace, device, last)
+        context.state.refused.retract(namespace, device, last)
+        counter = history.counter(namespace, device)
+        for root in roots.all():
+            if root.namespace == namespace:
+                roots.forget_versions(root, device, counter)
+                local = [relative_to(path, root.remote) for path in paths]
+                roots.wait(root, [p for p in local if p is not None])
 
 
 def settle_outbox(context: Context) -> None:
@@ -131,7 +137,7 @@ def prepare_to_write(context: Context, namespace: NamespaceId) -> None:
         StoreError: the store failed.
     """
     # First, because a segment sent where another stands by now would fork the chain.
-    _check_own(context, namespace)
+    check_own(context, namespace)
     settle_outbox(context)
 
 
@@ -154,7 +160,7 @@ def take_all(
             namespace,
             history.heads(namespace),
             opener(context, namespace),
-            known=lambda device, head: _known(context, namespace, device, head),
+            known=lambda device, head: known_segment(context, namespace, device, head),
             state=context.control,
             control_known=context.view.knows,
         )
@@ -166,11 +172,14 @@ def take_all(
                 for segment in result.segments:
                     take_up_segment(context, segment)
                 context.state.garbage.prefer(namespace, moved)
+        for device, last in result.astray.items():
+            # Its revocation names the other branch of a fork, which now comes in its place.
+            _take_back(context, namespace, device, last)
         count += len(result.segments)
         if keep_findings:
             _keep(context, result.findings)
         context.report("receive", count, 0, "segments")
-        if not result.more:
+        if not result.more and not result.astray:
             return count
 
 
@@ -186,45 +195,6 @@ def stopped_chains(context: Context, namespace: NamespaceId) -> list[ReportedPro
         for finding in context.state.findings.all()
         if finding.namespace == namespace and finding.kind in PASSING - {"held"}
     ]
-
-
-def opener(context: Context, namespace: NamespaceId) -> Opener:
-    """What opens and verifies a segment of a namespace by its key."""
-
-    def open_one(key: StoreKey, data: bytes) -> Segment:
-        device = parse_key(key).device
-        sign_key = context.control.sign_key(device)
-        if sign_key is None:
-            raise IntegrityError(f"{key}: its device is no member of the repository")
-        return open_segment(
-            key,
-            data,
-            repo=context.repo,
-            sign_key=sign_key,
-            encryption=context.format.encryption,
-            keyring=context.keys(namespace) if context.format.encryption else None,
-        )
-
-    return open_one
-
-
-def _check_own(context: Context, namespace: NamespaceId) -> None:
-    device = context.identity.device_id
-    check_own_chain(
-        context.store,
-        namespace,
-        device,
-        context.state.history.heads(namespace).get(device),
-        opener(context, namespace),
-        [entry.key for entry in context.state.outbox.all()],
-    )
-
-
-def _known(
-    context: Context, namespace: NamespaceId, device: DeviceId, head: ChainHead
-) -> KnownSegment | None:
-    found = context.state.history.known(namespace, device, head)
-    return KnownSegment(*found) if found else None
 
 
 def _take_up_quarantined(

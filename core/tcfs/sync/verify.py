@@ -14,10 +14,11 @@ from tcfs.model.paths import ROOT, join, show
 from tcfs.model.plan import LocalChange, LocalEntry, local_change
 from tcfs.state.roots import Root
 from tcfs.sync import leftovers, places
+from tcfs.sync.chains import opener
 from tcfs.sync.context import Context
 from tcfs.sync.leftovers import hash_file
 from tcfs.sync.materialise import materialise
-from tcfs.sync.receive import opener, refresh_control
+from tcfs.sync.receive import refresh_control
 from tcfs.sync.results import LIST_LIMIT, Problem, VerifyReport
 from tcfs.sync.scan import local_entry, look, unreadable
 from tcfs.sync.wanted import Wanted

@@ -61,8 +61,18 @@ class Wanted(Struct, frozen=True, gc=False):
         version = self.wanted_version
         kind = version.manifest.kind
         if self.ids == (version.id,):
-            return Intent(self.path, kind, version.id)
-        return Intent(self.path, kind, version.id, self.ids, dict(self.clock.clocks))
+            return Intent(self.path, kind, version.id, displaces=self._displaces)
+        clock = dict(self.clock.clocks)
+        return Intent(self.path, kind, version.id, self.ids, clock, displaces=self._displaces)
+
+    def removal(self) -> Intent:
+        """That what is there is about to go."""
+        return Intent(self.path, "tombstone", displaces=self._displaces)
+
+    @property
+    def _displaces(self) -> int | None:
+        found = self.found
+        return None if found is None or found.kind == "dir" else found.mtime_ns
 
     def base(self, stat: Stat | None) -> BaseEntry:
         """The base once it is there; without a stat, content will be compared."""

@@ -115,7 +115,8 @@ def _proven(context: Context, record: SnapshotRecord) -> set[tuple[DeviceId, Cha
     for item in records:
         if isinstance(item, SegmentRecord):
             place = ChainHead(item.seq, item.hash)
-            if history.known(namespace, item.device, place) != (item.lamport, item.counter):
+            known = history.known(namespace, item.device, place)
+            if known is None or known[:2] != (item.lamport, item.counter):
                 raise IntegrityError("a snapshot has a segment that is not known here")
             if item.accepted:
                 found.add((item.device, place))

@@ -245,7 +245,7 @@ def start_of(
         for item in records:
             if isinstance(item, SegmentRecord):
                 known[item.device, ChainHead(item.seq, item.hash)] = KnownSegment(
-                    item.lamport, item.counter
+                    item.lamport, item.counter, item.accepted
                 )
         return dict(record.heads), known
     return {}, {}

@@ -116,7 +116,7 @@ def check_history(context: Context, namespace: NamespaceId) -> None:
     for record in context.control.devices.values():
         cut = (record.cut or {}).get(namespace)
         known = heads.get(record.device_id)
-        if cut is not None and cut.seq and (known is None or known.seq < cut.seq):
+        if cut is not None and cut.seq and known != cut:
             reason = "what it wrote before its revocation is not all here"
             found.append((namespace, record.device_id, cut.seq, "gap", reason))
             members.add(record.device_id)
