@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tcfs.ledger.keys import chain_prefix, parse_key
-from tcfs.sync.receive import opener
+from tcfs.sync.chains import opener
 from tests.sim.fleet import NAMES, Device
 
 if TYPE_CHECKING:
