@@ -164,11 +164,12 @@ class Model:
             aside: what files hold now that the engine was about to replace or remove.
         """
         kept = {entry.data for entry in after.values()}
+        # A name that was not durable may be again what it was, and what it led to elsewhere.
         self._standing = {
             (path, data)
             for path, data in self._standing
-            if data not in unsynced
-            or (data in kept and not _bytes_at(before, path) == data != _bytes_at(after, path))
+            if (data not in unsynced or data in kept)
+            and not (data in kept and _bytes_at(before, path) == data != _bytes_at(after, path))
         }
         for data in aside:
             if data in unsynced or any(_torn_from(data, whole) for whole in unsynced):

@@ -597,3 +597,17 @@ def test_a_save_of_the_very_bytes_that_are_replaced_stands_after_a_kill() -> Non
         ("user", "bob", True, "write", b"a", b"same 1\n"),
         ("crash", "bob", None, 983451131),
     )
+
+
+def test_a_move_that_a_power_loss_took_back_need_not_stand() -> None:
+    for salt in range(12):
+        hold(
+            ("user", "ann", True, "write", b"a", b"first\n"),
+            ("user", "ann", True, "write", b"p/x", b"second\n"),
+            ("settle",),
+            ("user", "bob", True, "write", b"a", b"bob's\n"),
+            ("user", "bob", True, "write", b"p", b"bob's, too\n"),
+            ("user", "ann", False, "cycle", b"a", b"p"),
+            ("operation", "ann", "pull", "auto"),
+            ("crash", "ann", "ordered", salt),
+        )
