@@ -206,11 +206,13 @@ def _barrier_after_renames() -> Undo:
 
     def undurable(self: Any, *arguments: Any) -> None:
         # The barrier before it, for the files themselves, was waited for by the caller.
-        take_back = _replace(Workbench, "barrier", _nothing)
+        # On this bench alone: another device may be in the middle of the same.
+        bench: Any = self._bench
+        bench.barrier = _nothing
         try:
             place(self, *arguments)
         finally:
-            take_back()
+            del bench.barrier
 
     return _replace(placement.Placer, "_place_batch", undurable)
 

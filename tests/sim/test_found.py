@@ -611,3 +611,12 @@ def test_a_move_that_a_power_loss_took_back_need_not_stand() -> None:
             ("operation", "ann", "pull", "auto"),
             ("crash", "ann", "ordered", salt),
         )
+
+
+def test_a_clone_has_a_place_for_its_state_after_a_power_loss() -> None:
+    hold(
+        ("user", "bob", True, "write", b"a", b"first\n"),
+        ("settle",),
+        ("clone", "bob"),
+        ("crash", "bob.twin", "none", 1),
+    )
