@@ -340,8 +340,8 @@ BUGS: Final[dict[str, Bug]] = {
 
 SEEDS: Final[dict[str, tuple[int, int]]] = {
     "no-barrier": (3, 12),
-    "push-not-durable": (25, 100),
-    "listed-from-head": (12, 50),
+    "push-not-durable": (107, 430),
+    "listed-from-head": (232, 930),
     "state-not-synced": (4, 20),
     "segment-before-packs": (13, 60),
     "no-outbox": (9, 40),
@@ -357,13 +357,13 @@ SEEDS: Final[dict[str, tuple[int, int]]] = {
     "edits-not-kept": (4, 20),
     "torn-read": (28, 120),
     "same-tick": (22, 90),
-    "winner-by-device": (5, 20),
+    "winner-by-device": (14, 60),
     "unreadable-is-empty": (44, 180),
     "sweep-at-once": (78, 320),
     "sweep-needed": (78, 320),
-    "sweep-by-clock": (126, 510),
+    "sweep-by-clock": (213, 860),
     "marks-unheeded": (17, 70),
-    "barrier-after-renames": (3, 12),
+    "barrier-after-renames": (67, 270),
     "todo-forgotten": (1, 12),
 }
 """For each bug the seed, from 1, that found it, and within how many it must be."""
