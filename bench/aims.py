@@ -153,6 +153,11 @@ def _pulls(found: Found) -> Iterator[Aim]:
         ratio(m("LARGE", p.BARE, p.DOWNLOAD), m("LARGE", OURS, p.PULL)),
         0.8,
     )
+    yield at_least(
+        "LARGE pull: speed against the same download made durable, as a pull is",
+        ratio(m("LARGE", p.BARE, p.DURABLE), m("LARGE", OURS, p.PULL)),
+        0.8,
+    )
 
 
 def _rest(found: Found) -> Iterator[Aim]:

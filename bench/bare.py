@@ -94,7 +94,10 @@ def upload(prefix: str, directory: Path) -> dict[str, float]:
 
 
 def download(prefix: str, directory: Path) -> dict[str, float]:
-    """Get all objects of ``upload`` in ranges, some at once, into files."""
+    """Get all objects of ``upload`` in ranges, some at once, into files.
+
+    ``synced`` is the wall time with making them durable, which a pull does.
+    """
     client, bucket = store()
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
     sizes = {item["Key"]: item["Size"] for page in pages for item in page["Contents"]}
@@ -111,9 +114,10 @@ def download(prefix: str, directory: Path) -> dict[str, float]:
 
     ranges = [(key, start) for key, size in sizes.items() for start in range(0, size, RANGE)]
     found = timed(lambda: in_parallel(get, ranges))
+    synced = timed(lambda: in_parallel(os.fsync, list(opened.values())))
     for descriptor in opened.values():
         os.close(descriptor)
-    return found
+    return {**found, "synced": found["wall"] + synced["wall"]}
 
 
 def in_parallel(work: Callable[[Any], None], items: list[Any]) -> None:

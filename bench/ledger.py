@@ -39,7 +39,7 @@ from tcfs.sync.fleet import Fleet
 from tcfs.sync.gc.snapshots import snapshot
 from tcfs.sync.receive import receive
 from tcfs.sync.sealing import sealing
-from tcfs.sync.upload import Settled
+from tcfs.sync.upload import Stored
 
 EVENTS = 10
 """In each segment."""
@@ -84,16 +84,21 @@ class Invented:
     def add(self, chunks: tuple[ChunkId, ...]) -> None:
         self._waiting += chunks
 
-    def settle(self) -> Settled:
+    of_later: frozenset[PackId] = frozenset()
+
+    def cut(self, seq: int) -> Stored:
         pack = PackId(self._random.randbytes(32).hex())
         taken, self._waiting = self._waiting, []
-        return Settled(
+        return Stored(
             {c: ChunkAddress(pack, 100 + (n >> 8), 1000, n & 255, 1) for n, c in enumerate(taken)},
             None,
         )
 
-    def next_segment(self, seq: int) -> None:
-        """Nothing depends on it."""
+    def arrived(self, stored: Stored) -> bool:
+        return True
+
+    def settle(self, stored: Stored) -> None:
+        """There is nothing to wait for."""
 
 
 class Repository:

@@ -34,6 +34,7 @@ START = "no-op push of one file"
 """What starting costs, right beside the no-op push that it is taken from."""
 COPY, HASH, PARTS = "cp -a", "read + BLAKE3", "read, compress, seal"
 UPLOAD, DOWNLOAD = "boto3 upload", "boto3 ranged download"
+DURABLE = "boto3 ranged download, synced"
 BARE = "bare"
 COMPARED = 300
 """Files whose content is compared after a pull."""
@@ -239,6 +240,9 @@ class Bench:
         inner = json.loads(ran.output.strip().splitlines()[-1])
         sample = replace(ran.sample, wall=inner["wall"], cpu=inner["cpu"])
         self.note(workload.name, BARE, step, sample)
+        if "synced" in inner:
+            synced = replace(sample, wall=inner["synced"])
+            self.note(workload.name, BARE, DURABLE, synced)
 
 
 def server_for(

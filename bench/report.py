@@ -176,7 +176,7 @@ def plot(results: Results) -> str:
     )
 
 
-BARE_OF = {p.FIRST: (p.UPLOAD,), p.PULL: (p.COPY, p.DOWNLOAD)}
+BARE_OF = {p.FIRST: (p.UPLOAD,), p.PULL: (p.COPY, p.DOWNLOAD, p.DURABLE)}
 
 
 def _lines(results: Results, workload: str, step: str) -> list[tuple[str, str, float]]:

@@ -24,11 +24,11 @@ from bench import clients, memory, report, start
 from bench.aims import Found, aims
 from bench.ledger import LedgerFigures
 from bench.peers import Bench, workloads
+from tcfs.config.units import parse_size
 
 PARTS = ("small", "large", "start", "ledger", "live", "memory", "wide", "huge")
 USUAL = PARTS[:6]
 HERE = Path(__file__).parent
-GIB = 1 << 30
 
 
 def main() -> None:
@@ -72,7 +72,13 @@ def arguments() -> argparse.Namespace:
         default=15.0,
         help="a peer other than restic whose first push took longer, in seconds, is measured once",
     )
+    parser.add_argument(
+        "--huge",
+        default="20 GiB",
+        help="bytes of the huge file; the disk takes it twice, and the store's half of it",
+    )
     options = parser.parse_args()
+    options.huge = parse_size(options.huge)
     options.parts = options.parts.split(",")
     wrong = set(options.parts) - set(PARTS)
     if wrong:
@@ -120,7 +126,7 @@ def measure_all(
         if "memory" not in parts:
             sizes, files = [], []
         if "huge" in parts:
-            sizes.append(int(20 * GIB * options.scale))
+            sizes.append(int(options.huge * options.scale))
         found.peaks = tuple(memory.peaks(work, files, sizes))
     return found, live
 

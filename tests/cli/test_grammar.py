@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tcfs.cli.arguments import build_parser
+from tcfs.cli.commands import MODULES
 from tcfs.cli.shells import describe
 from tests.cli.conftest import Shell
 
@@ -223,6 +224,19 @@ def test_only_sending_commands_create_a_repository_unasked(tcfs: Shell):
     for argv in (("push",), ("sync",), ("pull",), ("status",), ("log",)):
         tcfs(*argv)
     assert [kwargs["create"] for kwargs in tcfs.engine.opened] == [True, True, False, False, False]
+
+
+def test_a_command_is_found_without_making_the_others():
+    for name, commands in MODULES.items():
+        for command in commands:
+            specs = [spec.path[0] for spec in describe(build_parser((command, "x"))) if spec.path]
+            assert set(specs) == {c for c in commands if not c.startswith("__")}, name
+
+
+def test_a_mistake_beside_the_name_of_a_command_is_told_by_all_of_them(tcfs: Shell):
+    shown = tcfs("stauts", "push")
+    assert shown.code == 2
+    assert "did you mean 'status'?" in shown.err
 
 
 def test_help_imports_nothing_heavy():

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcfs.content.address import ChunkAddress
-from tcfs.content.fetch import DamagedChunk, OpenedChunk, RangePlan, open_frames, plan_ranges
+from tcfs.content.fetch import (
+    DamagedChunk,
+    OpenedChunk,
+    RangePlan,
+    cut_windows,
+    open_frames,
+    plan_ranges,
+)
 from tcfs.content.pack import Pack
 from tcfs.content.seal import Cipher
 from tcfs.content.unpack import PackReaders
@@ -191,3 +198,31 @@ def test_an_impossible_address_is_refused_before_anything_is_read(changes: dict)
 
 def test_nothing_wanted_plans_nothing() -> None:
     assert plan_ranges([]) == ([], [])
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(1, 300)), max_size=40),
+    st.integers(1, 900),
+    st.integers(1, 900),
+)
+def test_windows_hold_all_chunks_in_order_and_keep_their_bounds(
+    drawn: list[tuple[int, int]], sealed: int, plain: int
+) -> None:
+    located = [
+        (chunk(number), ChunkAddress(ONE, 1000 * frame, 100, 0, length))
+        for number, (frame, length) in enumerate(drawn)
+    ]
+    windows = list(cut_windows(located, sealed, plain))
+    assert [pair for window in windows for pair in window] == located
+    for window in windows:
+        frames = {address.frame_offset for _, address in window}
+        assert len(frames) == 1 or 100 * len(frames) <= sealed
+        # One chunk may pass the bound, and none comes after it.
+        assert sum(address.length for _, address in window[:-1]) < plain
+
+
+def test_a_window_ends_where_a_frame_does() -> None:
+    located = [
+        (chunk(n), ChunkAddress(ONE, 500 + 100 * (n // 3), 100, n % 3, 10)) for n in range(9)
+    ]
+    assert [len(window) for window in cut_windows(located, 200, 1000)] == [6, 3]

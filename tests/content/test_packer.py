@@ -119,10 +119,28 @@ def test_addresses_can_be_taken_away_to_bound_memory() -> None:
     run.packer.flush()
     run.packer.add(frame(b"two"))
     (one, _), (two, _) = named([b"one", b"two"])
-    assert list(run.packer.take_addresses()) == [one]
+    assert list(run.packer.cut()) == [one]
     assert run.packer.address_of(one) is None
     run.packer.flush()
-    assert list(run.packer.take_addresses()) == [two]
+    run.packer.forget()
+    assert list(run.packer.cut()) == [two]
+
+
+def test_what_was_handed_over_is_known_until_it_is_forgotten() -> None:
+    run = Run()
+    run.packer.add(frame(b"one"))
+    run.packer.flush()
+    ((one, _),) = named([b"one"])
+    assert list(run.packer.cut()) == [one]
+    run.packer.add(frame(b"one"))
+    assert run.packer.contains_many([one]) == {one}
+    run.packer.flush()
+    assert len(run.packs) == 1
+    run.packer.forget()
+    assert run.packer.contains_many([one]) == set()
+    run.packer.add(frame(b"one"))
+    run.packer.flush()
+    assert len(run.packs) == 2
 
 
 def test_nothing_added_makes_no_pack() -> None:

@@ -18,14 +18,16 @@ from tcfs.content.restore import (
     OtherContent,
     Outcome,
     Part,
+    PieceOrder,
     RestoreBatch,
     RestoredBatch,
     restore,
 )
 from tcfs.content.unpack import Unsealed
 from tcfs.errors import IntegrityError
-from tcfs.host.base import Stat
+from tcfs.host.base import FileSystem, Stat
 from tcfs.host.posix import PosixFileSystem
+from tcfs.host.room import Room
 from tcfs.model.ids import PackId
 from tests.content.support import CHUNK_KEY
 
@@ -51,9 +53,21 @@ def order(path: Path, *parts: tuple[int, int, bytes], content: bytes | None = No
     )
 
 
+def batch_of(
+    orders: list[FileOrder],
+    frames: list[Unsealed],
+    *,
+    files: FileSystem | None = None,
+    serial: int = 5,
+    piece: PieceOrder | None = None,
+) -> RestoreBatch:
+    payloads = b"".join(frame.payload for frame in frames)
+    room = Room(memoryview(payloads + b"what is behind them"))
+    return RestoreBatch(serial, files or PosixFileSystem(), HASHER, room, frames, orders, piece)
+
+
 def run(orders: list[FileOrder], frames: list[Unsealed]) -> list[Outcome]:
-    batch = RestoreBatch(5, PosixFileSystem(), HASHER, frames, orders)
-    done = restore(pickle.loads(pickle.dumps(batch)))
+    done = restore(pickle.loads(pickle.dumps(batch_of(orders, frames))))
     assert done.serial == 5
     return done.outcomes
 
@@ -128,7 +142,7 @@ class Full(PosixFileSystem):
 def test_a_failing_disk_is_told_of_and_a_full_one_ends_the_batch(tmp_path: Path):
     names = ("odd", "a", "full", "b")
     orders = [order(tmp_path / name, (0, 0, b"one")) for name in names]
-    done = restore(RestoreBatch(1, Full(), HASHER, [unsealed([b"one"])], orders))
+    done = restore(batch_of(orders, [unsealed([b"one"])], files=Full()))
     odd, fine, full = pickle.loads(pickle.dumps(done)).outcomes
     assert isinstance(odd, OSError)
     assert odd.errno == errno.EIO
@@ -140,7 +154,43 @@ def test_a_failing_disk_is_told_of_and_a_full_one_ends_the_batch(tmp_path: Path)
 
 def test_results_and_views_of_bytes_travel_between_processes():
     view = Unsealed(PACK, 3, 0, memoryview(b"some bytes")[5:])
-    batch = RestoreBatch(1, PosixFileSystem(), HASHER, [view], [])
+    batch = batch_of([], [view])
     assert pickle.loads(pickle.dumps(batch)).frames == [Unsealed(PACK, 3, 0, b"bytes")]
     stat = Stat("file", 1, 2, 3, 4, 2**64 - 1, 6)
     assert pickle.loads(pickle.dumps(RestoredBatch(2, [stat]))) == RestoredBatch(2, [stat])
+
+
+def piece(path: Path, start: int, *parts: tuple[int, int, int]) -> PieceOrder:
+    """Bytes of a file made of (frame, offset, length)."""
+    name = HASHER.chunk_id(b"not looked at")
+    return PieceOrder(os.fsencode(path), start, [Part(f, at, n, name) for f, at, n in parts])
+
+
+def test_a_piece_is_written_at_its_place_from_parts_in_any_order(tmp_path: Path):
+    (tmp_path / "large").write_bytes(b"before")
+    frames = [unsealed([b"one", b"two"]), unsealed([b"three" * 500], 200)]
+    wanted = piece(tmp_path / "large", 8, (0, 0, 3), (0, 3, 3), (1, 0, 2500), (0, 3, 3), (0, 0, 3))
+    done = restore(pickle.loads(pickle.dumps(batch_of([], frames, piece=wanted))))
+    assert done.outcomes == []
+    written = b"before\0\0onetwo" + b"three" * 500 + b"twoone"
+    assert (tmp_path / "large").read_bytes() == written
+
+
+@pytest.mark.parametrize(
+    ("frame", "length"), [(Unsealed(PACK, 7, 1, b"no zstd"), 1), (unsealed([b"one"], 7), 4)]
+)
+def test_a_piece_whose_frame_is_wrong_names_the_pack(tmp_path: Path, frame: Unsealed, length: int):
+    (tmp_path / "large").touch()
+    batch = batch_of([], [frame], piece=piece(tmp_path / "large", 0, (0, 0, length)))
+    (wrong,) = restore(pickle.loads(pickle.dumps(batch))).outcomes
+    assert isinstance(wrong, IntegrityError)
+    assert wrong.details["pack"] == PACK
+    assert wrong.__traceback__ is None
+    assert (tmp_path / "large").read_bytes() == b""
+
+
+def test_a_piece_of_a_file_that_is_gone_is_told_of(tmp_path: Path):
+    batch = batch_of([], [unsealed([b"one"])], piece=piece(tmp_path / "large", 0, (0, 0, 3)))
+    (wrong,) = restore(batch).outcomes
+    assert isinstance(wrong, FileNotFoundError)
+    assert os.listdir(tmp_path) == []

@@ -77,6 +77,9 @@ class FoldingFiles:
     ) -> Stat:
         return self.inner.write_new(self._real(path), parts, mode, mtime_ns)
 
+    def write_at(self, path: bytes, offset: int, parts: Iterable[bytes | memoryview]) -> None:
+        self.inner.write_at(self._real(path), offset, parts)
+
     def symlink(self, target: bytes, path: bytes, mtime_ns: int) -> Stat:
         return self.inner.symlink(target, self._real(path), mtime_ns)
 

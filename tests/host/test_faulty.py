@@ -22,6 +22,7 @@ def work(files: FileSystem, root: bytes) -> None:
     files.write_new(root + b"/dir/temp", [b"01", b"23"], 0o600, 0)
     files.barrier(root)
     files.rename_new(root + b"/dir/temp", root + b"/dir/file")
+    files.write_at(root + b"/dir/file", 4, [b"45", b"67"])
     files.symlink(b"file", root + b"/dir/link", 0)
     files.exchange(root + b"/dir/file", root + b"/dir/link")
     files.set_attributes(root + b"/dir/link", mode=0o644, mtime_ns=5)
@@ -36,6 +37,7 @@ NAMES = [
     "write_new",
     "barrier",
     "rename_new",
+    "write_at",
     "symlink",
     "exchange",
     "set_attributes",
@@ -65,8 +67,8 @@ def test_what_changes_something_is_numbered_and_reads_are_not(root):
     assert (files.ignores_case, files.normalises_unicode) == (True, False)
     work(files, root)
     assert [operation.name for operation in plan.operations] == NAMES
-    assert [operation.number for operation in plan.operations] == list(range(1, 12))
-    assert plan.count == 11
+    assert [operation.number for operation in plan.operations] == list(range(1, 13))
+    assert plan.count == 12
 
 
 @pytest.mark.parametrize("number", range(1, len(NAMES) + 1))
@@ -118,6 +120,15 @@ def test_an_error_in_the_middle_of_a_write_leaves_nothing(root):
     files.write_new(root + b"/file", [b"0123"], 0o600, 0)
     with files.open(root + b"/file") as reader:
         assert reader.read(9) == b"0123"
+
+
+def test_a_crash_in_the_middle_of_a_write_into_a_file_leaves_half_of_it(root):
+    files = FaultyFileSystem(PosixFileSystem(), crash_at(2, "middle"))
+    files.write_new(root + b"/file", [b"01"], 0o600, 0)
+    with pytest.raises(SimulatedCrash):
+        files.write_at(root + b"/file", 4, [b"45", b"67"])
+    with open(root + b"/file", "rb") as file:
+        assert file.read() == b"01\0\x0045"
 
 
 def test_a_read_fails_where_the_hook_says(root):

@@ -467,3 +467,23 @@ def test_a_spelling_is_what_the_directory_lists(tmp_path, monkeypatch):
     assert folding.spelling(top + b"/notes.TXT") == b"Notes.txt"
     monkeypatch.setattr(native, "name_of", lambda _path: b"NOTES.txt")
     assert folding.spelling(top + b"/notes.TXT") == b"NOTES.txt"
+
+
+def test_writing_into_a_file_leaves_the_rest_and_grows_it_with_zeros(files, root):
+    path = root + b"/file"
+    files.write_new(path, [b"0123456789"], 0o600, NS)
+    files.write_at(path, 2, [b"ab", memoryview(b"cd"), b""])
+    files.write_at(path, 12, [b"x"])
+    with open(path, "rb") as file:
+        assert file.read() == b"01abcd6789\0\0x"
+
+
+def test_nothing_is_written_through_a_symlink_or_into_what_is_no_file(files, root):
+    files.write_new(root + b"/file", [b"x"], 0o600, NS)
+    os.symlink(b"file", root + b"/link")
+    os.mkfifo(root + b"/fifo")
+    for name in (b"/link", b"/missing", b"/fifo", b""):
+        with pytest.raises(OSError):  # noqa: PT011 (each system has its own errno)
+            files.write_at(root + name, 0, [b"y"])
+    with open(root + b"/file", "rb") as file:
+        assert file.read() == b"x"

@@ -5,6 +5,7 @@ import signal
 import sys
 
 from tcfs.errors import LimitError
+from tcfs.host.room import Room
 
 
 class Unpicklable(Exception):
@@ -68,3 +69,7 @@ def wait_for(fifo: bytes) -> bytes:
 
 def modules(_: object) -> list[str]:
     return sorted(sys.modules)
+
+
+def first_and_size(room: Room) -> tuple[int, int]:
+    return room.view[0], len(room.view)

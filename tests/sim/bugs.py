@@ -244,8 +244,9 @@ def _no_intents() -> Undo:
 def _todo_forgotten() -> Undo:
     take_up = Roots.take_up
 
-    def forgetful(self: Any, root: Any, _paths: Any, pulled: int) -> None:
-        take_up(self, root, [], pulled)
+    def forgetful(self: Any, root: Any, newest: int) -> None:
+        take_up(self, root, newest)
+        self.done(root, self.todo(root))
 
     return _replace(Roots, "take_up", forgetful)
 

@@ -519,6 +519,14 @@ class SimulatedFiles:
             raise
         return _stat(inode)
 
+    def write_at(self, path: bytes, offset: int, parts: Iterable[bytes | memoryview]) -> None:
+        inode = self.disk.find(path)
+        for part in parts:
+            self._pass("write", path)
+            data = inode.data.ljust(offset, b"\0")
+            self.disk.write(inode, data[:offset] + part + data[offset + len(part) :])
+            offset += len(part)
+
     def symlink(self, target: bytes, path: bytes, mtime_ns: int) -> Stat:
         self._pass("symlink", path)
         inode = self.disk.create(path, "symlink", 0o777)

@@ -36,6 +36,8 @@ SIZES: Final = {
     "tcfs.sync.upload.MAX_INLINE_PACK": (40, 2000),
     "tcfs.sync.commit.PART_BYTES": (900, 3000),
     "tcfs.sync.placement.BATCH_FILES": (1, 2, 3),
+    "tcfs.sync.deciding.SLICE": (1, 2, 3),
+    "tcfs.state.columns.FEW_ROWS": (0,),
     "tcfs.content.packer.TARGET": (300, 3000),
     "tcfs.content.packer.SOFT_LIMIT": (600, 6000),
 }
@@ -58,6 +60,8 @@ def draw_setting(seed: int) -> Setting:
         more = random.Random(f"folding {seed}")
         if more.random() < 0.4:
             naming[more.choice(names[:-1])] = more.choice(FOLDINGS)
+    if random.Random(f"large files {seed}").random() < 0.3:
+        sizes["tcfs.sync.staging.LARGE"] = 1 + seed % 50
     retention = rng.choice((1, 2, 2, 2, 3)) if rng.random() < 0.2 else 0
     admins = 2 if rng.random() < 0.2 else 1
     if rng.random() < (0.9 if retention else 0.1):

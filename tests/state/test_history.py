@@ -70,11 +70,10 @@ def opened() -> Iterator[State]:
 
 
 def heads(history: History) -> dict[RelPath, Any]:
-    """The tree, the same with what is still in memory and read back."""
-    fresh = {head.path: head for head in history.tree(SPACE, ROOT)}
-    history.fresh.forget()
-    assert fresh == {head.path: head for head in history.tree(SPACE, ROOT)}
-    return fresh
+    """The tree, the same by one walk and path by path."""
+    stored = {head.path: head for head in history.tree(SPACE, ROOT)}
+    assert stored == {head.path: head for head in history.heads_of(SPACE, list(stored))}
+    return stored
 
 
 def folded(versions: Iterable[Version]) -> dict[RelPath, Any]:
@@ -190,20 +189,72 @@ def test_prefixes_end_at_a_slash(state: State) -> None:
     below_a = [RelPath(b"a"), RelPath(b"a/b"), RelPath(b"a/b/c")]
     assert [head.path for head in state.history.tree(SPACE, RelPath(b"a"))] == below_a
     assert state.history.present_paths(SPACE, RelPath(b"a")) == below_a
-    assert state.history.touched(SPACE, RelPath(b"a"), 0)[0] == below_a
+    for rows in ((0, 99), (0, 99_999)):
+        assert state.history.touched(SPACE, RelPath(b"a"), rows) == below_a
     assert state.history.has_live_below(SPACE, RelPath(b"a"))
     assert not state.history.has_live_below(SPACE, RelPath(b"a0"))
     everything = sorted(map(RelPath, names))
     assert [head.path for head in state.history.tree(SPACE, ROOT)] == everything
 
 
+def test_paths_that_were_touched_come_in_parts_in_their_order(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [b"a", b"a!", b"a/b", b"a/c", b"a0", b"b"]
+    for counter, name in enumerate(reversed(names), start=1):
+        accept(state.history, version(DEVICES[0], counter, name, content=1))
+    for few in (0, 10):
+        monkeypatch.setattr("tcfs.state.columns.FEW_ROWS", few)
+        for prefix, found in ((ROOT, names), (RelPath(b"a"), [b"a", b"a/b", b"a/c"])):
+            for limit in (1, 2, 5):
+                seen, start = list[bytes](), b""
+                while some := state.history.touched(
+                    SPACE, prefix, (0, 6), start=start, limit=limit
+                ):
+                    assert len(some) <= limit
+                    seen, start = [*seen, *some], some[-1] + b"\0"
+                assert seen == found
+        assert state.history.touched(SPACE, ROOT, (4, 6)) == [b"a", b"a!"]
+
+
+def test_files_with_something_below_them_are_found_in_one_walk(state: State) -> None:
+    kinds = dict.fromkeys(
+        (b"d/f", b"d/f!", b"d/f/y", b"g", b"g-h", b"h", b"h/i", b"k"), "file"
+    ) | dict.fromkeys((b"d", b"d/f.x", b"h/i/j", b"ka"), "dir")
+    kinds[b"k/gone"] = "tombstone"
+    for counter, (name, kind) in enumerate(kinds.items(), start=1):
+        made = version(DEVICES[0], counter, name, content=1)
+        manifest = replace(made.manifest, kind=kind)
+        accept(state.history, replace(made, manifest=manifest))
+    found = state.history.files_above_others(SPACE, ROOT)
+    assert found == [b"d/f", b"h", b"h/i"]
+    assert found == [
+        name
+        for name, kind in sorted(kinds.items())
+        if kind == "file" and state.history.has_live_below(SPACE, RelPath(name))
+    ]
+    assert state.history.files_above_others(SPACE, RelPath(b"h")) == [b"h", b"h/i"]
+
+
+def test_what_stands_somewhere_is_counted(state: State) -> None:
+    accept(state.history, version(DEVICES[0], 1, b"a", content=1))
+    accept(state.history, version(DEVICES[0], 2, b"a/b", content=2))
+    accept(state.history, version(DEVICES[1], 1, b"a/b", content=3))
+    gone = version(DEVICES[0], 3, b"c", content=1)
+    accept(state.history, replace(gone, manifest=replace(gone.manifest, kind="tombstone")))
+    size = version(DEVICES[0], 1, b"a", content=1).manifest.file_size
+    assert state.history.amount(SPACE, ROOT) == (2, 3 * size, 1)
+    assert state.history.amount(SPACE, RelPath(b"a/b")) == (1, 2 * size, 1)
+
+
 def test_what_was_touched_since_a_row_is_told_once(state: State) -> None:
     accept(state.history, version(DEVICES[0], 1, b"a", content=1))
-    paths, newest = state.history.touched(SPACE, ROOT, 0)
-    assert paths == [b"a"]
-    assert state.history.touched(SPACE, ROOT, newest) == ([], newest)
+    newest = state.history.newest()
+    assert state.history.touched(SPACE, ROOT, (0, newest)) == [b"a"]
+    assert state.history.touched(SPACE, ROOT, (newest, newest)) == []
     accept(state.history, version(DEVICES[0], 2, b"b", content=1))
-    assert state.history.touched(SPACE, ROOT, newest)[0] == [b"b"]
+    assert state.history.touched(SPACE, ROOT, (newest, state.history.newest())) == [b"b"]
+    assert state.history.touched(SPACE, ROOT, (0, newest)) == [b"a"]
 
 
 def test_the_log_pages_through_all_versions_newest_first(state: State) -> None:
@@ -253,18 +304,7 @@ def test_a_manifest_with_an_imported_key_and_later_fields_keeps_both(state: Stat
     assert found.manifest.extra == manifest.extra
 
 
-def test_fresh_versions_are_let_go_of_when_they_are_too_many(monkeypatch) -> None:
-    monkeypatch.setattr("tcfs.state.fresh.MOST", 2)
-    with opened() as state:
-        for number in (1, 2):
-            accept(state.history, version(DEVICES[0], number, b"%d" % number))
-        assert len(state.history.fresh.of(SPACE)) == 2
-        accept(state.history, version(DEVICES[0], 3, b"3"))
-        assert not state.history.fresh.of(SPACE)
-        assert [head.path for head in state.history.tree(SPACE, ROOT)] == [b"1", b"2", b"3"]
-
-
-def test_what_is_taken_back_is_not_remembered_either() -> None:
+def test_what_is_taken_back_is_not_remembered() -> None:
     with opened() as state:
         accept(state.history, version(DEVICES[0], 1, b"a", content=1))
         state.history.retract(SPACE, DEVICES[0], 0)
@@ -280,15 +320,17 @@ def test_what_comes_after_versions_that_were_taken_back_is_still_to_be_pulled():
         first, second = version(DEVICES[0], 1), version(DEVICES[1], 1)
         for one in (first, second):
             accept(state.history, one)
-        touched, newest = state.history.touched(SPACE, ROOT, 0)
-        state.roots.take_up(root, touched, newest)
+        state.roots.take_up(root, state.history.newest())
+
+        def touched() -> list[RelPath]:
+            rows = (state.roots.pulled(root), state.history.newest())
+            return state.history.touched(SPACE, ROOT, rows)
 
         state.history.retract(SPACE, DEVICES[1], 0)
-        assert state.history.touched(SPACE, ROOT, state.roots.pulled(root))[0] == []
+        assert touched() == []
         later = version(DEVICES[2], 1)
         accept(state.history, later)
-        paths, _ = state.history.touched(SPACE, ROOT, state.roots.pulled(root))
-        assert paths == [later.manifest.rel_path]
+        assert touched() == [later.manifest.rel_path]
 
 
 def test_a_version_of_another_branch_is_replaced_by_what_names_its_id_as_a_parent():

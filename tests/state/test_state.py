@@ -190,12 +190,18 @@ def test_what_a_pull_did_is_no_longer_to_do_and_what_a_push_saw_still_is(
     state: State, root: Root
 ) -> None:
     a, b, c = (RelPath(n) for n in (b"a", b"a/b", b"c"))
-    state.roots.take_up(root, [c, a, b], 17)
-    assert state.roots.all()[0].pulled == 17
+    state.roots.wait(root, [c, a, b])
     state.roots.refresh_base(root, [(a, ENTRY)])
     state.roots.forget_base(root, [b])
     assert state.roots.todo(root) == [a, b, c]
     assert state.roots.todo(root, a) == [a, b]
+    assert state.roots.todo(root, start=b"a\0", limit=1) == [b]
+    state.roots.refresh_base(root, [(b, ENTRY), (c, ENTRY)])
+    assert state.roots.todo_on_disk(root, RelPath(b"")) == [c, b, a]
+    assert state.roots.todo_on_disk(root, RelPath(b""), end=c, limit=1) == [b]
+    assert state.roots.todo_on_disk(root, a) == [b, a]
+    state.roots.forget_base(root, [b, c])
+    assert state.roots.todo_on_disk(root, a) == [a]
     state.roots.set_base(root, [(a, ENTRY)])
     state.roots.drop_base(root, [b])
     assert state.roots.todo(root) == [c]
@@ -299,7 +305,7 @@ def test_intents_of_a_state_of_before_keep_their_numbers(
 
 def test_removing_a_root_takes_everything_of_it_along(state: State, root: Root) -> None:
     state.roots.set_base(root, [(RelPath(b"a"), ENTRY)])
-    state.roots.take_up(root, [RelPath(b"b")], 1)
+    state.roots.wait(root, [RelPath(b"b")])
     state.roots.intend(root, [Intent(RelPath(b"c"), "tombstone")])
     state.roots.remove(root)
     for table in ("base", "todo", "intent_list"):

@@ -43,7 +43,7 @@ from tests.sync.powerless import Loss, LossyFileSystem
 SPACE = NamespaceId("default")
 TREE_CHANGES = frozenset(
     (
-        *("write_new", "symlink", "mkdir", "rmdir", "unlink"),
+        *("write_new", "write_at", "symlink", "mkdir", "rmdir", "unlink"),
         *("rename_new", "exchange", "rename", "set_attributes"),
     )
 )
@@ -602,7 +602,7 @@ def points_of(plan: FaultPlan) -> list[Point]:
     for operation in plan.operations:
         if operation.name in CHANGES:
             found.append((operation.number, "before"))
-            if operation.name in ("write_new", "private"):
+            if operation.name in ("write_new", "write_at", "private"):
                 found.append((operation.number, "middle"))
     last = max(number for number, _ in found)
     return [*found, (last, "after")]

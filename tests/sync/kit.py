@@ -386,6 +386,9 @@ class Watching:
     def write_new(self, path: bytes, parts: Any, mode: int, mtime_ns: int) -> Stat:
         return self._call("write_new", path, path, parts, mode, mtime_ns)
 
+    def write_at(self, path: bytes, offset: int, parts: Any) -> None:
+        self._call("write_at", path, path, offset, parts)
+
     def symlink(self, target: bytes, path: bytes, mtime_ns: int) -> Stat:
         return self._call("symlink", path, target, path, mtime_ns)
 

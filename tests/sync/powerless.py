@@ -29,7 +29,8 @@ class LossyFileSystem:
         self._graveyard = graveyard
         self._serial = 0
         self._undo: list[Callable[[], object]] = []
-        self._written: list[tuple[int, int]] = []
+        # What was written, by its second name, and how many bytes.
+        self._written: dict[bytes, int] = {}
         os.makedirs(graveyard, exist_ok=True)
 
     def __getattr__(self, name: str) -> Any:
@@ -45,12 +46,19 @@ class LossyFileSystem:
         self, path: bytes, parts: Iterable[bytes | memoryview], mode: int, mtime_ns: int
     ) -> Stat:
         stat = self._inner.write_new(path, parts, mode, mtime_ns)
-        name = self._bury(path)
-        self._written.append((self._serial, stat.size))
-        self._undo.append(lambda: os.unlink(path))
         # The second name changed the ctime.
-        assert name
+        self._written[self._bury(path)] = stat.size
+        self._undo.append(lambda: os.unlink(path))
         return self._inner.lstat(path)
+
+    def write_at(self, path: bytes, offset: int, parts: Iterable[bytes | memoryview]) -> None:
+        self._inner.write_at(path, offset, parts)
+        stat = self._inner.lstat(path)
+        for name in self._written:
+            if self._inner.lstat(name).inode == stat.inode:
+                self._written[name] = stat.size
+                return
+        self._written[self._bury(path)] = stat.size
 
     def symlink(self, target: bytes, path: bytes, mtime_ns: int) -> Stat:
         stat = self._inner.symlink(target, path, mtime_ns)
@@ -122,8 +130,7 @@ class LossyFileSystem:
             for undo in reversed(self._undo):
                 undo()
             return
-        for serial, size in self._written:
-            name = b"%s/%d" % (self._graveyard, serial)
+        for name, size in self._written.items():
             times = os.stat(name)
             os.chmod(name, 0o600)
             keep = size // 2 if loss == "half" else 0

@@ -360,6 +360,14 @@ SCENARIOS = {
         Scenario("first pull", pushed, pull, device="b", tolerant=try_pull),
         Scenario("pull", changed_elsewhere, pull, device="b", tolerant=try_pull),
         Scenario(
+            "pull by slices",
+            changed_elsewhere,
+            pull,
+            device="b",
+            tolerant=try_pull,
+            patches={"tcfs.sync.deciding.SLICE": 2, "tcfs.state.columns.FEW_ROWS": 0},
+        ),
+        Scenario(
             "pull, then push", changed_elsewhere, pull, push_and_pull, device="b", tolerant=try_pull
         ),
         Scenario("push, then pull", edited, push, pull_and_push, finish=b_pulls),
@@ -381,7 +389,14 @@ SCENARIOS = {
         Scenario("restore", undoable, restore, restore_again, finish=b_pulls),
         Scenario("rebuild", edited, rebuild, repeats=False, finish=a_pushes),
         Scenario("rebuild after a push", sent_in_part, rebuild, repeats=False, finish=a_pushes),
-        Scenario("one file", pushed, pull_one, device="b", tolerant=try_pull_one),
+        Scenario(
+            "one file",
+            pushed,
+            pull_one,
+            device="b",
+            tolerant=try_pull_one,
+            patches={"tcfs.sync.staging.LARGE": 1000, "tcfs.sync.pieces.WINDOW": 50_000},
+        ),
         Scenario("revoke", both, revoke, finish=a_pushes),
     )
 }

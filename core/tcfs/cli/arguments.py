@@ -7,9 +7,8 @@ name. Nothing here imports the engine.
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from tcfs import __version__
@@ -43,6 +42,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError instead of leaving the process."""
+        import difflib
+
         wrong = re.search(r"(.*): invalid choice: '([^']*)' \(choose from (.*)\)", message)
         if wrong:
             where, word, known = wrong.groups()
@@ -94,8 +95,8 @@ class Parser(argparse.ArgumentParser):
         return False
 
 
-def build_parser() -> Parser:
-    """The whole grammar."""
+def build_parser(words: Collection[str] = ()) -> Parser:
+    """The whole grammar; or, to be made quickly, that of the commands among ``words``."""
     from tcfs.cli.commands import add_commands
 
     parser = Parser(
@@ -106,7 +107,7 @@ def build_parser() -> Parser:
     add_global_options(parser)
     parser.add_argument("--version", action="version", version=f"tcfs {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    add_commands(commands)
+    add_commands(commands, words)
     return parser
 
 

@@ -34,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = _run(arguments)
         sys.stdout.flush()
+        if argv is None:
+            # The process ends. Looking for cycles once more, as Python would, takes 80 ms.
+            gc.freeze()
         return code
     except BrokenPipeError:
         # Whoever read our output has seen enough. Python would complain once more while leaving.
@@ -79,8 +82,13 @@ def _run(arguments: list[str]) -> int:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = build_parser()
-    args = parser.parse_args(arguments)
+    parser = build_parser(() if {"-h", "--help"}.intersection(arguments) else arguments)
+    try:
+        args = parser.parse_args(arguments)
+    except UsageError:
+        # What is wrong is told by all that would be right.
+        parser = build_parser()
+        args = parser.parse_args(arguments)
     for name, default in GLOBAL_DEFAULTS.items():
         if not hasattr(args, name):
             setattr(args, name, default)

@@ -42,6 +42,11 @@ class RangePlan(NamedTuple):
     length: int
     frames: list[WantedFrame]
 
+    @property
+    def sealed(self) -> int:
+        """Bytes of its frames as they lie in the pack; their payloads have fewer."""
+        return sum([frame.length for frame in self.frames])
+
     def head(self, data: Bytes) -> Bytes | None:
         """The start of the pack, if the bytes of this range hold it: saves reading the header."""
         return memoryview(data)[:HEADER_READ] if self.offset == 0 else None
@@ -114,8 +119,38 @@ def _by_offset(chunk: WantedChunk) -> tuple[int, int]:
     return chunk.offset, chunk.length
 
 
+def cut_windows(
+    located: Iterable[tuple[ChunkId, ChunkAddress]], sealed: int, plain: int
+) -> Iterator[list[tuple[ChunkId, ChunkAddress]]]:
+    """Runs of a file's chunks that are fetched together, in order.
+
+    They end where a frame does, lest it be fetched for the next as well.
+
+    Args:
+        located: the chunks and where they lie.
+        sealed: bytes of frames above which a window is not extended by a frame.
+        plain: bytes of chunks from which a window is not extended.
+    """
+    window: list[tuple[ChunkId, ChunkAddress]] = []
+    frames: set[tuple[PackId, int]] = set()
+    stored = size = 0
+    for chunk, address in located:
+        frame = (address.pack, address.frame_offset)
+        new = frame not in frames
+        if window and (size >= plain or (new and stored + address.frame_length > sealed)):
+            yield window
+            window, frames, stored, size, new = [], set(), 0, 0, True
+        if new:
+            frames.add(frame)
+            stored += address.frame_length
+        window.append((chunk, address))
+        size += address.length
+    if window:
+        yield window
+
+
 def unseal_frames(
-    data: Bytes, plan: RangePlan, reader: PackReader
+    data: Bytes, plan: RangePlan, reader: PackReader, into: memoryview | None = None
 ) -> Iterator[tuple[WantedFrame, Unsealed | IntegrityError]]:
     """The wanted frames of a range, each authenticated, or what is wrong with it.
 
@@ -123,12 +158,17 @@ def unseal_frames(
         data: the bytes of the range.
         plan: what they are.
         reader: of the range's pack.
+        into: where the payloads are put, one after the other; has ``plan.sealed`` bytes.
     """
     view = memoryview(data)
     for frame in plan.frames:
         start = frame.offset - plan.offset
+        sealed = view[start : start + frame.length]
         try:
-            yield frame, reader.unseal(frame.offset, view[start : start + frame.length])
+            unsealed = reader.unseal(frame.offset, sealed, into=into)
+            if into is not None:
+                into = into[len(unsealed.payload) :]
+            yield frame, unsealed
         except IntegrityError as error:
             yield frame, error
 

@@ -38,6 +38,16 @@ class _Compressing:
         while self._pending and (len(self._pending) > self._ahead or self._pending[0].done()):
             yield self._pending.popleft().result()
 
+    def ahead(self, spans: Iterator[Span]) -> Iterator[Span]:
+        """The same, each read and cut while the one before is hashed, if there may be threads."""
+        if self._ahead <= 2:
+            yield from spans
+            return
+        following = self._pool.submit(next, spans, None)
+        while (span := following.result()) is not None:
+            following = self._pool.submit(next, spans, None)
+            yield span
+
     def drain(self) -> Iterator[Frame]:
         """All that are left."""
         while self._pending:
@@ -54,6 +64,8 @@ def ingest_large(
     window: int = WINDOW,
 ) -> Iterator[Frame | StoredFile | RefusedFile]:
     """The frames of a file's new chunks as they are made; last, what became of the file.
+
+    With more than one thread, a further one reads and cuts a window ahead.
 
     The last item is a ``StoredFile`` or a ``RefusedFile``. Frames before a ``RefusedFile`` are
     sound and may be stored: the next attempt finds their chunks. Memory is bounded by a few
@@ -76,7 +88,8 @@ def ingest_large(
     except OSError as error:
         yield refused(source, error)
         return
-    with reader, ThreadPoolExecutor(threads, thread_name_prefix="tcfs-compress") as pool:
+    # One more than compress: it reads and cuts.
+    with reader, ThreadPoolExecutor(threads + 1, thread_name_prefix="tcfs-compress") as pool:
         compressing = _Compressing(pool, threads, recipe.level)
         try:
             yield from _ingest(reader, source, recipe, known, compressing, window)
@@ -105,9 +118,8 @@ def _ingest(
     ids: list[ChunkId] = []
     seen: set[ChunkId] = set()
     size = 0
-    # Reading and hashing the next window while the consumer seals was tried: it gains nothing
-    # measurable, the memory being what is slow.
-    for span in cut(reader, expected.size, chosen, head=head, window=window):
+    spans = cut(reader, expected.size, chosen, head=head, window=window)
+    for span in compressing.ahead(spans):
         whole.update(span.data)
         size += len(span.data)
         found = _ids(span, hasher)

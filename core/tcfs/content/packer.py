@@ -47,10 +47,12 @@ class Packer:
         self._builder: PackBuilder | None = None
         self._open: set[ChunkId] = set()
         self._addresses: dict[ChunkId, ChunkAddress] = {}
+        self._leaving: dict[ChunkId, ChunkAddress] = {}
 
     def contains_many(self, chunks: Sequence[ChunkId]) -> set[ChunkId]:
         """Those of ``chunks`` that were added in this run or were known before it."""
-        here = {chunk for chunk in chunks if chunk in self._addresses or chunk in self._open}
+        added, leaving, open_chunks = self._addresses, self._leaving, self._open
+        here = {c for c in chunks if c in added or c in open_chunks or c in leaving}
         rest = [chunk for chunk in chunks if chunk not in here]
         return here | self._known.contains_many(rest) if rest else here
 
@@ -60,8 +62,8 @@ class Packer:
         A frame of which some chunks were added before is kept whole: those few are stored twice,
         which is cheaper than compressing the rest again.
         """
-        added, open_chunks = self._addresses, self._open
-        if all(chunk in added or chunk in open_chunks for chunk, _ in frame.chunks):
+        added, leaving, open_chunks = self._addresses, self._leaving, self._open
+        if all(c in added or c in open_chunks or c in leaving for c, _ in frame.chunks):
             return
         if self._builder is not None and self._builder.size + len(frame.payload) > self._limit:
             self.flush()
@@ -89,10 +91,17 @@ class Packer:
         """Where a chunk added in this run lies; None if it was not, or its pack is not finished."""
         return self._addresses.get(chunk)
 
-    def take_addresses(self) -> dict[ChunkId, ChunkAddress]:
-        """Hand over the addresses of all finished packs and forget them, to bound memory.
+    def cut(self) -> dict[ChunkId, ChunkAddress]:
+        """Hand over the addresses of all packs that were finished since the last time.
 
-        Afterwards ``known`` must know these chunks, or they may be stored again.
+        Until ``forget`` these chunks are not taken again.
         """
-        taken, self._addresses = self._addresses, {}
-        return taken
+        self._leaving, self._addresses = self._addresses, {}
+        return self._leaving
+
+    def forget(self) -> None:
+        """Forget what was handed over, to bound memory.
+
+        From here on ``known`` must know these chunks, or they may be stored again.
+        """
+        self._leaving = {}

@@ -1,24 +1,30 @@
-"""The CPU stage of a pull: decompress, verify and write a batch of files.
+"""The CPU stage of a pull: decompress, verify and write files, or a piece of a large one.
 
 The other direction of ``ingest``, and like it run in worker processes. What comes here was unsealed
 before: a worker knows the chunk-id key and no other. Files are written under the names it is told,
-which nobody else uses yet.
+which nobody else uses yet. A large file is verified by whoever puts its pieces together, before it
+gets another name.
 """
 
 from __future__ import annotations
 
 import errno
 from collections import Counter
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple, TypeVar
 
 from blake3 import blake3
 from msgspec import Struct, msgpack
 
 from tcfs.content.ids import ChunkHasher
+from tcfs.content.pack import damaged
 from tcfs.content.unpack import Unsealed, inflate, not_its_id
 from tcfs.errors import IntegrityError
 from tcfs.host.base import FileSystem, Stat
+from tcfs.host.room import Room
 from tcfs.model.ids import ChunkId, PackId
+
+E = TypeVar("E", bound=Exception)
 
 DISK_FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
 
@@ -51,27 +57,43 @@ class FileOrder(Struct, frozen=True, array_like=True, gc=False):
     target: bytes = b""
 
 
+class PieceOrder(Struct, frozen=True, array_like=True, gc=False):
+    """Bytes of a large file that is there, from ``start`` bytes on. Their hash is not checked."""
+
+    path: bytes
+    start: int
+    parts: list[Part]
+
+
 class RestoreBatch(NamedTuple):
-    """Files and the frames that hold them. Can be pickled. ``serial`` is for the caller."""
+    """Files, or a piece of one, and the frames that hold them. Can be pickled.
+
+    ``serial`` is for the caller. The frames' payloads lie in ``room`` one after the other.
+    """
 
     serial: int
     files: FileSystem
     hasher: ChunkHasher
+    room: Room
     frames: list[Unsealed]
     orders: list[FileOrder]
+    piece: PieceOrder | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Thousands of small values: pickle takes longer for them than writing the files does.
-        frames = [(f.pack, f.offset, f.codec, bytes(f.payload)) for f in self.frames]
-        packed = _PACK(self.orders)
-        return _unpack_batch, (self.serial, self.files, self.hasher, frames, packed)
+        frames = [(f.pack, f.offset, f.codec, len(f.payload)) for f in self.frames]
+        packed = _PACK((self.orders, self.piece))
+        return _unpack_batch, (self.serial, self.files, self.hasher, self.room, frames, packed)
 
 
 Outcome = Stat | OSError | IntegrityError
 
 
 class RestoredBatch(NamedTuple):
-    """What became of the orders, in their order; fewer if the disk is full. Can be pickled."""
+    """What became of the orders, in their order; fewer if the disk is full. Can be pickled.
+
+    Of a piece there is nothing to tell but what went wrong.
+    """
 
     serial: int
     outcomes: list[Outcome]
@@ -82,17 +104,22 @@ class RestoredBatch(NamedTuple):
 
 
 _PACK: Final = msgpack.Encoder().encode
-_UNPACK: Final = msgpack.Decoder(list[FileOrder]).decode
+_UNPACK: Final = msgpack.Decoder(tuple[list[FileOrder], PieceOrder | None]).decode
 
 
 def _unpack_batch(
     serial: int,
     files: FileSystem,
     hasher: ChunkHasher,
-    frames: list[tuple[PackId, int, int, bytes]],
+    room: Room,
+    frames: list[tuple[PackId, int, int, int]],
     packed: bytes,
 ) -> RestoreBatch:
-    return RestoreBatch(serial, files, hasher, [Unsealed(*f) for f in frames], _UNPACK(packed))
+    held, start = list[Unsealed](), 0
+    for pack, offset, codec, length in frames:
+        held.append(Unsealed(pack, offset, codec, room.view[start : start + length]))
+        start += length
+    return RestoreBatch(serial, files, hasher, room, held, *_UNPACK(packed))
 
 
 def _unpack_outcomes(serial: int, plain: list[Any]) -> RestoredBatch:
@@ -110,13 +137,24 @@ def restore(batch: RestoreBatch) -> RestoredBatch:
         try:
             outcomes.append(_write(batch, frames, order))
         except OSError as error:
-            outcomes.append(error)
+            outcomes.append(_told(error))
             if error.errno in DISK_FULL:
                 break
         except IntegrityError as error:
-            outcomes.append(error)
-        frames.used(order)
+            outcomes.append(_told(error))
+        frames.used(order.parts)
+    if batch.piece is not None:
+        try:
+            batch.files.write_at(batch.piece.path, batch.piece.start, frames.of(batch.piece.parts))
+        except (OSError, IntegrityError) as error:
+            outcomes.append(_told(error))
     return RestoredBatch(batch.serial, outcomes)
+
+
+def _told(error: E) -> E:
+    """An error without its traceback, which would keep all that it was about in memory."""
+    error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _write(batch: RestoreBatch, frames: _Frames, order: FileOrder) -> Stat:
@@ -144,6 +182,8 @@ class _Frames:
     def __init__(self, batch: RestoreBatch) -> None:
         self._frames = batch.frames
         self._uses = Counter(part.frame for order in batch.orders for part in order.parts)
+        if batch.piece is not None:
+            self._uses.update(part.frame for part in batch.piece.parts)
         self._plain: dict[int, memoryview | IntegrityError] = {}
 
     def plain(self, number: int) -> memoryview:
@@ -159,9 +199,31 @@ class _Frames:
             raise found
         return found
 
-    def used(self, order: FileOrder) -> None:
-        """Let go of what no later file needs."""
-        for part in order.parts:
+    def of(self, parts: list[Part]) -> Iterator[memoryview]:
+        """The bytes of these parts, neighbours in a frame together. Raises IntegrityError."""
+        run: list[Part] = []
+        for part in parts:
+            if run and (part.frame, part.offset) != (
+                run[-1].frame,
+                run[-1].offset + run[-1].length,
+            ):
+                yield self._of_run(run)
+                self.used(run)
+                run = []
+            run.append(part)
+        if run:
+            yield self._of_run(run)
+
+    def _of_run(self, run: list[Part]) -> memoryview:
+        first, last = run[0], run[-1]
+        view = self.plain(first.frame)[first.offset : last.offset + last.length]
+        if len(view) != last.offset + last.length - first.offset:
+            raise damaged(self._frames[first.frame].pack, "a frame is shorter than was told")
+        return view
+
+    def used(self, parts: list[Part]) -> None:
+        """Let go of what nothing later needs."""
+        for part in parts:
             self._uses[part.frame] -= 1
             if not self._uses[part.frame]:
                 self._plain.pop(part.frame, None)

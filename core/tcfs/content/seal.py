@@ -119,7 +119,26 @@ class Sealer:
         try:
             return self._aead.decrypt(index.to_bytes(12, "big"), sealed, self.bound + aad)
         except (InvalidTag, ValueError):
-            raise IntegrityError("sealed bytes do not open: damaged, or of another key") from None
+            raise _unopened() from None
+
+    def open_into(self, index: int, aad: bytes, sealed: memoryview, into: memoryview) -> int:
+        """As ``open``, into memory that is there; how many bytes the plaintext has.
+
+        Memory that was used before is ten times as fast to fill as new memory.
+        """
+        size = len(sealed) - self.overhead
+        if self._aead is None:
+            into[:size] = sealed
+            return size
+        try:
+            nonce = index.to_bytes(12, "big")
+            return self._aead.decrypt_into(nonce, sealed, self.bound + aad, into[:size])
+        except (InvalidTag, ValueError):
+            raise _unopened() from None
+
+
+def _unopened() -> IntegrityError:
+    return IntegrityError("sealed bytes do not open: damaged, or of another key")
 
 
 def derive(secret: bytes, info: bytes) -> bytes:

@@ -97,12 +97,20 @@ class PackReader:
         self.doubtful = False
         """Whether frames failed and none was ever right: the head may be what was damaged."""
 
-    def unseal(self, offset: int, frame: Bytes, *, trailer: bool = False) -> Unsealed:
+    def unseal(
+        self,
+        offset: int,
+        frame: Bytes,
+        *,
+        trailer: bool = False,
+        into: memoryview | None = None,
+    ) -> Unsealed:
         """Authenticate and decrypt the frame at ``offset``.
 
         Args:
             offset: where the frame begins in the pack.
             frame: exactly the frame's bytes.
+            into: where to put the payload; no shorter than the frame.
 
         Raises:
             IntegrityError: damaged, moved or truncated.
@@ -112,7 +120,12 @@ class PackReader:
         view = memoryview(frame)
         codec = view[0]
         try:
-            payload = self._sealer.open(offset, frame_aad(offset, codec, trailer=trailer), view[1:])
+            payload: Bytes
+            aad = frame_aad(offset, codec, trailer=trailer)
+            if into is None:
+                payload = self._sealer.open(offset, aad, view[1:])
+            else:
+                payload = into[: self._sealer.open_into(offset, aad, view[1:], into)]
         except IntegrityError as error:
             self.doubtful = not self._proven
             what = "trailer" if trailer else "frame"

@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
+from tcfs.host.room import Room
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -95,6 +97,14 @@ class FileSystem(Protocol):
         """
         ...
 
+    def write_at(self, path: bytes, offset: int, parts: Iterable[bytes | memoryview]) -> None:
+        """Write these bytes into a regular file, from ``offset`` bytes after its start on.
+
+        It grows as it has to, with zeros before ``offset``. Not durable before ``barrier``. A
+        failure may leave some of the bytes.
+        """
+        ...
+
     def symlink(self, target: bytes, path: bytes, mtime_ns: int) -> Stat: ...
     def mkdir(self, path: bytes, mode: int = 0o777) -> None: ...
     def rename_new(self, source: bytes, target: bytes) -> None:
@@ -153,6 +163,10 @@ class Executor(Protocol):
     def workers(self) -> int: ...
     def start(self) -> None:
         """Get ready: there will be work soon."""
+        ...
+
+    def room(self, size: int) -> Room:
+        """Memory for an item: where the workers have it too, it is not copied to them."""
         ...
 
     def map(

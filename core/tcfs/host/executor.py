@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from tcfs.host.room import Arena, Room
+
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -22,6 +24,8 @@ R = TypeVar("R")
 
 IN_FLIGHT: Final = 4
 """Items for each worker, if nobody says otherwise."""
+SHARED: Final = 20 << 20
+"""Bytes of memory for each worker that it shares with this process."""
 
 
 class SerialExecutor:
@@ -33,6 +37,10 @@ class SerialExecutor:
 
     def start(self) -> None:
         """Nothing to start."""
+
+    def room(self, size: int) -> Room:
+        """Memory of this process."""
+        return Room.private(size)
 
     def map(
         self, function: Callable[[T], R], items: Iterable[T], *, ahead: int = IN_FLIGHT
@@ -59,6 +67,10 @@ class ThreadExecutor:
 
     def start(self) -> None:
         """Threads start at once."""
+
+    def room(self, size: int) -> Room:
+        """Memory of this process."""
+        return Room.private(size)
 
     def map(
         self, function: Callable[[T], R], items: Iterable[T], *, ahead: int = IN_FLIGHT
@@ -127,6 +139,7 @@ class ProcessExecutor:
         self._busy: set[Worker] = set()
         self._quiet = threading.Condition(self._mutex)
         self._closing = False
+        self._arena: Arena | None = None
 
     @property
     def workers(self) -> int:
@@ -134,11 +147,26 @@ class ProcessExecutor:
 
     def start(self) -> None:
         """Start all workers now, because there will be work for them."""
-        from tcfs.host.worker import Worker
-
         with self._mutex:
             while len(self._idle) + len(self._busy) < self.workers:
-                self._idle.append(Worker())
+                self._idle.append(self._new_worker())
+
+    def room(self, size: int) -> Room:
+        """Memory that the workers share, as long as there is some. In one thread."""
+        with self._mutex:
+            arena = self._shared()
+        shared = arena.room(size) if arena is not None else None
+        return shared or Room.private(size)
+
+    def _shared(self) -> Arena | None:
+        if self._arena is None:
+            self._arena = Arena.of(SHARED * self.workers)
+        return self._arena
+
+    def _new_worker(self) -> Worker:
+        from tcfs.host.worker import Worker
+
+        return Worker(self._shared())
 
     def map(
         self, function: Callable[[T], R], items: Iterable[T], *, ahead: int = IN_FLIGHT
@@ -164,15 +192,18 @@ class ProcessExecutor:
             worker.stop(kill=False)
             worker.close()
         self._threads.close()
+        arena, self._arena = self._arena, None
+        if arena is not None:
+            arena.close()
         self._closing = False
 
     def _run(self, function: Callable[[Any], R], item: Any) -> R:
-        from tcfs.host.worker import Worker, WorkerDied
+        from tcfs.host.worker import WorkerDied
 
         with self._mutex:
             if self._closing:
                 raise WorkerDied("the workers were stopped")
-            worker = self._idle.pop() if self._idle else Worker()
+            worker = self._idle.pop() if self._idle else self._new_worker()
             self._busy.add(worker)
         try:
             result: R = worker.call(function, item)

@@ -14,10 +14,11 @@ T = TypeVar("T")
 class FaultyFileSystem:
     """Passes everything on to ``inner`` and asks ``plan`` before and after.
 
-    What changes or secures something is numbered: write_new, symlink, mkdir, rename_new, exchange,
-    rename, unlink, rmdir, set_attributes, barrier, fsync. spelling, lstat, scan, open, readlink
-    and free_space pass the plan uncounted, at the moment ``before`` alone. ``write_new`` has a
-    ``middle``: a crash there leaves half the bytes, an error leaves nothing, as the protocol says.
+    What changes or secures something is numbered: write_new, write_at, symlink, mkdir, rename_new,
+    exchange, rename, unlink, rmdir, set_attributes, barrier, fsync. spelling, lstat, scan, open,
+    readlink and free_space pass the plan uncounted, at the moment ``before`` alone. ``write_new``
+    and ``write_at`` have a ``middle``: a crash there leaves half the bytes. An error there leaves
+    nothing of a new file, as the protocol says.
     """
 
     def __init__(self, inner: FileSystem, plan: FaultPlan) -> None:
@@ -69,6 +70,17 @@ class FaultyFileSystem:
         status = self._inner.write_new(path, [whole], mode, mtime_ns)
         self.plan.reach(operation, "after")
         return status
+
+    def write_at(self, path: bytes, offset: int, parts: Iterable[bytes | memoryview]) -> None:
+        operation = self.plan.begin("write_at", path)
+        whole = b"".join(parts)
+        try:
+            self.plan.reach(operation, "middle")
+        except SimulatedCrash:
+            self._inner.write_at(path, offset, [whole[: len(whole) // 2]])
+            raise
+        self._inner.write_at(path, offset, [whole])
+        self.plan.reach(operation, "after")
 
     def symlink(self, target: bytes, path: bytes, mtime_ns: int) -> Stat:
         return self._change("symlink", path, lambda: self._inner.symlink(target, path, mtime_ns))

@@ -269,6 +269,9 @@ class SpeltFiles:
     ) -> Stat:
         return self.inner.write_new(self.new(path), parts, mode, mtime_ns)
 
+    def write_at(self, path: bytes, offset: int, parts: Iterable[bytes | memoryview]) -> None:
+        self.inner.write_at(self.at(path), offset, parts)
+
     def symlink(self, target: bytes, path: bytes, mtime_ns: int) -> Stat:
         return self.inner.symlink(target, self.new(path), mtime_ns)
 

@@ -20,14 +20,19 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tcfs.errors import LocalFileError, TcfsError
-from tcfs.host import native
+from tcfs.host import native, room
+
+if TYPE_CHECKING:
+    from tcfs.host.room import Arena
 
 _SET_PIPE_SIZE: Final[int | None] = getattr(fcntl, "F_SETPIPE_SZ", None)
 _PIPE_SIZE: Final = 1 << 20
-_START: Final = "import sys; sys.path[:] = {path}; from tcfs.host.worker import serve; serve()"
+_START: Final = (
+    "import sys; sys.path[:] = {path}; from tcfs.host.worker import serve; serve({shared})"
+)
 
 
 class WorkerDied(LocalFileError):
@@ -44,9 +49,12 @@ class Worker:
     """One worker process. ``call`` is for one thread at a time; ``stop`` for any.
 
     The child ends when its input does: when it is stopped, and when the parent dies, however.
+
+    Args:
+        arena: memory that it is to share.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, arena: Arena | None = None) -> None:
         import subprocess  # not at the top: the child, which is to start fast, has no use for it
 
         if not sys.executable or getattr(sys, "frozen", False):  # embedded, or packed into one file
@@ -56,13 +64,15 @@ class Worker:
             )
         # -I: neither the current directory nor PYTHON* variables choose what the worker imports;
         # it imports from where this process does. A process group of its own: Ctrl-C is ours.
-        code = _START.format(path=ascii(list(map(str, sys.path))))
+        shared = -1 if arena is None else arena.fd
+        code = _START.format(path=ascii(list(map(str, sys.path))), shared=shared)
         process = subprocess.Popen(
             [sys.executable, "-I", "-c", code],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
             process_group=0,
+            pass_fds=() if arena is None else (shared,),
         )
         if process.stdin is None or process.stdout is None:
             raise AssertionError("pipes were asked for")
@@ -111,8 +121,9 @@ class Worker:
         self._answers.close()
 
 
-def serve() -> None:
-    """The child's main loop."""
+def serve(shared: int = -1) -> None:
+    """The child's main loop. ``shared`` is the descriptor of an arena."""
+    room.attach(shared)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # What a worker makes lives for one item, and is freed by its references alone.
     gc.disable()
@@ -134,6 +145,7 @@ def serve() -> None:
         try:
             _send(answers, _answer(_receive(requests)))
         except (EOFError, BrokenPipeError):
+            gc.freeze()  # or Python would look for cycles once more while it ends
             return
 
 

@@ -144,7 +144,7 @@ def check_own_chain(
         IntegrityError: the store has lost or replaced the chain's known head.
         StoreError: the store failed.
     """
-    refs, _ = chain_refs(source, namespace, device, behind(head))
+    refs, _, _ = chain_refs(source, namespace, device, behind(head))
     listed = {ref.key: ref for found in refs.values() for ref in found}
     expected = set(outbox)
     if head:
@@ -178,9 +178,10 @@ def behind(head: ChainHead | None) -> int:
 
 def chain_refs(
     source: SegmentSource, namespace: NamespaceId, device: DeviceId, seq: int
-) -> tuple[dict[int, list[SegmentRef]], list[str]]:
-    """A chain's listed segments from ``seq`` on, by seq, and the keys that are none."""
+) -> tuple[dict[int, list[SegmentRef]], list[str], dict[SegmentRef, int]]:
+    """A chain's listed segments from ``seq`` on, by seq; the keys that are none; bytes of each."""
     refs: dict[int, list[SegmentRef]] = {}
+    sizes: dict[SegmentRef, int] = {}
     strays: list[str] = []
     prefix = chain_prefix(namespace, device)
     for info in source.list(prefix, after_key(namespace, device, seq)):
@@ -190,4 +191,5 @@ def chain_refs(
             strays.append(info.key)
             continue
         refs.setdefault(ref.seq, []).append(ref)
-    return refs, strays
+        sizes[ref] = info.size
+    return refs, strays, sizes

@@ -14,8 +14,9 @@ damaged on its way, will be part of the tree: who had seen it waits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -40,9 +41,9 @@ from tcfs.store.base import ObjectMissing
 Opener = Callable[[StoreKey, bytes], Segment]
 """Verifies a segment; raises IntegrityError, or AccessError where a key is missing."""
 
-DEFAULT_BUDGET: Final = 16 << 20
-"""Bytes of segment objects that one ``fetch`` releases before it returns. Opened they take ten
-times as much memory; each further call lists every chain again."""
+DEFAULT_BUDGET: Final = 1 << 20
+"""Bytes of segment objects that are released together. Opened they take twenty times as much
+memory."""
 DEFAULT_WORKERS: Final = 8
 
 MAX_LEAP: Final = 1 << 32
@@ -53,6 +54,8 @@ NO_HEAD: Final = ChainHead(0, SegmentHash(""))
 
 _AHEAD = 4
 """Segments of one chain that are held verified and not yet released."""
+AHEAD_BYTES: Final = 1 << 20
+"""Bytes of segment objects, of all chains, up to which more of them are held so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class FetchResult:
         heads: the accepted head of every chain, unchanged ones included.
         known: what to remember of each segment of both kinds, by device and place.
         findings: whatever is not as it should be.
-        more: the budget ended first: persist this, then fetch again.
+        more: the budget ended first: persist this, then go on.
         astray: revoked devices whose chain was followed along another branch than their revocation
             names, and the last seq that stands: take back what comes after, then fetch again.
     """
@@ -106,12 +109,49 @@ def fetch(
         StoreError: a listing or download failed; nothing was learned.
         ValueError: a head is not known to ``known``.
     """
+    parts = fetch_in_parts(
+        source,
+        namespace,
+        heads,
+        open_segment,
+        known=known,
+        state=state,
+        control_known=control_known,
+        budget=budget,
+        workers=workers,
+    )
+    with closing(parts):
+        return next(parts)
+
+
+def fetch_in_parts(
+    source: SegmentSource,
+    namespace: NamespaceId,
+    heads: Mapping[DeviceId, ChainHead],
+    open_segment: Opener,
+    *,
+    known: Lookup,
+    state: ControlState | None,
+    control_known: Callable[[DeviceId, ChainHead], bool] = lambda device, head: True,
+    budget: int = DEFAULT_BUDGET,
+    workers: int = DEFAULT_WORKERS,
+) -> Generator[FetchResult, None, None]:
+    """``fetch`` to the end: a result for each budget, all but the last with ``more``.
+
+    Chains are listed once. What is in one result is not in the next, but for ``heads`` and
+    ``known``.
+    """
     with ThreadPoolExecutor(max_workers=workers) as pool:
         # A thread costs more than a segment that is at hand.
         parallel = pool if workers > 1 else None
         walk = _Walk(source, namespace, open_segment, known, state, control_known, parallel)
         walk.start(heads)
-        return walk.run(budget)
+        more = True
+        while more:
+            result = walk.run(budget)
+            more = result.more
+            yield result
+            del result
 
 
 @dataclass(slots=True)
@@ -123,6 +163,7 @@ class _Chain:
     lamport: int = 0
     last: int = 0
     refs: dict[int, list[SegmentRef]] = field(default_factory=dict)
+    sizes: dict[SegmentRef, int] = field(default_factory=dict)
     ready: list[Segment] = field(default_factory=list)
     problem: Problem | None = None
     relisted: bool = False
@@ -184,7 +225,9 @@ class _Walk:
 
     def _list_chain(self, chain: _Chain) -> None:
         device = chain.device
-        chain.refs, strays = chain_refs(self._source, self._namespace, device, behind(chain.head))
+        chain.refs, strays, chain.sizes = chain_refs(
+            self._source, self._namespace, device, behind(chain.head)
+        )
         for key in strays[:1]:
             self._find("stray", device, 0, f"{len(strays)} such as {key!r}", "warning")
         if chain.head:
@@ -266,22 +309,27 @@ class _Walk:
     # -- following the chains ------------------------------------------------------------------
 
     def run(self, budget: int) -> FetchResult:
-        spent = 0
+        spent, stuck = 0, False
         while spent < budget:
-            downloaded = self._advance()
+            downloaded = self._advance(beyond=stuck)
             released, before = len(self._released), self._progress()
             for chain in sorted(self._chains.values(), key=lambda chain: chain.device):
                 self._release(chain)
             spent += sum(segment.size for segment in self._released[released:])
-            if not downloaded and self._progress() == before:
+            if downloaded or self._progress() != before:
+                stuck = False
+            elif stuck:
                 break
+            else:
+                # All that is held waits for what there was no room for.
+                stuck = True
         more = spent >= budget and any(
             chain.ready or (chain.next_seq in chain.refs and not chain.stopped)
             for chain in self._chains.values()
         )
         if not more:
             self._report_rest()
-        return FetchResult(
+        result = FetchResult(
             segments=tuple(self._released),
             quarantined=tuple(self._quarantined),
             heads={c.device: c.head for c in self._chains.values() if c.head},
@@ -290,21 +338,29 @@ class _Walk:
             more=more,
             astray=self._astray,
         )
+        self._released, self._quarantined, self._findings, self._astray = [], [], {}, {}
+        return result
 
     def _progress(self) -> tuple[int, ...]:
         stopped = sum(chain.stopped for chain in self._chains.values())
         return len(self._released), len(self._quarantined), stopped, len(self._hopeless)
 
-    def _advance(self) -> bool:
-        """Download and verify the next few segments of every chain that goes on."""
+    def _advance(self, *, beyond: bool) -> bool:
+        """Download and verify the next few segments of every chain that goes on.
+
+        Args:
+            beyond: one of each chain that has none, whether or not there is room.
+        """
         wanted: list[tuple[_Chain, int, SegmentRef]] = []
+        room = AHEAD_BYTES - sum(s.size for c in self._chains.values() for s in c.ready)
         for chain in self._chains.values():
             if chain.stopped:
                 continue
             for seq in range(chain.next_seq, chain.next_seq + _AHEAD - len(chain.ready)):
-                if seq not in chain.refs:
+                if seq not in chain.refs or (room <= 0 and (not beyond or seq != chain.next_seq)):
                     break
                 wanted += [(chain, seq, ref) for ref in chain.refs[seq]]
+                room -= sum(chain.sizes.get(ref, 0) for ref in chain.refs[seq])
         refs = [ref for _, _, ref in wanted]
         run = self._pool.map if self._pool is not None and len(refs) > 1 else map
         opened = list(run(self._download, refs))

@@ -44,9 +44,11 @@ class VectorClock:
 
     def with_version(self, version: VersionId) -> VectorClock:
         """This clock with one version added."""
-        merged = dict(self._clocks)
-        merged[version.device] = max(version.counter, merged.get(version.device, 0))
-        return VectorClock(merged)
+        device, counter = version
+        made = VectorClock(self._clocks)
+        if made._clocks.get(device, 0) < counter:
+            made._clocks[device] = counter
+        return made
 
     def compare(self, other: VectorClock) -> Ordering:
         """Where this clock stands relative to ``other``."""

@@ -183,6 +183,8 @@ class MoveMatcher:
 
     def match(self, path: RelPath, file_hash: bytes, inode: int) -> RelPath | None:
         """The path that the file at ``path`` was moved from, if any."""
+        if not self._by:
+            return None
         for key in _keys(path, file_hash, inode):
             candidates = self._by.get(key, ())
             while candidates:

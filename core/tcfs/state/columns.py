@@ -20,6 +20,36 @@ def below(prefix: RelPath) -> tuple[bytes, bytes]:
     return (prefix + b"/", prefix + b"0") if prefix else (b"", ABOVE_ALL)
 
 
+def at_and_below(prefix: RelPath) -> tuple[tuple[bytes, bytes], ...]:
+    """Ranges that hold a prefix and what is below it, in the order of paths.
+
+    A range each, since what is in one comes out of an index in order.
+    """
+    inside = below(prefix)
+    return ((prefix, prefix + b"\0"), inside) if prefix else (inside,)
+
+
+FEW_ROWS: Final = 10_000
+"""Versions that are looked through rather than the index of paths."""
+
+
+def touched_query(rows: tuple[int, int]) -> str:
+    """A query for distinct paths, in order, that versions in some rows are of.
+
+    Its parameters are a namespace, a range of paths (the second is outside), the rows (the first is
+    outside), and how many paths there may be.
+    """
+    if rows[1] - rows[0] <= FEW_ROWS:
+        where = "NOT INDEXED WHERE +ns = ?"
+    else:
+        # The index of paths has the rows in it as well.
+        where = "INDEXED BY version_path WHERE ns = ?"
+    return (
+        f"SELECT DISTINCT path FROM version {where} AND path >= ? AND path < ?"
+        " AND row > ? AND row <= ? ORDER BY path LIMIT ?"
+    )
+
+
 def parse_ids(text: str) -> tuple[VersionId, ...]:
     """Version ids from their JSON column."""
     if text == "[]":

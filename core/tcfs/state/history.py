@@ -6,11 +6,13 @@ Kept equal to ``tcfs.model.tree.Fold`` by test: any order of acceptance gives th
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any, Final
+from sys import intern
+from typing import Any, Final, NamedTuple
 
 import orjson
+from msgspec.structs import replace as with_fields
 
 from tcfs.model.clock import VectorClock
 from tcfs.model.event import ChainHead, ContentEvent, SegmentHeader, Version
@@ -24,17 +26,24 @@ from tcfs.model.ids import (
 )
 from tcfs.model.manifest import HASH_SIZE, SyncManifest
 from tcfs.model.tree import Head, settle
-from tcfs.state.columns import ABOVE_ALL, below, dump_clock, dump_extra, dump_ids, parse_ids
+from tcfs.state.columns import (
+    ABOVE_ALL,
+    at_and_below,
+    below,
+    dump_clock,
+    dump_extra,
+    dump_ids,
+    parse_ids,
+    touched_query,
+)
 from tcfs.state.database import Database, insert_rows
-from tcfs.state.fresh import Fresh
 
 _COLUMNS: Final = (
     "path, device, counter, live, lamport, seq, op, kind, file_hash, file_size, mode, mtime_ns,"
     " target, size_class, written_at, written_by, actor, moved_from, parents, clock, chunks, extra"
 )
-_ID: Final = "path, device, counter"
-_MANY: Final = 500
-"""Paths from which one walk over the tree is cheaper than a question for each."""
+_AT_ONCE: Final = 500
+"""Paths that are asked for in one statement."""
 
 
 def forget_last_rows(run: sqlite3.Connection) -> None:
@@ -46,12 +55,19 @@ def forget_last_rows(run: sqlite3.Connection) -> None:
     run.execute("UPDATE root SET pulled = min(pulled, (SELECT coalesce(max(row), 0) FROM version))")
 
 
+class Amount(NamedTuple):
+    """What stands somewhere: paths, bytes, paths with several versions."""
+
+    paths: int
+    size: int
+    several: int
+
+
 class History:
     """Chains and versions of every namespace."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
-        self.fresh = Fresh()
 
     # Chains
 
@@ -106,7 +122,6 @@ class History:
         Returns the paths this concerns. The segments stay known, in quarantine.
         """
         number = self._db.device_no(device)
-        self.fresh.forget()
         with self._db.transaction() as run:
             rows = run.execute(
                 "SELECT DISTINCT path FROM version WHERE ns = ? AND device = ? AND seq > ?",
@@ -218,16 +233,11 @@ class History:
                 for event in events
                 for parent in event.manifest.parents
             ]
-            before = run.total_changes
             insert_rows(
                 run,
                 f"INSERT OR IGNORE INTO version (ns, {_COLUMNS})",
                 [self._row(namespace, author, header, event) for event in events],
             )
-            if run.total_changes - before == len(events):
-                self.fresh.keep(namespace, header, events)
-            else:
-                self.fresh.forget()
             if superseded:
                 self._supersede(run, superseded)
             self._apply_waiting(run, namespace, author, header)
@@ -274,36 +284,33 @@ class History:
         )
 
     def _version(self, row: tuple[Any, ...]) -> Version:
-        chunks: bytes = row[20]
-        extra: dict[str, Any] = orjson.loads(row[21]) if row[21] else {}
+        (path, device, counter, _, lamport, seq, op, kind, file_hash, file_size, mode, mtime_ns,
+         target, size_class, written_at, written_by, actor, moved_from, parents, clock, chunks,
+         extra) = row  # fmt: skip
         manifest = SyncManifest(
-            rel_path=RelPath(row[0]),
-            kind=row[7],
-            vclock=VectorClock(orjson.loads(row[19])),
-            parents=parse_ids(row[18]),
-            written_by=row[15],
-            written_at=row[14],
-            file_hash=row[8],
-            file_size=row[9],
-            chunks=tuple(
-                ChunkId(chunks[i : i + HASH_SIZE]) for i in range(0, len(chunks), HASH_SIZE)
-            ),
-            mode=row[10],
-            mtime_ns=row[11],
-            target=row[12],
-            actor=row[16],
-            size_class=row[13],
-            encrypted_file_key=extra.pop("encrypted_file_key", ""),
-            extra=extra,
+            path,
+            # One text for all that have the same: a pull holds thousands of versions.
+            intern(kind),  # type: ignore[arg-type]
+            VectorClock.of(orjson.loads(clock)),
+            parse_ids(parents),
+            intern(written_by),
+            written_at,
+            file_hash,
+            file_size,
+            (chunks,) if len(chunks) == HASH_SIZE else _parted(chunks),
+            mode,
+            mtime_ns,
+            target,
+            intern(actor),
+            size_class,
         )
-        return Version(
-            id=VersionId(self._db.device_id(row[1]), row[2]),
-            lamport=row[4],
-            seq=row[5],
-            op=row[6],
-            manifest=manifest,
-            moved_from=None if row[17] is None else RelPath(row[17]),
-        )
+        if extra:
+            others: dict[str, Any] = orjson.loads(extra)
+            key = others.pop("encrypted_file_key", "")
+            manifest = with_fields(manifest, encrypted_file_key=key, extra=others)
+        moved = None if moved_from is None else RelPath(moved_from)
+        made = VersionId(self._db.device_id(device), counter)
+        return Version(made, lamport, seq, intern(op), manifest, moved)  # type: ignore[arg-type]
 
     def head(self, namespace: NamespaceId, path: RelPath) -> Head:
         """What a path is now; an absent head without ids if it was never written."""
@@ -313,85 +320,120 @@ class History:
         ).fetchall()
         return _settle(path, [self._version(row) for row in rows])
 
-    def heads_of(
-        self, namespace: NamespaceId, prefix: RelPath, paths: Iterable[RelPath]
-    ) -> Iterator[Head]:
-        """The heads of paths at and below a prefix, in path order; absent ones have no ids."""
-        wanted = sorted(paths)
-        if len(wanted) < _MANY:
-            for path in wanted:
-                yield self.head(namespace, path)
-            return
-        at = 0
-        for head in self.tree(namespace, prefix):
-            while at < len(wanted) and wanted[at] < head.path:
-                yield Head(wanted[at], (), (), VectorClock())
-                at += 1
-            if at < len(wanted) and wanted[at] == head.path:
-                yield head
-                at += 1
-        for path in wanted[at:]:
-            yield Head(path, (), (), VectorClock())
+    def heads_of(self, namespace: NamespaceId, paths: Sequence[RelPath]) -> Iterator[Head]:
+        """The heads of paths that are in order; absent ones have no ids."""
+        for start in range(0, len(paths), _AT_ONCE):
+            asked = paths[start : start + _AT_ONCE]
+            live = self._live_at(namespace, asked)
+            for path in asked:
+                yield _settle(path, live.get(path, []))
+
+    def _live_at(
+        self, namespace: NamespaceId, paths: Sequence[RelPath]
+    ) -> dict[RelPath, list[Version]]:
+        rows = self._db.connection.execute(
+            f"SELECT {_COLUMNS} FROM version WHERE ns = ? AND live = 1"
+            f" AND path IN ({','.join('?' * len(paths))}) ORDER BY path",
+            (namespace, *paths),
+        )
+        found: dict[RelPath, list[Version]] = {}
+        for row in rows.fetchall():
+            found.setdefault(row[0], []).append(self._version(row))
+        return found
 
     def tree(self, namespace: NamespaceId, prefix: RelPath) -> Iterator[Head]:
         """The heads at and below a prefix in path order, deleted paths included."""
         low, high = below(prefix)
-        where = (
-            "FROM version WHERE ns = ? AND live = 1"
-            " AND (path = ? OR (path >= ? AND path < ?)) ORDER BY path"
+        rows = self._db.connection.execute(
+            f"SELECT {_COLUMNS} FROM version WHERE ns = ? AND live = 1"
+            " AND (path = ? OR (path >= ? AND path < ?)) ORDER BY path",
+            (namespace, prefix, low, high),
         )
-        run, values = self._db.connection.execute, (namespace, prefix, low, high)
-        fresh = self.fresh.of(namespace)
-        if fresh:
-            (count,) = run(f"SELECT count(*) {where}", values).fetchone()
-            if count <= 2 * len(fresh):
-                yield from self._fresh_tree(namespace, run(f"SELECT {_ID} {where}", values), fresh)
-                return
-        for path, group in groupby(run(f"SELECT {_COLUMNS} {where}", values), key=_path_of):
-            yield _settle(path, [self._version(row) for row in group])
-
-    def _fresh_tree(
-        self,
-        namespace: NamespaceId,
-        rows: Iterable[tuple[RelPath, int, int]],
-        fresh: Mapping[VersionId, Version],
-    ) -> Iterator[Head]:
-        device_id = self._db.device_id
         for path, group in groupby(rows, key=_path_of):
-            live = []
-            for _, device, counter in group:
-                wanted = VersionId(device_id(device), counter)
-                version = fresh.get(wanted) or self.version(namespace, wanted)
-                assert version is not None
-                live.append(version)
-            yield _settle(path, live)
+            yield _settle(path, [self._version(row) for row in group])
 
     def conflicted(self, namespace: NamespaceId, prefix: RelPath) -> list[RelPath]:
         """Paths at and below a prefix whose live versions differ, in path order."""
         low, high = below(prefix)
+        # Most paths have one version only, and the index alone tells that: without the inner
+        # selection every row of the tree would be read.
+        several = "SELECT path FROM version WHERE ns = ? AND {} GROUP BY path HAVING count(*) > 1"
         rows = self._db.connection.execute(
-            "SELECT path FROM version WHERE ns = ? AND live = 1 AND kind != 'tombstone'"
-            " AND (path = ? OR (path >= ? AND path < ?)) GROUP BY path HAVING count(*) > 1"
-            " ORDER BY path",
-            (namespace, prefix, low, high),
+            "SELECT path FROM version WHERE ns = ? AND live = 1 AND kind != 'tombstone' AND path IN"
+            f" ({several.format('path = ?')} UNION ALL"
+            f" {several.format('path >= ? AND path < ?')})"
+            " GROUP BY path HAVING count(*) > 1 ORDER BY path",
+            (namespace, namespace, prefix, namespace, low, high),
         ).fetchall()
         return [RelPath(path) for (path,) in rows if self.head(namespace, RelPath(path)).conflicted]
 
-    def touched(
-        self, namespace: NamespaceId, prefix: RelPath, after: int
-    ) -> tuple[list[RelPath], int]:
-        """Paths at and below a prefix with versions accepted after a row, and the newest row."""
+    def newest(self) -> int:
+        """The row of the version that was accepted last, in any namespace; 0 for none."""
         (newest,) = self._db.connection.execute("SELECT max(row) FROM version").fetchone()
-        newest = newest or 0
-        if newest <= after:
-            return [], after
+        return newest or 0
+
+    def touched(
+        self,
+        namespace: NamespaceId,
+        prefix: RelPath,
+        rows: tuple[int, int],
+        *,
+        start: bytes = b"",
+        limit: int = -1,
+    ) -> list[RelPath]:
+        """Paths at and below a prefix with versions in some rows, in order.
+
+        Args:
+            rows: those after the first, up to the second.
+            start: where in the order of paths to begin.
+            limit: how many there may be; any number if it is negative.
+        """
+        if rows[1] <= rows[0]:
+            return []
+        run, found = self._db.connection.execute, list[RelPath]()
+        for low, high in at_and_below(prefix):
+            if start < high:
+                values = (namespace, max(low, start), high, *rows, limit)
+                found += [RelPath(path) for (path,) in run(touched_query(rows), values).fetchall()]
+        return found if limit < 0 else found[:limit]
+
+    def amount(self, namespace: NamespaceId, prefix: RelPath) -> Amount:
+        """How much stands at and below a prefix."""
+        totals = [0, 0, 0]
+        for low, high in at_and_below(prefix):
+            row = self._db.connection.execute(
+                "SELECT count(*), total(size), total(n > 1) FROM ("
+                " SELECT count(*) n, total(file_size) size"
+                " FROM version WHERE ns = ? AND path >= ? AND path < ? AND live = 1"
+                " AND kind != 'tombstone' GROUP BY path)",
+                (namespace, low, high),
+            ).fetchone()
+            totals = [total + int(value) for total, value in zip(totals, row, strict=True)]
+        return Amount(*totals)
+
+    def files_above_others(self, namespace: NamespaceId, prefix: RelPath) -> list[RelPath]:
+        """Paths at and below a prefix where a file or symlink stands, and something below it too.
+
+        One walk over all that stands there.
+        """
         low, high = below(prefix)
         rows = self._db.connection.execute(
-            "SELECT DISTINCT path FROM version WHERE row > ? AND ns = ?"
-            " AND (path = ? OR (path >= ? AND path < ?))",
-            (after, namespace, prefix, low, high),
-        ).fetchall()
-        return sorted(RelPath(path) for (path,) in rows), newest
+            "SELECT path, kind FROM version WHERE ns = ? AND live = 1 AND kind != 'tombstone'"
+            " AND (path = ? OR (path >= ? AND path < ?)) ORDER BY path",
+            (namespace, prefix, low, high),
+        )
+        found: dict[RelPath, None] = {}
+        # Those whose name the next one's begins with: what is below comes after other such names.
+        above: list[bytes] = []
+        for path, kind in rows:
+            while above and not path.startswith(above[-1]):
+                above.pop()
+            for other in above:
+                if path[len(other) : len(other) + 1] == b"/":
+                    found[RelPath(other)] = None
+            if kind != "dir" and (not above or above[-1] != path):
+                above.append(path)
+        return sorted(found)
 
     def has_live_below(self, namespace: NamespaceId, path: RelPath) -> bool:
         """Whether anything stands below a path."""
@@ -528,6 +570,11 @@ class History:
             (namespace, start, start + ABOVE_ALL, limit),
         ).fetchall()
         return [RelPath(path) for (path,) in rows]
+
+
+def _parted(chunks: bytes) -> tuple[ChunkId, ...]:
+    parts = range(0, len(chunks), HASH_SIZE)
+    return tuple([ChunkId(chunks[i : i + HASH_SIZE]) for i in parts])
 
 
 def _path_of(row: tuple[Any, ...]) -> RelPath:

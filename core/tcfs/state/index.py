@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -179,16 +180,16 @@ class Index:
     ) -> dict[ChunkId, ChunkAddress]:
         """Those of the chunks that are stored, but that no segment told of."""
         run = self._db.connection.execute
-        found = {}
-        for chunk in chunks:
-            row = run(
-                "SELECT pack.id, frame_offset, frame_length, chunk.offset, length FROM chunk"
-                " JOIN pack ON pack.no = chunk.pack"
-                " WHERE chunk.ns = ? AND chunk.id = ? AND NOT announced",
-                (namespace, chunk),
-            ).fetchone()
-            if row:
-                found[chunk] = ChunkAddress(PackId(row[0]), *row[1:])
+        found, waiting = {}, iter(chunks)
+        while asked := list(islice(waiting, _AT_ONCE)):
+            rows = run(
+                "SELECT chunk.id, pack.id, frame_offset, frame_length, chunk.offset, length"
+                " FROM chunk JOIN pack ON pack.no = chunk.pack WHERE chunk.ns = ?"
+                f" AND chunk.id IN ({','.join('?' * len(asked))}) AND NOT announced",
+                (namespace, *asked),
+            )
+            for chunk, pack, *where in rows:
+                found[ChunkId(chunk)] = ChunkAddress(PackId(pack), *where)
         return found
 
     def chunks_of(self, pack: PackId) -> set[ChunkId]:
@@ -271,11 +272,12 @@ class StoredChunks:
             self._connection = sqlite3.connect(
                 f"{self._path.as_uri()}?mode=ro", uri=True, check_same_thread=False
             )
-        run = self._connection.execute
-        return {
-            chunk
-            for chunk in ids
-            if run(
-                "SELECT 1 FROM chunk WHERE ns = ? AND id = ?", (self._namespace, chunk)
-            ).fetchone()
-        }
+        found: set[ChunkId] = set()
+        for start in range(0, len(ids), _AT_ONCE):
+            asked = ids[start : start + _AT_ONCE]
+            marks = ",".join("?" * len(asked))
+            rows = self._connection.execute(
+                f"SELECT id FROM chunk WHERE ns = ? AND id IN ({marks})", (self._namespace, *asked)
+            )
+            found.update(chunk for (chunk,) in rows)
+        return found

@@ -17,7 +17,14 @@ from tcfs.model.ids import DeviceId, NamespaceId, RelPath, VersionId
 from tcfs.model.manifest import Kind
 from tcfs.model.paths import ROOT
 from tcfs.model.plan import BaseEntry, LocalEntry
-from tcfs.state.columns import below, dump_clock, dump_ids, parse_ids
+from tcfs.state.columns import (
+    at_and_below,
+    below,
+    dump_clock,
+    dump_ids,
+    parse_ids,
+    touched_query,
+)
 from tcfs.state.database import Database, delete_rows, insert_rows
 
 _COLUMNS: Final = (
@@ -273,14 +280,21 @@ class Roots:
 
     # What a pull has yet to do
 
-    def take_up(self, root: Root, paths: Iterable[RelPath], pulled: int) -> None:
+    def take_up(self, root: Root, newest: int) -> None:
         """Record that remote changes up to a history row are to be put on disk."""
-        rows = [(root.id, path) for path in paths]
-        if not rows and pulled == root.pulled:
+        pulled = self.pulled(root)
+        if newest == pulled:
             return
+        rows = (pulled, newest)
+        skipped = len(root.remote) + 1 if root.remote else 0
         with self._db.transaction() as run:
-            insert_rows(run, "INSERT OR IGNORE INTO todo", rows)
-            run.execute("UPDATE root SET pulled = ? WHERE id = ?", (pulled, root.id))
+            for low, high in at_and_below(root.remote):
+                run.execute(
+                    f"INSERT OR IGNORE INTO todo SELECT ?, substr(path, ?)"
+                    f" FROM ({touched_query(rows)})",
+                    (root.id, skipped + 1, root.namespace, low, high, *rows, -1),
+                )
+            run.execute("UPDATE root SET pulled = ? WHERE id = ?", (newest, root.id))
 
     def pulled(self, root: Root) -> int:
         """The history row up to which remote changes were taken up, as it is now."""
@@ -294,15 +308,43 @@ class Roots:
         with self._db.transaction() as run:
             insert_rows(run, "INSERT OR IGNORE INTO todo", [(root.id, path) for path in paths])
 
-    def todo(self, root: Root, prefix: RelPath = ROOT) -> list[RelPath]:
-        """Paths with remote changes not yet on disk, in order."""
-        low, high = below(prefix)
-        rows = self._db.connection.execute(
-            "SELECT path FROM todo WHERE root = ? AND (path = ? OR (path >= ? AND path < ?))"
-            " ORDER BY path",
-            (root.id, prefix, low, high),
-        )
-        return [RelPath(path) for (path,) in rows.fetchall()]
+    def todo(
+        self, root: Root, prefix: RelPath = ROOT, *, start: bytes = b"", limit: int = -1
+    ) -> list[RelPath]:
+        """Paths at and below one with remote changes not yet on disk, in order.
+
+        Args:
+            start: where in that order to begin.
+            limit: how many there may be; any number if it is negative.
+        """
+        run, found = self._db.connection.execute, list[RelPath]()
+        for low, high in at_and_below(prefix):
+            rows = run(
+                "SELECT path FROM todo WHERE root = ? AND path >= ? AND path < ?"
+                " ORDER BY path LIMIT ?",
+                (root.id, max(low, start), high, limit),
+            ).fetchall()
+            found += [RelPath(path) for (path,) in rows]
+        return found if limit < 0 else found[:limit]
+
+    def todo_on_disk(
+        self, root: Root, prefix: RelPath, *, end: bytes | None = None, limit: int = -1
+    ) -> list[RelPath]:
+        """Those of them that have a base, deepest first: what a pull may have to remove.
+
+        Args:
+            end: before which path in the order of paths to begin.
+        """
+        run, found = self._db.connection.execute, list[RelPath]()
+        for low, high in reversed(at_and_below(prefix)):
+            rows = run(
+                "SELECT todo.path FROM todo JOIN base ON base.root = todo.root"
+                " AND base.path = todo.path WHERE todo.root = ?"
+                " AND todo.path >= ? AND todo.path < ? ORDER BY todo.path DESC LIMIT ?",
+                (root.id, low, high if end is None else min(high, end), limit),
+            ).fetchall()
+            found += [RelPath(path) for (path,) in rows]
+        return found if limit < 0 else found[:limit]
 
     def done(self, root: Root, paths: Iterable[RelPath]) -> None:
         """Record that nothing is to do at these paths."""

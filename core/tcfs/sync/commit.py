@@ -8,7 +8,7 @@ state takes it up.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
@@ -36,10 +36,11 @@ from tcfs.sync.context import Context
 from tcfs.sync.durable import make_durable
 from tcfs.sync.judge import Permit, accept
 from tcfs.sync.sealing import sealing
-from tcfs.sync.upload import Settled, Upload, pack_key
+from tcfs.sync.upload import Stored, Upload, pack_key
 
-PART_BYTES: Final = 7 << 20
-"""Estimated bytes of body at which a large push commits a part; the format's limit is 8 MiB."""
+PART_BYTES: Final = 4 << 20
+"""Estimated bytes of body at which a large push commits a part; the format's limit is 8 MiB. Who
+writes or reads one has all its events in memory, at twenty times the size."""
 
 
 class Draft(Struct, frozen=True, gc=False):
@@ -59,8 +60,19 @@ class Draft(Struct, frozen=True, gc=False):
     local: tuple[RelPath, LocalEntry | None] | None = None
 
 
+class _Part(NamedTuple):
+    """What is to become one segment, once its packs are in the store."""
+
+    events: list[ContentEvent]
+    based: list[tuple[RelPath, BaseEntry]]
+    unbased: list[RelPath]
+    stored: Stored
+
+
 class Committer:
     """Gathers changes of one namespace and commits them in parts.
+
+    While the packs of one part are on their way (``advance``), more is gathered for the next.
 
     Args:
         root: whose base the changes come from, or None.
@@ -88,6 +100,7 @@ class Committer:
         self._based: list[tuple[RelPath, BaseEntry]] = []
         self._unbased: list[RelPath] = []
         self._size = 0
+        self._part: _Part | None = None
         self.segments: list[SegmentHash] = []
         self.last = ""
         self.bytes_sent = 0
@@ -122,21 +135,54 @@ class Committer:
         """Whether it is time to ``flush``."""
         return self._size >= PART_BYTES
 
+    def advance(self) -> None:
+        """Go on with committing, where that takes no waiting for packs of the newest part."""
+        part = self._part
+        if part is not None and (self._upload is None or self._upload.arrived(part.stored)):
+            self.settle()
+        if self.full:
+            self.settle()
+            self._divide()
+
     def flush(self) -> None:
         """Commit what was gathered. When this returns it is in the store and in the state."""
-        settled = self._upload.settle() if self._upload is not None else Settled({}, None)
-        if not self._events:
+        self.settle()
+        self._divide()
+        self.settle()
+
+    def settle(self) -> None:
+        """Commit the part that was begun. When this returns it is in the store and in the state."""
+        part, self._part = self._part, None
+        if part is None:
             return
+        if self._upload is not None:
+            self._upload.settle(part.stored)
+        if part.events:
+            self._commit(part)
+
+    def _divide(self) -> None:
+        """What was gathered is a part from here on; none is under way."""
+        stored = Stored({}, None)
+        if self._upload is not None:
+            seq = next_place(self._context, self._namespace).seq
+            # Without an event there will be no segment of that number.
+            stored = self._upload.cut(seq if self._events else seq - 1)
+        self._part = _Part(self._events, self._based, self._unbased, stored)
+        self._events, self._based, self._unbased, self._size = [], [], [], 0
+
+    def _commit(self, part: _Part) -> None:
         context, namespace = self._context, self._namespace
-        events, self._events, self._size = self._events, [], 0
+        events, stored = part.events, part.stored
         distinct = dict.fromkeys(c for event in events for c in event.manifest.chunks)
-        new = {chunk: settled.addresses[chunk] for chunk in distinct if chunk in settled.addresses}
+        new = {chunk: stored.addresses[chunk] for chunk in distinct if chunk in stored.addresses}
         index = context.state.index
         if context.control.upkeep.marks:
             from tcfs.sync.gc.move import rescue
 
-            rescue(context, namespace, [c for c in distinct if c not in settled.addresses])
-        new |= index.unannounced(namespace, (c for c in distinct if c not in settled.addresses))
+            rescue(context, namespace, [c for c in distinct if c not in stored.addresses])
+        new |= index.unannounced(namespace, (c for c in distinct if c not in stored.addresses))
+        later = self._upload.of_later if self._upload is not None else frozenset()
+        packs = [p.id for p in index.pending_packs(namespace) if p.id not in later]
         place = next_place(context, namespace)
         sealed_as = sealing(context, namespace)
         sealed = seal_segment(
@@ -145,8 +191,8 @@ class Committer:
                 written_at=int(context.host.clock.now()),
                 events=events,
                 addresses=new,
-                packs=[location.id for location in index.pending_packs(namespace)],
-                inline_pack=bytes(settled.inline.data) if settled.inline else None,
+                packs=packs,
+                inline_pack=bytes(stored.inline.data) if stored.inline else None,
             ),
             repo=context.repo,
             signer=context.identity,
@@ -160,8 +206,8 @@ class Committer:
         )
         context.state.outbox.add(entry)
         context.store.put(sealed.key, sealed.data)
-        if self._root is not None and self._based:
-            make_durable(context, self._root, [path for path, _ in self._based])
+        if self._root is not None and part.based:
+            make_durable(context, self._root, [path for path, _ in part.based])
         inline = sealed.header.pack
         with context.state.transaction():
             if inline is not None:
@@ -169,20 +215,17 @@ class Committer:
                 index.add_pack(namespace, PackLocation(inline.id, sealed.key, offset))
             index.add_chunks(
                 namespace,
-                ((c, a) for c, a in settled.addresses.items() if c not in new),
+                ((c, a) for c, a in stored.addresses.items() if c not in new),
                 announced=False,
             )
-            take_up(context, sealed.header, sealed.hash, events, new.items())
+            take_up(context, sealed.header, sealed.hash, events, new.items(), packs)
             if self._root is not None:
-                context.state.roots.refresh_base(self._root, self._based)
-                context.state.roots.forget_base(self._root, self._unbased)
+                context.state.roots.refresh_base(self._root, part.based)
+                context.state.roots.forget_base(self._root, part.unbased)
             context.state.outbox.remove(entry)
-        self._based, self._unbased = [], []
         self.segments.append(sealed.hash)
         self.last = f"{context.identity.device_id}/{place.seq}"
         self.bytes_sent += len(sealed.data)
-        if self._upload is not None:
-            self._upload.next_segment(place.seq + 1)
 
 
 def _estimate(manifest: SyncManifest) -> int:
@@ -232,8 +275,6 @@ def take_up(
     state, namespace = context.state, header.namespace
     addresses = list(addresses)
     named = {address.pack for _, address in addresses} | set(packs)
-    if header.device == context.identity.device_id:
-        named.update(location.id for location in state.index.pending_packs(namespace))
     for pack in sorted(named):
         known = state.index.location(pack)
         state.index.add_pack(namespace, known or PackLocation(pack, pack_key(pack)))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from blake3 import blake3
 
-from tcfs.content.fetch import RangePlan, of_chunk, plan_ranges, unseal_frames
+from tcfs.content.address import ChunkAddress
+from tcfs.content.fetch import RangePlan, cut_windows, of_chunk, plan_ranges, unseal_frames
 from tcfs.content.ids import ChunkHasher
 from tcfs.content.restore import Part
 from tcfs.content.unpack import Unsealed, inflate, not_its_id
 from tcfs.errors import IntegrityError, LimitError, StoreError, TcfsError
+from tcfs.host.room import Room
 from tcfs.model.event import Version
 from tcfs.model.ids import ChunkId, NamespaceId
 from tcfs.model.paths import show
@@ -20,17 +23,30 @@ from tcfs.sync.context import Context
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
+T = TypeVar("T")
+
 READERS: Final = 4
 """Threads that read packs ahead."""
 WINDOW: Final = 24 << 20
-"""Plaintext of one large file held in memory at a time."""
+"""Plaintext of one large file in one window."""
+SEALED_WINDOW: Final = 6 << 20
+"""Bytes of packs that one window is made of."""
+_LOOKED_UP: Final = 1024
+"""Chunks of one large file that are looked up at a time."""
 
 Fetched = dict[ChunkId, memoryview | TcfsError]
 
 
-class FetchedFrames(NamedTuple):
-    """Frames of packs, where chunks lie in them, and why the other chunks cannot be had."""
+Located = tuple[ChunkId, ChunkAddress]
 
+
+class FetchedFrames(NamedTuple):
+    """Frames of packs, where chunks lie in them, and why the other chunks cannot be had.
+
+    The frames' payloads are in ``room``, one after the other.
+    """
+
+    room: Room
     frames: list[Unsealed]
     parts: dict[ChunkId, Part]
     failed: dict[ChunkId, TcfsError]
@@ -39,8 +55,13 @@ class FetchedFrames(NamedTuple):
 class Begun(NamedTuple):
     """Ranges of packs that are being read, or will be, and chunks that cannot be had."""
 
-    reads: list[tuple[RangePlan, Callable[[], bytes]]]
+    reads: deque[tuple[RangePlan, Callable[[], bytes]]]
     failed: dict[ChunkId, TcfsError]
+
+    @property
+    def sealed(self) -> int:
+        """Bytes that their frames take, at most."""
+        return sum([ranged.sealed for ranged, _ in self.reads])
 
 
 class Download:
@@ -63,16 +84,21 @@ class Download:
         Args:
             ahead: read in threads, from now on.
         """
-        context, failed = self._context, dict[ChunkId, TcfsError]()
         distinct = list(dict.fromkeys(chunks))
-        known = context.state.index.addresses(self._namespace, distinct)
+        known = self._context.state.index.addresses(self._namespace, distinct)
+        begun = self.begin_located(known.items(), ahead=ahead)
         for chunk in distinct:
             if chunk not in known:
-                failed[chunk] = IntegrityError(f"no segment says where chunk {chunk.hex()} is")
-        plan = plan_ranges(known.items())
+                begun.failed[chunk] = _nowhere(chunk)
+        return begun
+
+    def begin_located(self, located: Iterable[Located], *, ahead: bool = False) -> Begun:
+        """``begin`` for chunks whose places are known."""
+        context, failed = self._context, dict[ChunkId, TcfsError]()
+        plan = plan_ranges(located)
         for refused in plan.refused:
             failed[refused.id] = refused.error
-        reads = []
+        reads: deque[tuple[RangePlan, Callable[[], bytes]]] = deque()
         for ranged in plan.ranges:
             try:
                 read = context.pack_read(ranged.pack, ranged.offset, ranged.length)
@@ -82,19 +108,62 @@ class Download:
             reads.append((ranged, self._threads().submit(read).result if ahead else read))
         return Begun(reads, failed)
 
-    def finish(self, begun: Begun) -> FetchedFrames:
+    def read_ahead(
+        self, items: Iterable[T], begin: Callable[..., Begun], ahead: int
+    ) -> Iterator[tuple[T, Begun]]:
+        """Each item with its reads, those of ``ahead`` further ones under way in threads.
+
+        Args:
+            begin: ``begin`` or ``begin_located``, or one that calls it in the end.
+        """
+        begun: deque[tuple[T, Begun]] = deque()
+        for item in items:
+            begun.append((item, begin(item, ahead=ahead > 0)))
+            if len(begun) > ahead:
+                yield begun.popleft()
+        yield from begun
+
+    def windows(
+        self, version: Version, sealed: int = SEALED_WINDOW, plain: int = WINDOW
+    ) -> Iterator[list[Located]]:
+        """A file's chunks in order, cut into what is fetched together.
+
+        Raises:
+            IntegrityError: no segment tells where a chunk is.
+        """
+        return cut_windows(self._locate(version.manifest.chunks), sealed, plain)
+
+    def _locate(self, chunks: Sequence[ChunkId]) -> Iterator[Located]:
+        for start in range(0, len(chunks), _LOOKED_UP):
+            some = chunks[start : start + _LOOKED_UP]
+            known = self._context.state.index.addresses(self._namespace, list(dict.fromkeys(some)))
+            for chunk in some:
+                if chunk not in known:
+                    raise _nowhere(chunk)
+                yield chunk, known[chunk]
+
+    def finish(self, begun: Begun, room: Callable[[int], Room] = Room.private) -> FetchedFrames:
         """The frames that hold these chunks, still compressed, and where in them each is.
+
+        Args:
+            begun: what ``begin`` returned.
+            room: gets memory for so many bytes, where the frames are put.
 
         Raises:
             StoreError: the store failed in a way that trying again may mend.
             CancelledError: the caller asked to stop.
         """
-        context, found = self._context, FetchedFrames([], {}, begun.failed)
-        readers = context.readers(self._namespace)
-        for ranged, read in begun.reads:
+        context, readers = self._context, self._context.readers(self._namespace)
+        found = FetchedFrames(room(begun.sealed), [], {}, begun.failed)
+        free = found.room.view
+        while begun.reads:
             context.check_cancel()
+            # What was read is let go of before the next is waited for.
+            ranged, read = begun.reads.popleft()
+            data = b""
             try:
                 data = read()
+                del read
                 self.bytes_received += len(data)
                 reader = readers.reader(ranged.pack, ranged.head(data))
             except (IntegrityError, StoreError) as error:
@@ -102,13 +171,14 @@ class Download:
                     raise
                 _fail(found.failed, ranged, error)
                 continue
-            for frame, unsealed in unseal_frames(data, ranged, reader):
+            for frame, unsealed in unseal_frames(data, ranged, reader, free):
                 if isinstance(unsealed, IntegrityError):
                     for want in frame.chunks:
                         found.failed[want.id] = of_chunk(unsealed, ranged.pack, want.id)
                     continue
                 number = len(found.frames)
                 found.frames.append(unsealed)
+                free = free[len(unsealed.payload) :]
                 for chunk, offset, length in frame.chunks:
                     found.parts[chunk] = Part(number, offset, length, chunk)
         return found
@@ -165,23 +235,22 @@ class Download:
         manifest = version.manifest
         hasher = blake3()
         size = 0
-        average = max(manifest.file_size // max(len(manifest.chunks), 1), 1)
-        step = max(WINDOW // average, 1)
-        starts = range(0, len(manifest.chunks), step)
-        windows = [manifest.chunks[start : start + step] for start in starts]
-        several = len(windows) > 1
-        begun = [self.begin(window, ahead=several) for window in windows[:1]]
-        for number, window in enumerate(windows):
-            # While this one is opened and written, the next is read.
-            begun += [self.begin(next_, ahead=True) for next_ in windows[number + 1 : number + 2]]
-            found = self._open(begun.pop(0))
-            for chunk in window:
+        begun = self.read_ahead(
+            self.windows(version), self.begin_located, int(manifest.file_size > WINDOW)
+        )
+        for window, reads in begun:
+            found = self._open(reads)
+            for chunk, _ in window:
                 data = have(found, chunk)
                 hasher.update(data)
                 size += len(data)
                 yield data
         if size != manifest.file_size or hasher.digest() != manifest.file_hash:
             raise not_as_signed(version)
+
+
+def _nowhere(chunk: ChunkId) -> IntegrityError:
+    return IntegrityError(f"no segment says where chunk {chunk.hex()} is")
 
 
 def _fail(failed: dict[ChunkId, TcfsError], ranged: RangePlan, error: TcfsError) -> None:

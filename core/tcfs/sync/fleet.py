@@ -1,4 +1,7 @@
-"""``Fleet``: this device as front ends see it. Each method is one operation, start to end."""
+"""``Fleet``: this device as front ends see it. Each method is one operation, start to end.
+
+What most operations have no use for is imported by those that have: every command opens a fleet.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +20,12 @@ from tcfs.errors import (
 from tcfs.model.access import Role, Strategy
 from tcfs.model.ids import NamespaceId, RelPath
 from tcfs.model.paths import ROOT, show, unshow
-from tcfs.sync import chronicle, operations, overview, places, reverting, standing
+from tcfs.sync import operations, places
 from tcfs.sync import results as r
 from tcfs.sync.context import Context
-from tcfs.sync.describe import conflict_info, version_info
-from tcfs.sync.desks import desk
-from tcfs.sync.download import read_start
-from tcfs.sync.escape import text_of
 from tcfs.sync.facade import Cancel, Limits, ProgressFn
-from tcfs.sync.keeper import Keeper
-from tcfs.sync.kept import RootDesk
-from tcfs.sync.members import device_info
 from tcfs.sync.patience import PATIENCE_S, device_lock
-from tcfs.sync.rebuild import rebuild
 from tcfs.sync.receive import receive, refresh_control
-from tcfs.sync.recovery import confirm_phrase, pending_phrase, phrase_entropy
-from tcfs.sync.verify import Verifier
 
 if TYPE_CHECKING:
     from tcfs.config.load import LoadedConfig
@@ -40,6 +33,8 @@ if TYPE_CHECKING:
     from tcfs.sync.audit import Auditor
     from tcfs.sync.gc.desk import GcDesk
     from tcfs.sync.git.status import GitDoor
+    from tcfs.sync.keeper import Keeper
+    from tcfs.sync.kept import RootDesk
     from tcfs.sync.settings_desk import SettingsDesk
     from tcfs.sync.upstream_import.run import UpstreamDesk
 
@@ -155,6 +150,8 @@ class Fleet:
 
     def conflicts(self, *, prefix: str = "", after: str = "", limit: int = 100) -> r.ConflictPage:
         """Conflicts that stand, in path order."""
+        from tcfs.sync.describe import conflict_info
+
         context = self._fresh()
         namespace, path = self._remote(prefix)
         found = context.state.history.conflicted(namespace, path)
@@ -169,6 +166,8 @@ class Fleet:
 
     def show_conflict(self, path: str, *, max_bytes: int = 16384) -> r.ConflictDetail:
         """A conflict as an object."""
+        from tcfs.sync.desks import desk
+
         namespace, remote = self._remote(path)
         return desk(self._fresh(), namespace, remote).show(remote, max_bytes)
 
@@ -176,6 +175,8 @@ class Fleet:
         self, path: str, resolution: r.Resolution, *, dry_run: bool = False
     ) -> r.ResolveResult:
         """Settle one conflict."""
+        from tcfs.sync.desks import desk
+
         if resolution not in get_args(r.Resolution):
             raise UsageError(
                 f"not a resolution: {resolution!r}",
@@ -192,16 +193,22 @@ class Fleet:
 
     def log(self, path: str = "", *, before: str = "", limit: int = 50) -> r.LogPage:
         """Versions at and below a path, newest first."""
+        from tcfs.sync import chronicle
+
         namespace, remote = self._remote(path)
         return chronicle.log(self._fresh(), namespace, remote, before=before, limit=limit)
 
     def why(self, path: str) -> r.Why:
         """The entries that made a path what it is."""
+        from tcfs.sync import chronicle
+
         namespace, remote = self._remote(path)
         return chronicle.why(self._fresh(), namespace, remote)
 
     def restore(self, path: str, version: str, *, dry_run: bool = False) -> r.SyncResult:
         """Bring an earlier version of a path back, as a new one."""
+        from tcfs.sync import reverting
+
         with self._working() as context:
             namespace, remote = self._remote(path)
             return reverting.restore(context, namespace, remote, version, dry_run=dry_run)
@@ -210,11 +217,17 @@ class Fleet:
         self, *, actor: str = "", segment: str = "", dry_run: bool = False, plan: str = ""
     ) -> r.UndoResult:
         """Take back what an actor did from this device, or what one segment did."""
+        from tcfs.sync import reverting
+
         with self._working() as context:
             return reverting.undo(context, actor, segment, dry_run=dry_run, plan=plan)
 
     def read(self, path: str, *, max_bytes: int) -> r.Side:
         """The content of a remote path."""
+        from tcfs.sync.describe import version_info
+        from tcfs.sync.download import read_start
+        from tcfs.sync.escape import text_of
+
         context = self._fresh()
         namespace, remote = self._remote(path)
         head = context.state.history.head(namespace, remote)
@@ -242,6 +255,8 @@ class Fleet:
         cancel: Cancel | None = None,
     ) -> r.VerifyReport:
         """Check the ledger and the packs again; with ``local`` the files on this disk too."""
+        from tcfs.sync.verify import Verifier
+
         with self._working(progress, cancel) as context:
             verifier = Verifier(context, context.namespace)
             receive(context, context.namespace)
@@ -254,6 +269,8 @@ class Fleet:
 
     def rebuild_index(self, *, progress: ProgressFn | None = None) -> r.RebuildResult:
         """Make the local state anew from the store alone."""
+        from tcfs.sync.rebuild import rebuild
+
         with self._working(progress) as context:
             return rebuild(context)
 
@@ -268,10 +285,14 @@ class Fleet:
 
     def status(self) -> r.Status:
         """This device at a glance. An unreachable store is a warning here."""
+        from tcfs.sync import overview
+
         return overview.status(self._context, self._loaded, phrase_pending=self.phrase_pending())
 
     def path_status(self, path: bytes) -> r.PathStatus:
         """How a local path, or else a remote one, stands."""
+        from tcfs.sync import standing
+
         context = self._fresh()
         place, namespace, remote = self._place_of(context, path)
         warnings = ("the recovery phrase was not confirmed",) if self.phrase_pending() else ()
@@ -305,6 +326,8 @@ class Fleet:
 
     def devices(self) -> list[r.DeviceInfo]:
         """Every device, revoked ones last."""
+        from tcfs.sync.members import device_info
+
         context = self._context
         refresh_control(context)
         records = sorted(
@@ -357,10 +380,14 @@ class Fleet:
 
     def phrase_pending(self) -> bool:
         """Whether nobody has confirmed the recovery phrase yet."""
+        from tcfs.sync.recovery import phrase_entropy
+
         return phrase_entropy(self._loaded) is not None
 
     def pending_phrase(self) -> str:
         """The 24 words, while they are not confirmed."""
+        from tcfs.sync.recovery import pending_phrase
+
         phrase = pending_phrase(self._loaded)
         if phrase is None:
             raise NotFoundError(
@@ -371,6 +398,8 @@ class Fleet:
 
     def confirm_phrase(self, phrase: str) -> None:
         """A person has the words."""
+        from tcfs.sync.recovery import confirm_phrase
+
         confirm_phrase(self._loaded, phrase)
 
     def close(self) -> None:
@@ -381,11 +410,15 @@ class Fleet:
     @property
     def roots(self) -> RootDesk:
         """Directories that the daemon keeps in sync."""
+        from tcfs.sync.kept import RootDesk
+
         return RootDesk(self._context, self._working)
 
     @property
     def keeper(self) -> Keeper:
         """What a daemon does, step by step."""
+        from tcfs.sync.keeper import Keeper
+
         return Keeper(self._context, lambda cancel: self._working(cancel=cancel, patience_s=0))
 
     # Helpers

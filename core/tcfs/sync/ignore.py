@@ -18,6 +18,9 @@ from tcfs.model.paths import METADATA_DIR, TEMP_PREFIX, show
 
 IGNORE_FILE: Final = b".tcfsignore"
 MAX_IGNORE_FILE: Final = 1 << 20
+_SPECIAL: Final = re.compile(r"[/*?\\]")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9._-]*[*]?[A-Za-z0-9._-]+")
+"""Patterns that are sure to mean something."""
 _DIRECTORY_MARK: Final = "(?P<ps_d>/)"
 
 
@@ -26,15 +29,31 @@ class PatternSet:
 
     def __init__(self, lines: Iterable[str], source: str) -> None:
         """Compile patterns. Raises ConfigError, naming ``source``, if one means nothing."""
-        # Loading the library costs more than a small push; most devices have a few patterns only.
+        self._lines = list(lines)
+        self._source = source
+        self.words = _words(self._lines)
+        # The last word first.
+        self._runs: list[tuple[bool, re.Pattern[str]]] | None = None
+        # Loading the library costs more than a small push, and nearly none has a use for it: what
+        # is certain to mean something is compiled when ``words`` are met.
+        if not all(map(_PLAIN.fullmatch, self._lines)):
+            self._runs = self._compiled()
+
+    def _compiled(self) -> list[tuple[bool, re.Pattern[str]]]:
         from pathspec import GitIgnoreSpec
 
         try:
-            patterns = GitIgnoreSpec.from_lines(lines).patterns
+            patterns = GitIgnoreSpec.from_lines(self._lines).patterns
         except (ValueError, re.error) as error:  # `[z-a]` is not caught by the library
             said = show(str(error).encode("utf-8", "surrogateescape"))
-            raise ConfigError(f"{source}: {said}") from None
-        self._runs: list[tuple[bool, re.Pattern[str]]] = []
+            raise ConfigError(f"{self._source}: {said}") from None
+        runs: list[tuple[bool, re.Pattern[str]]] = []
+
+        def close(include: bool | None, run: list[str]) -> None:
+            if include is not None and run:
+                # One expression for many patterns: a tree of 50,000 files is matched in 50 ms.
+                runs.append((include, re.compile("|".join(f"(?:{regex})" for regex in run))))
+
         run: list[str] = []
         previous: bool | None = None
         for pattern in patterns:
@@ -42,24 +61,38 @@ class PatternSet:
             if pattern.include is None or regex is None:
                 continue
             if pattern.include is not previous:
-                self._close(previous, run)
+                close(previous, run)
                 run, previous = [], pattern.include
             run.append(regex.pattern.replace(_DIRECTORY_MARK, "/"))
-        self._close(previous, run)
-        # The last word first.
-        self._runs.reverse()
-
-    def _close(self, include: bool | None, run: list[str]) -> None:
-        if include is not None and run:
-            # One expression for many patterns: a tree of 50,000 files is matched in 50 ms.
-            self._runs.append((include, re.compile("|".join(f"(?:{regex})" for regex in run))))
+        close(previous, run)
+        return runs[::-1]
 
     def decide(self, path: str) -> bool | None:
         """Whether the path is left out; None if no pattern matches. Directories end in ``/``."""
+        if self._runs is None:
+            self._runs = self._compiled()
         for include, regex in self._runs:
             if regex.match(path):
                 return include
         return None
+
+
+def _words(lines: Iterable[str]) -> frozenset[bytes] | None:
+    """Bytes of which every path that one of these patterns leaves out holds some.
+
+    The longest stretch of each pattern that stands for itself. None if one has no such stretch.
+    """
+    words = set()
+    for line in lines:
+        # What follows a bracket may be within it; what a "!" brings back was left out by another.
+        plain = _SPECIAL.split(line.strip().partition("[")[0])
+        if line[:1] in ("!", "#") or not line.strip():
+            continue
+        longest = max(plain, key=len)
+        if not longest:
+            return None
+        words.add(longest.encode("utf-8", "surrogateescape"))
+    return frozenset(words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +121,19 @@ class Exclusion:
         return Exclusion(
             self.hidden_dirs, self.git_dirs, (*self.sets, (start, PatternSet(lines, source)))
         )
+
+    def may_leave_out(self, directory: bytes, names: Iterable[bytes]) -> bool:
+        """Whether patterns may leave out any of these entries of a directory.
+
+        False is certain, and quickly found: nearly no directory holds anything to be left out. What
+        ``leaves_out`` says of names that begin with a dot is another matter.
+        """
+        text = b"\n".join((directory, *names))
+        for _, patterns in self.sets:
+            words = patterns.words
+            if words is None or any(word in text for word in words):
+                return True
+        return False
 
     def leaves_out(self, path: bytes, name: bytes, is_dir: bool) -> bool:
         """Whether an entry is left out. ``path`` is relative to the root."""

@@ -1,6 +1,7 @@
 """Whole pushes and pulls: lock held, state recovered, plan made and checked, work done, told.
 
-These are the steps around ``push.Push`` and ``pull.Pull`` that every front end needs alike.
+These are the steps around ``push.Push`` and ``pull.Pull`` that every front end needs alike. What
+only a pull needs is imported there: a push that finds nothing new is little more than its imports.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from tcfs.state.roots import Root
 from tcfs.sync import kept, leftovers, places, spelling
 from tcfs.sync.compare import Look, compare, compare_some, look, unseen
 from tcfs.sync.context import Context
-from tcfs.sync.describe import conflict_info
 from tcfs.sync.facade import Limits
 from tcfs.sync.gc.marks import acknowledge
 from tcfs.sync.git.hooks import Followed, pull_hook, push_hook
@@ -27,16 +27,15 @@ from tcfs.sync.ignore import Exclusion, exclusion
 from tcfs.sync.judge import Permit, withhold
 from tcfs.sync.places import Place
 from tcfs.sync.planning import check_limits, check_plan
-from tcfs.sync.pull import Pull
 from tcfs.sync.push import Push, Pushed
 from tcfs.sync.receive import prepare_to_write, receive, stopped_chains
-from tcfs.sync.resolve import Resolved, Resolver
 from tcfs.sync.results import LIST_LIMIT, ConflictInfo, Plan, Problem, SyncResult, Transfer
 from tcfs.sync.scan import Scan, scan
-from tcfs.sync.staging import POOL_FILES
 
 if TYPE_CHECKING:
     from tcfs.sync.git.push import GitPush
+    from tcfs.sync.pull import Pull
+    from tcfs.sync.resolve import Resolved
 
 
 def excluded(context: Context, root: Root) -> Exclusion:
@@ -211,6 +210,8 @@ def _look(
 
 
 def _conflicts(context: Context, found: Iterable[Place]) -> tuple[ConflictInfo, ...]:
+    from tcfs.sync.describe import conflict_info
+
     infos = {}
     for place in found:
         paths = context.state.history.conflicted(place.root.namespace, place.remote)
@@ -311,6 +312,9 @@ def pull(
     Raises:
         TcfsError: what was put on disk and recorded before stays.
     """
+    from tcfs.sync.pull import Pull
+    from tcfs.sync.staging import POOL_BYTES, POOL_FILES
+
     started = context.host.clock.monotonic()
     context.require_member()
     root = place.root
@@ -320,15 +324,20 @@ def pull(
         root = places.adopt(context, root)
         problems += leftovers.recover(context, root)
     made = Pull(context, root, place.prefix)
-    decided = made.decide()
-    if len(decided) >= POOL_FILES and not dry_run:
+    bounded = dry_run or plan or limits.max_bytes is not None
+    put_off = not bounded and made.put_off()
+    if not put_off:
+        made.decide()
+    if made.fetched >= POOL_FILES and not dry_run:
         context.executor.start()
-    git = pull_hook(context, root, place.prefix, made.touched)
-    git_plan = git.plan() if git is not None else None
-    whole = join_plans([made.plan(), git_plan] if git_plan is not None else [made.plan()])
+    git = pull_hook(context, root, place.prefix, made.touched())
+    git_plan = [one] if git is not None and (one := git.plan()) is not None else []
+    whole = join_plans([made.plan, *git_plan])
     check_plan(whole, plan)
     tracked = context.state.roots.base_count(root) if root.id else 0
     check_limits(context, whole, tracked, limits)
+    if whole.bytes >= POOL_BYTES and not dry_run:
+        context.executor.start()
     result = SyncResult(
         plan=whole,
         dry_run=dry_run,
@@ -339,8 +348,8 @@ def pull(
     if dry_run:
         return replace(result, conflicts=_conflicts(context, [place]))
     if not root.id:
-        root = _new_root(context, root)
-        made.adopt(root)
+        root, is_new = _new_root(context, root)
+        made.adopt(root, is_new=is_new)
         # An earlier run may have been cut off before it came to record the root.
         problems += leftovers.recover(context, root)
     if git is not None:
@@ -356,6 +365,7 @@ def pull(
     acknowledge(context)
     return replace(
         result,
+        plan=join_plans([made.plan, *git_plan]) if put_off else whole,
         transfer=Transfer(
             files=pulled.files,
             bytes_sent=(sent.bytes_sent if sent else 0) + followed.bytes_sent,
@@ -376,14 +386,16 @@ def pull(
     )
 
 
-def _new_root(context: Context, root: Root) -> Root:
+def _new_root(context: Context, root: Root) -> tuple[Root, bool]:
+    """The root, recorded, and whether a directory was made for it."""
     head = context.state.history.head(root.namespace, root.remote) if root.remote else None
     single = head is not None and not head.absent and head.siblings[0].manifest.kind != "dir"
     files = context.host.files
     try:
         places.make_parents(context, root.local)
         if single:
-            return context.state.roots.add(root.local, root.namespace, root.remote)
+            return context.state.roots.add(root.local, root.namespace, root.remote), False
+        is_new = True
         try:
             files.mkdir(root.local)
         except FileExistsError:
@@ -391,9 +403,10 @@ def _new_root(context: Context, root: Root) -> Root:
                 raise UsageError(
                     f"{show(root.local)} is a file, and a directory is to be pulled there"
                 ) from None
+            is_new = False
     except OSError as error:
         raise LocalFileError(f"cannot make {show(root.local)}: {error.strerror}") from error
-    return places.adopt(context, root)
+    return places.adopt(context, root), is_new
 
 
 def _may_write(context: Context) -> bool:
@@ -409,7 +422,7 @@ def _send_first(context: Context, root: Root, prefix: RelPath, made: Pull) -> Pu
     dirty = made.dirty_conflicts()
     if not dirty or not _may_write(context):
         return None
-    looked = compare_some(context, root, sorted(dirty), made.local_scan(dirty))
+    looked = compare_some(context, root, sorted(dirty), made.local_scan())
     push = Push(context, root, looked, only=dirty)
     withhold(context, root, push)  # what is left stays, or steps aside; see Pull.run
     pushed = push.run()
@@ -420,6 +433,8 @@ def _send_first(context: Context, root: Root, prefix: RelPath, made: Pull) -> Pu
 
 def _settle(context: Context, root: Root, made: Pull) -> Resolved | None:
     """Mode ``auto``: every conflict by the namespace's strategy."""
+    from tcfs.sync.resolve import Resolver
+
     permit = Permit(context, root.namespace)
     standing = [head for head in made.standing_conflicts() if permit.may_settle(head)]
     in_the_way = [head for head in made.files_in_the_way() if permit.may_settle(head)]
@@ -463,7 +478,9 @@ def differs(context: Context, root: Root, prefixes: Iterable[RelPath]) -> bool:
 
 def remote_changed(context: Context, place: Place) -> bool:
     """Whether a pull would have something to do at and below a local path."""
+    from tcfs.sync.pull import Pull
+
     made = Pull(context, place.root, place.prefix)
-    made.decide()
-    git = pull_hook(context, place.root, place.prefix, made.touched)
-    return made.plan().total > 0 or (git is not None and git.plan() is not None)
+    decided = made.decide()
+    git = pull_hook(context, place.root, place.prefix, made.touched())
+    return decided.total > 0 or (git is not None and git.plan() is not None)

@@ -9,6 +9,7 @@ a temporary name: then one rename places them all.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -19,7 +20,7 @@ from tcfs.model.ids import RelPath
 from tcfs.model.paths import parents, show
 from tcfs.model.plan import BaseEntry
 from tcfs.sync.scan import look
-from tcfs.sync.staging import Staged, Stager, Unit, Written
+from tcfs.sync.staging import Expected, Staged, Stager, Unit, Written
 from tcfs.sync.wanted import Wanted, same_inode, unchanged
 from tcfs.sync.workbench import Workbench
 
@@ -73,29 +74,39 @@ class Placer:
         """Bytes read from the store."""
         return self._stager.bytes_received
 
-    def place(self, wanted: list[Wanted]) -> None:
+    def place(
+        self,
+        slices: Iterable[list[Wanted]],
+        expected: Expected,
+        settled: Callable[[], None] = lambda: None,
+    ) -> None:
         """Place all of these, or say in the workbench's problems which could not be.
+
+        Args:
+            expected: about how many there are.
+            settled: called when more is placed.
 
         Raises:
             LocalFileError: the disk is full, or an edit could not be put back.
             StoreError: the store failed.
         """
         bench = self._bench
-        total, done = sum(w.size for w in wanted), 0
+        total, done = expected.size, 0
         batch = _Batch()
         # Written, and becoming durable while the workers write the next.
         before: tuple[_Batch, Future[None]] | None = None
         try:
             bench.context.report("pull", 0, total, "bytes")
-            for unit in self._stager.write(wanted, BATCH_FILES, BATCH_BYTES):
+            for unit in self._stager.write(slices, expected, BATCH_FILES, BATCH_BYTES):
                 batch.add(unit)
                 done += unit.size
                 if before is not None and (batch.full or before[1].done()):
                     self._place_batch(*before)
                     before = None
+                    settled()
                 if batch.full:
                     before, batch = (batch, bench.begin_barrier()), _Batch()
-                bench.context.report("pull", done, total, "bytes")
+                bench.context.report("pull", done, max(done, total), "bytes")
             if before is not None:
                 self._place_batch(*before)
             if batch.units:
@@ -105,11 +116,21 @@ class Placer:
             self._stager.close()
             bench.clear()
 
+    def settled_slices(self) -> int:
+        """How many slices are done that were not when this was last asked, but for large files."""
+        return self._stager.settled_slices()
+
+    def forget_directories(self) -> None:
+        """Let go of which directories are there."""
+        self._there.clear()
+
     def _place_batch(self, batch: _Batch, durable: Future[None] | None = None) -> None:
         """Give the files of a batch their names, once they are durable."""
         if durable is not None:
             durable.result()
         bench, units = self._bench, batch.units
+        if not batch.files:
+            return  # pieces of a file that is not whole yet, durable before the rest of it
         for unit in units:
             self._stager.placing(unit)
         staged = [stage for unit in units for stage in unit.staged]
@@ -126,6 +147,8 @@ class Placer:
         ]
         bench.done(intended, bases, [x.wanted for x in ready])
         self.placed += len(placed)
+        for unit in units:
+            self._stager.placed(unit)
         bench.clear()
 
     # Placing

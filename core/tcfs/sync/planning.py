@@ -7,7 +7,8 @@ applies exactly that plan or refuses.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from blake3 import blake3
@@ -33,7 +34,11 @@ class PlanBuilder:
         self._unhashed: list[tuple[str, str, int, object]] = []
         self._counts: Counter[str] = Counter()
         self._bytes = 0
-        self._changes: list[PlannedChange] = []
+        # What is told of: with removals, of which some are told as moves in the end, apart.
+        self._changes: list[tuple[bytes, PlannedChange]] = []
+        self._kept: Counter[bool] = Counter()
+        self._removed: dict[bytes, Action] = {}
+        self._added: dict[bytes, Action] = {}
 
     def add(
         self,
@@ -44,15 +49,31 @@ class PlanBuilder:
         moved_from: str = "",
         note: str = "",
         identity: object = None,
+        pair: bytes = b"",
     ) -> None:
-        """Add a step. ``identity`` is what it was decided on: tuples, text, bytes and numbers."""
+        """Add a step.
+
+        Args:
+            identity: what it was decided on: tuples, text, bytes and numbers.
+            moved_from: of an addition, where it was before if that is removed.
+            pair: a name for a removal and an addition that are one move if both are there,
+                whichever comes first. Of several additions the first counts.
+        """
         self._unhashed.append((action, path, size, identity))
         if len(self._unhashed) >= _AT_ONCE:
             self._take_in()
         self._counts[action] += 1
         self._bytes += size
-        if len(self._changes) < LIST_LIMIT:
-            self._changes.append(PlannedChange(action, path, size, moved_from, note))
+        removal = action in DELETIONS
+        paired = self._removed if removal else self._added
+        if pair and pair in paired:
+            pair, moved_from = b"", ""
+        elif pair:
+            paired[pair] = action
+        if self._kept[removal] < LIST_LIMIT:
+            self._kept[removal] += 1
+            change = PlannedChange(action, path, size, moved_from, note)
+            self._changes.append((pair, change))
 
     def _take_in(self) -> None:
         self._hash.update(_encode(self._unhashed))
@@ -61,14 +82,27 @@ class PlanBuilder:
     def done(self, warnings: Sequence[str] = ()) -> Plan:
         """The plan."""
         self._take_in()
+        counts = self._counts.copy()
+        moves = self._added.keys() & self._removed.keys()
+        for pair in moves:
+            counts[self._added[pair]] -= 1
+            counts[self._removed[pair]] -= 1
+            counts["move"] += 1
         return Plan(
             hash=self._hash.hexdigest()[:32],
-            counts=dict(sorted(self._counts.items())),
+            counts={action: count for action, count in sorted(counts.items()) if count},
             bytes=self._bytes,
-            total=sum(self._counts.values()),
-            changes=tuple(self._changes),
+            total=sum(counts.values()),
+            changes=tuple(self._told(moves))[:LIST_LIMIT],
             warnings=tuple(warnings),
         )
+
+    def _told(self, moves: Collection[bytes]) -> Iterator[PlannedChange]:
+        for pair, change in self._changes:
+            if pair not in moves:
+                yield replace(change, moved_from="") if pair else change
+            elif change.action not in DELETIONS:
+                yield replace(change, action="move")
 
 
 def check_plan(plan: Plan, wanted: str) -> None:

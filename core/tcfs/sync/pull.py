@@ -3,46 +3,38 @@
 Where disk and fleet both changed, the local bytes go to the store first, as a sibling; then there
 is one kind of conflict, settled by the namespace's strategy, or left standing. Nothing local is
 replaced before its bytes are safe.
+
+All paths are looked at once before anything is done, for the plan. Where they are many they are
+decided on again as they are done, slice by slice (``deciding``).
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
 
-from msgspec import Struct
+from blake3 import blake3
 
-from tcfs.errors import AccessError, LocalFileError
+from tcfs.errors import AccessError, PlanChangedError
 from tcfs.model.clock import merge
 from tcfs.model.conflict import conflict_path, preferred
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import ROOT, join, parents, relative_to, show
-from tcfs.model.plan import (
-    BaseEntry,
-    Content,
-    LocalChange,
-    LocalEntry,
-    PullAction,
-    local_change,
-    pull_action,
-)
+from tcfs.model.plan import BaseEntry, LocalEntry, PullAction
 from tcfs.model.tree import Head
 from tcfs.state.roots import Root
 from tcfs.sync.commit import base_entry
 from tcfs.sync.context import Context
+from tcfs.sync.deciding import Decider, Decision, few
 from tcfs.sync.durable import make_durable
-from tcfs.sync.git.off_disk import stays_off_disk
 from tcfs.sync.judge import require_write
-from tcfs.sync.leftovers import hash_file
-from tcfs.sync.materialise import materialise
+from tcfs.sync.materialise import Materialiser, materialising
 from tcfs.sync.planning import PlanBuilder
 from tcfs.sync.results import Action, Plan, Problem
-from tcfs.sync.scan import Scan, local_entry, look, unreadable
-from tcfs.sync.spelling import claim
-from tcfs.sync.ticking import let_the_clock_tick
+from tcfs.sync.scan import Scan, unreadable
+from tcfs.sync.staging import Expected
 from tcfs.sync.wanted import Wanted
 
 _ACTIONS: dict[PullAction, Action] = {
@@ -55,44 +47,12 @@ _ACTIONS: dict[PullAction, Action] = {
 }
 MANY: Final = 500
 """Paths from which one look at all of them is cheaper than a question for each."""
-_UNREAD = b"\1" * 32
-"""Stands for content that was not read because its size alone tells it from the fleet's."""
 
 
 def _above(paths: Iterable[RelPath]) -> set[RelPath]:
     """All directories above these paths, without the root."""
     nearest = {RelPath(path.rpartition(b"/")[0]) for path in paths} - {ROOT}
     return nearest.union(*map(parents, nearest))
-
-
-class Decision(Struct, frozen=True, gc=False):
-    """What a pull does with one path, and what that was decided on."""
-
-    path: RelPath
-    action: PullAction
-    head: Head
-    base: BaseEntry | None
-    entry: LocalEntry | None
-    content: Content | None
-    dirty: bool
-
-
-def _holds_all_but_time(
-    action: PullAction,
-    head: Head,
-    base: BaseEntry | None,
-    entry: LocalEntry | None,
-    content: Content | None,
-) -> bool:
-    """Whether disk and fleet agree in all but the mtime, and the fleet's is to be taken."""
-    if entry is None or entry.kind == "dir" or head.version is None:
-        return False
-    manifest = head.version.manifest
-    if content != manifest.content or entry.mtime_ns == manifest.mtime_ns:
-        return False
-    # A push may have found the fleet's bytes on disk; a time that was set since is its user's.
-    adopted = base is not None and base.mtime_ns == entry.mtime_ns
-    return action is PullAction.ADOPT or (action is PullAction.NOTHING and adopted)
 
 
 @dataclass(slots=True)
@@ -105,6 +65,29 @@ class Pulled:
     conflict_copies: list[str] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class _Survey:
+    """What one look at all paths showed.
+
+    Attributes:
+        newest: the row of history that it takes into account.
+        plan: what is to be done; if that is decided as it is done, complete in the end.
+        decisions: on all paths, if they are few; else None.
+        expected: what is to be fetched.
+        removed: paths that are to be removed, those that are moved included.
+        dirty: what the disk holds where its bytes are to be sent first.
+        standing: paths whose live versions differ.
+    """
+
+    newest: int
+    plan: Plan
+    decisions: list[Decision] | None
+    expected: Expected
+    removed: int
+    dirty: dict[RelPath, LocalEntry]
+    standing: list[Head]
+
+
 class Pull:
     """One pull into a root, or into the part of it at and below a prefix."""
 
@@ -113,209 +96,204 @@ class Pull:
         self._root = root
         self._prefix = prefix
         self._files = context.host.files
-        self.problems: list[Problem] = []
-        self.decisions: list[Decision] = []
-        self._directories: set[RelPath] = set()
-        self._missing: set[bytes] = set()
+        self._decider = Decider(context, root, prefix)
+        self._seen: _Survey | None = None
+        # Of a plan that is made as it is done.
+        self._builder: PlanBuilder | None = None
+        self._set_aside_before: set[RelPath] = set()
 
     # Deciding
 
-    def decide(self) -> list[Decision]:
+    def decide(self) -> Plan:
         """Look at every path that the fleet changed, and decide. Changes nothing."""
-        history, root = self._context.state.history, self._root
-        self._directories.clear()
-        self._missing.clear()
-        pulled = self._context.state.roots.pulled(root)
-        touched, newest = history.touched(root.namespace, root.remote, pulled)
-        changed = [relative_to(path, root.remote) for path in touched]
-        paths = {path for path in changed if path is not None}
-        if root.id:
-            paths.update(self._context.state.roots.todo(root))
-        self._touched, self._newest = sorted(paths), newest
-        off_disk = stays_off_disk(self._context, root)
-        claim(self._context, root, self._touched)
-        wanted = [
-            join(root.remote, path)
-            for path in paths
-            if relative_to(path, self._prefix) is not None
-            and (path or root.remote)
-            and not off_disk(path)
-        ]
-        base = self._context.state.roots.base(root) if root.id and len(wanted) >= MANY else None
-        decisions = [
-            self._decide_one(head, base)
-            for head in history.heads_of(root.namespace, root.remote, wanted)
-        ]
-        history.fresh.forget()
-        self.decisions = [d for d in decisions if d is not None]
-        return self.decisions
+        newest = self._decider.look_anew()
+        self._builder = None
+        builder = PlanBuilder("pull", self._root.namespace, self._root.remote)
+        only: list[Decision] | None = []
+        dirty: dict[RelPath, LocalEntry] = {}
+        standing: list[Head] = []
+        files = total = removed = 0
+        for number, decisions in enumerate(self._decider.slices()):
+            only = decisions if number == 0 else None
+            for d in decisions:
+                _plan(builder, d)
+                version = d.head.version
+                if d.action is PullAction.MATERIALISE and version is not None:
+                    files += 1
+                    total += version.manifest.file_size
+                removed += d.action is PullAction.REMOVE
+                if d.action is PullAction.SEND_FIRST and d.entry is not None:
+                    dirty[d.path] = d.entry
+                if d.head.conflicted:
+                    standing.append(d.head)
+        expected = Expected(files, total)
+        self._seen = _Survey(newest, builder.done(), only, expected, removed, dirty, standing)
+        return self._seen.plan
+
+    def put_off(self) -> bool:
+        """Decide as it is done, if nothing can come of looking at every path before.
+
+        That is where many paths are pulled to where nothing is, and no conflict stands in the
+        fleet: there is nothing to remove, to send first or to settle. Then ``plan`` is known once
+        that is done. Otherwise ``decide``.
+        """
+        root, history = self._root, self._context.state.history
+        newest = self._decider.look_anew()
+        if root.id or few(newest) or not self._nothing_is_there():
+            return False
+        amount = history.amount(root.namespace, root.remote)
+        if amount.several or few(amount.paths):
+            return False
+        self._builder = PlanBuilder("pull", root.namespace, root.remote)
+        nothing = PlanBuilder("pull", root.namespace, root.remote).done()
+        expected = Expected(amount.paths, amount.size)
+        self._seen = _Survey(newest, nothing, None, expected, 0, {}, [])
+        return True
+
+    def _nothing_is_there(self) -> bool:
+        try:
+            return not self._files.scan(self._root.local)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
 
     @property
-    def touched(self) -> list[RelPath]:
-        """Every path that the fleet changed or that is still to do, on disk here or not."""
-        return self._touched
+    def _survey(self) -> _Survey:
+        assert self._seen is not None
+        return self._seen
 
-    def adopt(self, root: Root) -> None:
-        """The root is recorded now; what was decided for it stands."""
-        self._root = root
+    @property
+    def plan(self) -> Plan:
+        """The decisions as a plan."""
+        return self._survey.plan
+
+    @property
+    def fetched(self) -> int:
+        """How many files and the like are to be fetched."""
+        return self._survey.expected.files
+
+    def touched(self) -> Iterator[RelPath]:
+        """Every path that the fleet changed or that is still to do, on disk here or not."""
+        return self._decider.touched()
+
+    def adopt(self, root: Root, *, is_new: bool) -> None:
+        """The root is recorded now; what was decided for it stands.
+
+        Args:
+            is_new: a directory was made for it, which counts as nothing that was there.
+        """
+        self._root = self._decider.root = root
+        self._decider.root_is_new = is_new
 
     def take_up(self) -> None:
         """Remember that these changes are to be put on disk, whatever happens now."""
-        self._context.state.roots.take_up(self._root, self._touched, self._newest)
-
-    def _decide_one(self, head: Head, bases: dict[RelPath, BaseEntry] | None) -> Decision | None:
-        root = self._root
-        path = relative_to(head.path, root.remote)
-        assert path is not None
-        if bases is not None:
-            base = bases.get(path)
-        else:
-            base = self._context.state.roots.base_of(root, path) if root.id else None
-        try:
-            entry = self._look(path)
-            change = local_change(base, entry)
-            dirty = change is not LocalChange.NONE
-            content = self._content(path, head, base, entry, change)
-        except OSError as error:
-            self.problems.append(unreadable(join(root.remote, path), error))
-            return None
-        if base is not None and change is LocalChange.MAYBE and content == base.content:
-            dirty = False
-        action = pull_action(head, base, content, dirty)
-        if _holds_all_but_time(action, head, base, entry, content):
-            action = PullAction.ATTRIBUTES
-        return Decision(path, action, head, base, entry, content, dirty)
-
-    def _look(self, path: RelPath) -> LocalEntry | None:
-        directory = path.rpartition(b"/")[0]
-        if directory in self._missing:
-            return None
-        try:
-            stat = look(self._files, self._root.local, path, self._directories)
-        except FileNotFoundError:
-            if directory and directory not in self._directories:
-                self._missing.add(directory)
-            return None
-        entry = local_entry(stat)
-        if entry is None:
-            raise OSError(0, "a socket, device or the like is in the way")
-        return entry
-
-    def _content(
-        self,
-        path: RelPath,
-        head: Head,
-        base: BaseEntry | None,
-        entry: LocalEntry | None,
-        change: LocalChange,
-    ) -> Content | None:
-        """What is on disk, reading it only where that can change the decision."""
-        if entry is None:
-            return None
-        if change is LocalChange.NONE:
-            assert base is not None
-            return base.content
-        if entry.kind == "dir":
-            return ("dir", b"", entry.mode, b"")
-        if entry.kind == "symlink":
-            return ("symlink", b"", 0, self._files.readlink(self._local(path)))
-        sizes = {v.manifest.file_size for v in head.siblings if v.manifest.kind == "file"}
-        if base is not None and base.kind == "file":
-            sizes.add(base.size)
-        if entry.size not in sizes:
-            return ("file", _UNREAD, entry.mode, b"")
-        # What is decided on this stat must not happen to a write that leaves it as it is.
-        let_the_clock_tick(self._context.host.clock, [entry.ctime_ns])
-        return ("file", hash_file(self._files, self._local(path)), entry.mode, b"")
-
-    # Planning
-
-    def plan(self) -> Plan:
-        """The decisions as a plan."""
-        builder = PlanBuilder("pull", self._root.namespace, self._root.remote)
-        moves = self._moves()
-        old_paths = set(moves.values())
-        for d in self.decisions:
-            if d.action is PullAction.NOTHING or (d.action is PullAction.ADOPT and not d.content):
-                continue
-            if d.head.path in old_paths:
-                continue
-            version = d.head.version
-            fetched = d.action is PullAction.MATERIALISE and version is not None
-            moved = moves.get(d.head.path)
-            builder.add(
-                _ACTIONS[d.action] if moved is None else "move",
-                show(d.head.path),
-                size=version.manifest.file_size if fetched and version else 0,
-                moved_from=show(moved) if moved is not None else "",
-                note="both sides changed" if d.action is PullAction.SEND_FIRST else "",
-                identity=(
-                    d.path,
-                    d.head.ids,
-                    d.base and d.base.ids,
-                    d.entry and (d.entry.size, d.entry.mtime_ns, d.entry.inode),
-                ),
-            )
-        return builder.done()
-
-    def _moves(self) -> dict[RelPath, RelPath]:
-        """Files that are fetched to a new path while their old one is removed: nothing is lost."""
-        removed = {
-            d.head.path: d.base.file_hash
-            for d in self.decisions
-            if d.action is PullAction.REMOVE and d.base is not None and d.base.kind == "file"
-        }
-        moves: dict[RelPath, RelPath] = {}
-        for d in self.decisions:
-            version = d.head.version
-            if removed and d.action is PullAction.MATERIALISE and version is not None:
-                old = version.moved_from
-                if old is not None and removed.get(old) == version.manifest.file_hash:
-                    del removed[old]
-                    moves[d.head.path] = old
-        return moves
+        self._context.state.roots.take_up(self._root, self._survey.newest)
+        self._decider.taken_up()
 
     def dirty_conflicts(self) -> frozenset[RelPath]:
         """Paths whose local bytes must be in the store before anything else happens to them."""
-        return frozenset(d.path for d in self.decisions if d.action is PullAction.SEND_FIRST)
+        return frozenset(self._survey.dirty)
 
-    def local_scan(self, paths: frozenset[RelPath]) -> Scan:
+    def local_scan(self) -> Scan:
         """What the decisions saw at these paths, for a push of just them."""
-        entries = {d.path: d.entry for d in self.decisions if d.path in paths and d.entry}
-        return Scan(entries=entries)
+        return Scan(entries=dict(self._survey.dirty))
 
     def standing_conflicts(self) -> list[Head]:
         """Paths whose live versions differ."""
-        return [d.head for d in self.decisions if d.head.conflicted]
+        return self._survey.standing
 
     def files_in_the_way(self) -> list[Head]:
-        """Settled files and symlinks below which the fleet holds other paths."""
+        """Settled files and symlinks below which the fleet holds other paths.
+
+        Among the paths that were decided on, and those above them.
+        """
         history, root = self._context.state.history, self._root
-        heads = {d.head.path: d.head for d in self.decisions}
-        above = _above(heads)
-        for directory in above - heads.keys():
-            heads[directory] = history.head(root.namespace, directory)
-        candidates = [
+        top = join(root.remote, self._prefix)
+        decisions = self._survey.decisions
+        if decisions is not None and len(decisions) <= MANY:
+            paths = {d.head.path for d in decisions}
+            paths |= _above(paths)
+        elif decisions is None or decisions:
+            paths = set(parents(top))
+            for path in history.files_above_others(root.namespace, top):
+                here = relative_to(path, root.remote)
+                if here is not None and self._decider.waits(here):
+                    paths.add(path)
+        else:
+            return []
+        return [
             head
-            for head in heads.values()
-            if head.version is not None and head.version.manifest.kind != "dir"
+            for head in history.heads_of(root.namespace, sorted(paths - {ROOT}))
+            if head.version is not None
+            and head.version.manifest.kind != "dir"
+            and history.has_live_below(root.namespace, head.path)
         ]
-        if len(candidates) > MANY:
-            inhabited = _above(history.present_paths(root.namespace, root.remote))
-            return [head for head in candidates if head.path in inhabited]
-        return [h for h in candidates if history.has_live_below(root.namespace, h.path)]
 
     # Doing
 
     def run(self) -> Pulled:
-        """Put on disk what was decided. Conflicts that still stand are left as they are."""
-        context, root = self._context, self._root
-        pulled = Pulled(problems=self.problems)
+        """Put on disk what was decided. Conflicts that still stand are left as they are.
+
+        Raises:
+            PlanChangedError: more would be removed by now than was decided.
+            LocalFileError, StoreError, CancelledError: as ``materialising`` says.
+        """
+        pulled, seen = Pulled(), self._survey
+        with materialising(self._context, self._root, seen.expected) as work:
+            if seen.decisions is not None:
+                wanted = self._unblocked(self._wanted(seen.decisions, work, pulled), work)
+                work.remove([w for w in wanted if w.leaves])
+                work.create([[w for w in wanted if w.version is not None]])
+            else:
+                if self._builder is None:
+                    self._make_way(work, pulled)
+                work.create(self._creations(work, pulled))
+        if self._builder is not None:
+            seen.plan = self._builder.done()
+        pulled.files = work.placed
+        pulled.bytes_received = work.bytes_received
+        pulled.problems += [*self._decider.problems.values(), *work.problems]
+        return pulled
+
+    def _make_way(self, work: Materialiser, pulled: Pulled) -> None:
+        """Set aside and remove what is to go, before anything is put anywhere."""
+        for d in self._decider.at(self._survey.dirty):
+            if d.action is PullAction.SEND_FIRST:
+                self._set_aside(d, pulled)
+        removed = 0
+        for decisions in self._decider.removals():
+            removed += sum(d.action is PullAction.REMOVE for d in decisions)
+            if removed > self._survey.removed:
+                raise PlanChangedError(
+                    "more is to be removed than when that was decided",
+                    details={"wanted": self._survey.plan.hash},
+                )
+            work.remove([w for w in map(self._wanted_of, decisions) if w is not None and w.leaves])
+
+    def _creations(self, work: Materialiser, pulled: Pulled) -> Iterator[list[Wanted]]:
+        """What is to be put on disk, slice by slice; decided on when it is asked for."""
+        for decisions in self._decider.slices():
+            if self._builder is not None:
+                for d in decisions:
+                    _plan(self._builder, d)
+            wanted = []
+            for w in self._unblocked(self._wanted(decisions, work, pulled), work):
+                if not w.leaves:
+                    wanted.append(w)
+                elif not work.has_tried(w.path):
+                    work.left_alone(w.path)
+            yield wanted
+
+    def _wanted(
+        self, decisions: list[Decision], work: Materialiser, pulled: Pulled
+    ) -> list[Wanted]:
+        """What is to change on disk; what need not is recorded."""
         adopted: list[tuple[RelPath, BaseEntry]] = []
         dropped: list[RelPath] = []
         nothing: list[RelPath] = []
         wanted: list[Wanted] = []
-        for d in self.decisions:
+        for d in decisions:
             if d.action is PullAction.NOTHING:
                 nothing.append(d.path)
             elif d.action is PullAction.ADOPT:
@@ -323,38 +301,41 @@ class Pull:
                     dropped.append(d.path)
                 else:
                     adopted.append((d.path, self._adopted(d)))
-            elif d.action is PullAction.CONFLICT:
-                stale = d.base is None or set(d.base.ids).isdisjoint(d.head.ids)
-                # It stays to do until somebody settles it, so that a pull in mode auto finds it.
-                if not d.dirty and stale:
-                    wanted.append(self._representative(d))
-            elif d.action is PullAction.SEND_FIRST:
-                self._set_aside(d, wanted, pulled)
             else:
-                version = None if d.action is PullAction.REMOVE else d.head.version
-                wanted.append(
-                    Wanted(
-                        d.path,
-                        d.head.ids,
-                        d.head.clock,
-                        version,
-                        d.entry,
-                        attributes_only=d.action is PullAction.ATTRIBUTES,
-                    )
-                )
+                if d.action is PullAction.SEND_FIRST:
+                    one = self._set_aside(d, pulled)
+                    if one is None and d.path not in self._survey.dirty:
+                        work.left_alone(d.path)
+                else:
+                    one = self._wanted_of(d)
+                if one is not None:
+                    wanted.append(one)
         if adopted:
-            make_durable(context, root, [path for path, _ in adopted])
-        roots = context.state.roots
-        if self.decisions:
-            with context.state.transaction():
-                roots.set_base(root, adopted)
-                roots.drop_base(root, dropped)
-                roots.done(root, nothing)
-        done = materialise(context, root, self._unblocked(wanted))
-        pulled.files = done.files
-        pulled.bytes_received = done.bytes_received
-        pulled.problems.extend(done.problems)
-        return pulled
+            make_durable(self._context, self._root, [path for path, _ in adopted])
+        if adopted or dropped or nothing:
+            roots = self._context.state.roots
+            with self._context.state.transaction():
+                roots.set_base(self._root, adopted)
+                roots.drop_base(self._root, dropped)
+                roots.done(self._root, nothing)
+        return wanted
+
+    def _wanted_of(self, d: Decision) -> Wanted | None:
+        """What is to be there, where that is for a pull to say."""
+        if d.action is PullAction.CONFLICT:
+            stale = d.base is None or set(d.base.ids).isdisjoint(d.head.ids)
+            # It stays to do until somebody settles it, so that a pull in mode auto finds it.
+            return self._representative(d) if not d.dirty and stale else None
+        if d.action not in (PullAction.MATERIALISE, PullAction.ATTRIBUTES, PullAction.REMOVE):
+            return None
+        return Wanted(
+            d.path,
+            d.head.ids,
+            d.head.clock,
+            None if d.action is PullAction.REMOVE else d.head.version,
+            d.entry,
+            attributes_only=d.action is PullAction.ATTRIBUTES,
+        )
 
     def _adopted(self, d: Decision) -> BaseEntry:
         assert d.content is not None
@@ -381,20 +362,26 @@ class Pull:
             standing=True,
         )
 
-    def _set_aside(self, d: Decision, wanted: list[Wanted], pulled: Pulled) -> None:
-        """Local bytes that could not be sent: they move to a conflict copy beside the file."""
-        local = self._local(d.path)
+    def _set_aside(self, d: Decision, pulled: Pulled) -> Wanted | None:
+        """Local bytes that could not be sent: they move to a conflict copy beside the file.
+
+        What is to be there then.
+        """
         try:
             require_write(self._context, self._root.namespace, d.head.path)
         except AccessError as error:
+            if d.path in self._set_aside_before:
+                return None  # It could not be, or was and is there again: that is another pull's.
+            self._set_aside_before.add(d.path)
             name = conflict_path(
                 d.path, self._context.identity.name, lambda path: self._exists(path)
             )
+            decider = self._decider
             try:
-                self._files.rename_new(local, self._local(name))
+                self._files.rename_new(decider.local(d.path), decider.local(name))
             except OSError as failure:
                 pulled.problems.append(unreadable(join(self._root.remote, d.path), failure))
-                return
+                return None
             pulled.conflict_copies.append(show(join(self._root.remote, name)))
             pulled.problems.append(
                 Problem(
@@ -406,12 +393,13 @@ class Pull:
                 )
             )
             version = d.head.version or d.head.siblings[0]
-            wanted.append(Wanted(d.path, d.head.ids, d.head.clock, version, None))
+            return Wanted(d.path, d.head.ids, d.head.clock, version, None)
+        return None
 
     def _exists(self, path: RelPath) -> bool:
-        return self._look(path) is not None
+        return self._decider.look(path) is not None
 
-    def _unblocked(self, wanted: list[Wanted]) -> list[Wanted]:
+    def _unblocked(self, wanted: list[Wanted], work: Materialiser) -> list[Wanted]:
         """Without paths below a local file that stays: they wait until that is settled."""
         leaving = {w.path for w in wanted if w.version is None or w.found is None}
         leaving |= {
@@ -420,7 +408,7 @@ class Pull:
 
         @cache
         def blocks(directory: RelPath) -> bool:
-            entry = self._look(directory)
+            entry = self._decider.look(directory)
             return entry is not None and entry.kind != "dir" and directory not in leaving
 
         @cache
@@ -434,15 +422,43 @@ class Pull:
             if blocker is None or w.version is None:
                 kept.append(w)
                 continue
-            self.problems.append(
-                Problem(
-                    show(join(self._root.remote, w.path)),
-                    LocalFileError.code,
-                    f"a file stands where its directory {show(blocker)} must be",
-                    "Settle that first; see: tcfs conflicts",
-                )
+            work.problem(
+                w.path,
+                f"a file stands where its directory {show(blocker)} must be",
+                "Settle that first; see: tcfs conflicts",
             )
         return kept
 
-    def _local(self, path: RelPath) -> bytes:
-        return os.path.join(self._root.local, path) if path else self._root.local
+
+def _plan(builder: PlanBuilder, d: Decision) -> None:
+    """Add a decision to a plan."""
+    if d.action is PullAction.NOTHING or (d.action is PullAction.ADOPT and not d.content):
+        return
+    version = d.head.version
+    fetched = d.action is PullAction.MATERIALISE and version is not None
+    moved_from, pair = "", b""
+    if d.action is PullAction.REMOVE and d.base is not None and d.base.kind == "file":
+        pair = _move(d.head.path, d.base.file_hash)
+    elif fetched and version is not None and version.moved_from is not None:
+        # Fetched to a new path while its old one is removed: nothing is lost.
+        moved_from = show(version.moved_from)
+        pair = _move(version.moved_from, version.manifest.file_hash)
+    builder.add(
+        _ACTIONS[d.action],
+        show(d.head.path),
+        size=version.manifest.file_size if fetched and version else 0,
+        moved_from=moved_from,
+        note="both sides changed" if d.action is PullAction.SEND_FIRST else "",
+        identity=(
+            d.path,
+            d.head.ids,
+            d.base and d.base.ids,
+            d.entry and (d.entry.size, d.entry.mtime_ns, d.entry.inode),
+        ),
+        pair=pair,
+    )
+
+
+def _move(old: RelPath, file_hash: bytes) -> bytes:
+    """A name for the move of a file with some content away from a path: a tree may have many."""
+    return blake3(file_hash + old).digest(length=16)

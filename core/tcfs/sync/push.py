@@ -34,6 +34,8 @@ from tcfs.sync.ticking import let_the_clock_tick
 from tcfs.sync.upload import Sizes, Upload, sizes_of
 
 CHANGED: Final = "changed while it was read"
+REFRESHED: Final = 10_000
+"""Files whose bytes turned out to be known, that share a barrier."""
 
 
 @dataclass(slots=True)
@@ -330,6 +332,8 @@ class _Work:
             done += answer.size
             self._context.report("push", done, total, "bytes")
             self._part()
+        # What follows may be about the same paths, and goes by what the state says of them.
+        self._committer.settle()
         return changed
 
     def _draft(self, c: Candidate, stored: StoredFile) -> None:
@@ -438,10 +442,12 @@ class _Work:
         if self._refreshed:
             make_durable(self._context, self._root, [path for path, _ in self._refreshed])
             self._context.state.roots.refresh_base(self._root, self._refreshed)
+            self._refreshed.clear()
 
     def _part(self) -> None:
-        if self._committer.full:
-            self._committer.flush()
+        self._committer.advance()
+        if len(self._refreshed) >= REFRESHED:
+            self.refresh()
 
     def _look_again(self, candidates: Iterable[Candidate]) -> list[Candidate]:
         found = []

@@ -6,12 +6,13 @@ No file is touched here. After it, the state says what the fleet is; a pull puts
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Final
 
 from tcfs.errors import AccessError, IntegrityError
 from tcfs.ledger.chain import Finding, KnownSegment, SegmentSource
 from tcfs.ledger.control import load_control
-from tcfs.ledger.fetch import fetch
+from tcfs.ledger.fetch import FetchResult, fetch_in_parts
 from tcfs.ledger.segment import Segment
 from tcfs.model.event import ChainHead
 from tcfs.model.ids import CONTROL, DeviceId, NamespaceId
@@ -154,33 +155,44 @@ def take_all(
     """
     count = 0
     while True:
-        history = context.state.history
-        result = fetch(
+        parts = fetch_in_parts(
             source,
             namespace,
-            history.heads(namespace),
+            context.state.history.heads(namespace),
             opener(context, namespace),
             known=lambda device, head: known_segment(context, namespace, device, head),
             state=context.control,
             control_known=context.view.knows,
         )
-        if result.segments or result.quarantined:
-            moved = moved_chunks(context, namespace, result.segments)
-            with context.state.transaction():
-                for segment in result.quarantined:
-                    _take_up_quarantined(context, segment, result.known)
-                for segment in result.segments:
-                    take_up_segment(context, segment)
-                context.state.garbage.prefer(namespace, moved)
-        for device, last in result.astray.items():
-            # Its revocation names the other branch of a fork, which now comes in its place.
-            _take_back(context, namespace, device, last)
-        count += len(result.segments)
-        if keep_findings:
-            _keep(context, result.findings)
-        context.report("receive", count, 0, "segments")
-        if not result.more and not result.astray:
+        astray = False
+        with closing(parts):
+            for result in parts:
+                _take_up(context, namespace, result)
+                count += len(result.segments)
+                if keep_findings:
+                    _keep(context, result.findings)
+                context.report("receive", count, 0, "segments")
+                astray = bool(result.astray)
+                if astray:
+                    break  # Heads are others now: from them on.
+                del result
+        if not astray:
             return count
+
+
+def _take_up(context: Context, namespace: NamespaceId, result: FetchResult) -> None:
+    """Add what was fetched to the state."""
+    if result.segments or result.quarantined:
+        moved = moved_chunks(context, namespace, result.segments)
+        with context.state.transaction():
+            for segment in result.quarantined:
+                _take_up_quarantined(context, segment, result.known)
+            for segment in result.segments:
+                take_up_segment(context, segment)
+            context.state.garbage.prefer(namespace, moved)
+    for device, last in result.astray.items():
+        # Its revocation names the other branch of a fork, which now comes in its place.
+        _take_back(context, namespace, device, last)
 
 
 def stopped_chains(context: Context, namespace: NamespaceId) -> list[ReportedProblem]:

@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from operator import itemgetter
+from typing import Final
 
 from tcfs.errors import LocalFileError
 from tcfs.host.base import FileSystem, Stat
@@ -193,6 +194,7 @@ def _enter(
         return exclude
 
 
+_DOT: Final = ord(".")
 _Listed = list[tuple[bytes, RelPath, Stat | None]]
 
 
@@ -244,10 +246,11 @@ def _listing(
             return kept, exclude
     prefix = directory + b"/" if directory else b""
     leaves_out, hidden = exclude.leaves_out, found.hidden
+    doubtful = exclude.may_leave_out(directory, [name for name, _ in listing])
     for name, stat in listing:
         path = RelPath(prefix + name)
         kind = stat[0]
-        if leaves_out(path, name, kind == "dir"):
+        if (doubtful or name[0] == _DOT) and leaves_out(path, name, kind == "dir"):
             hidden.add(path)
             continue
         if kind == "other":

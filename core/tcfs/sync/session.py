@@ -42,15 +42,13 @@ from tcfs.store.endpoint import Endpoint
 from tcfs.sync.commit import flush_outbox
 from tcfs.sync.context import Context
 from tcfs.sync.fleet import Fleet
-from tcfs.sync.members import fingerprint
 from tcfs.sync.private_files import read_private, write_private
-from tcfs.sync.recovery import PHRASE, keep_phrase, phrase_entropy
-from tcfs.sync.results import InitResult
 from tcfs.sync.spelling import spelt
 from tcfs.sync.stores import configured_endpoint, open_configured
 
 if TYPE_CHECKING:
     from tcfs.config.load import LoadedConfig
+    from tcfs.sync.results import InitResult
 
 IDENTITY: Final = "identity.json"
 BINDING: Final = "repository.json"
@@ -202,6 +200,8 @@ def init_fleet(
     """
     from tcfs.device.phrase import words_of
     from tcfs.device.repository import create_repository
+    from tcfs.sync.recovery import keep_phrase, phrase_entropy
+    from tcfs.sync.results import InitResult
 
     host = host or system_host()
     with _locked(loaded, host):
@@ -262,6 +262,7 @@ def recover_fleet(
     from tcfs.device.phrase import entropy_of
     from tcfs.device.repository import recover
     from tcfs.sync.control import publish_change
+    from tcfs.sync.results import InitResult
 
     host = host or system_host()
     entropy = entropy_of(phrase)
@@ -326,6 +327,8 @@ def enroll_fleet(
     from tcfs.device.enroll import claim
     from tcfs.device.invite import parse_code
     from tcfs.device.pool import enroll
+    from tcfs.sync.members import fingerprint
+    from tcfs.sync.results import InitResult
 
     host = host or system_host()
     if bool(invite) == bool(passphrase):
@@ -440,6 +443,8 @@ def _refuse_bound(loaded: LoadedConfig) -> None:
 def _lay_aside(loaded: LoadedConfig, host: Host) -> None:
     """Keep the old identity and state under other names: nothing of them is lost."""
     mark = f".{int(host.clock.now())}-{host.entropy.token(4).hex()}.old"
+    from tcfs.sync.recovery import PHRASE
+
     targets: list[Path] = [loaded.identity_dir / n for n in (BINDING, IDENTITY, PHRASE)]
     targets += [Path(f"{loaded.state_db}{suffix}") for suffix in ("", "-wal", "-shm")]
     try:

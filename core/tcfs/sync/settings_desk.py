@@ -7,10 +7,11 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import orjson
 from blake3 import blake3
 
 from tcfs import __version__
-from tcfs.config.digest import SettingsDigest, digest, digest_of
+from tcfs.config.digest import SettingsDigest, canonical, digest, digest_of
 from tcfs.device.published import Published, make_published, parse_published, settings_key
 from tcfs.errors import AccessError, IntegrityError, TcfsError
 from tcfs.model.ids import DeviceId
@@ -72,11 +73,14 @@ class SettingsDesk:
             StoreError, AccessError: it could not be.
         """
         context = self._context
-        found = self.digest(self._loaded.config, os.path.expanduser("~"))
+        config, home = self._loaded.config, os.path.expanduser("~")
         memo = self._loaded.paths.state_dir / "published-settings"
-        line = f"{context.repo} {found.whole} {__version__}"
+        # Nobody else reads it, so that it needs no key: the fleet's would have to be fetched first.
+        own = blake3(orjson.dumps(canonical(config, home))).hexdigest()
+        line = f"{context.repo} {context.namespace} {own} {__version__}"
         if line in (self._told, (read_private(memo) or b"").decode("ascii", "replace")):
             return False
+        found = self.digest(config, home)
         published = Published(found, int(context.host.clock.now()), __version__)
         device = context.identity.device_id
         data = make_published(published, repo=context.repo, device=device, signer=context.identity)

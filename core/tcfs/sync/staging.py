@@ -1,16 +1,15 @@
 """Finished files under temporary names: what a pull places later.
 
 The work is cut into units, each with a directory of its own among the temporary names, and done by
-``content.restore``, in worker processes where there is much of it. Nothing in a unit's directory is
-anybody's only copy, at any time.
+``content.restore``, in worker processes where there is much of it. A large file is a unit of its
+own, done in pieces. Nothing in a unit's directory is anybody's only copy, at any time.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
@@ -18,18 +17,20 @@ from tcfs.content.restore import (
     DISK_FULL,
     FileOrder,
     OtherContent,
-    Outcome,
     RestoreBatch,
     restore,
 )
-from tcfs.errors import IntegrityError, LocalFileError, StoreError, TcfsError
+from tcfs.errors import LocalFileError, TcfsError
 from tcfs.host.base import Executor, Stat
 from tcfs.host.executor import SerialExecutor
+from tcfs.host.room import Room
 from tcfs.host.spelt import SpeltFiles
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import show
 from tcfs.model.spelling import folded
+from tcfs.store.open import MIB
 from tcfs.sync.download import Begun, Download, not_as_signed
+from tcfs.sync.pieces import LargeFile, PieceWriter, Result
 from tcfs.sync.wanted import Wanted
 from tcfs.sync.workbench import Workbench
 
@@ -41,10 +42,31 @@ READ_AHEAD: Final = 3
 AHEAD: Final = 6
 """Units for each worker in flight: enough for the time in which a batch is placed."""
 LARGE: Final = 8 << 20
-"""Bytes from which a file is written in pieces, in this process."""
+"""Bytes from which a file is written in pieces."""
 POOL_FILES: Final = 2000
 POOL_BYTES: Final = 24 << 20
 """Work from which worker processes pay for their start."""
+
+
+class Expected(NamedTuple):
+    """About how many files are to be written, and their bytes."""
+
+    files: int
+    size: int
+
+
+def expected_of(wanted: Iterable[Wanted]) -> Expected:
+    """The sums."""
+    files = size = 0
+    for w in wanted:
+        files += 1
+        size += w.size
+    return Expected(files, size)
+
+
+def comes_last(w: Wanted) -> bool:
+    """Whether a file is written when all others of its pull are: in pieces, in this process."""
+    return w.size >= LARGE
 
 
 class Written(Struct, frozen=True, gc=False):
@@ -66,10 +88,14 @@ class Staged:
 
 @dataclass(slots=True)
 class Unit:
-    """Files that are written together. ``names`` are all temporary names, directories first."""
+    """Files that are written together. ``names`` are all temporary names, directories first.
+
+    ``part`` is the number of the slice that they are from; 0 for one that came last.
+    """
 
     wanted: list[Wanted]
     size: int
+    part: int = 0
     serial: int = 0
     names: list[bytes] = field(default_factory=list)
     stages: dict[RelPath, Staged] = field(default_factory=dict)
@@ -94,7 +120,11 @@ class Stager:
         self._flying: dict[int, Unit] = {}
         # Handed out, and not placed yet.
         self._finished: dict[int, Unit] = {}
+        self._rooms: dict[int, Room] = {}
         self._executor: Executor = SerialExecutor()
+        # Units of each slice that are not placed, the one that is being cut counted as one.
+        self._unplaced: dict[int, int] = {}
+        self._parts = self._settled = 0
 
     @property
     def bytes_received(self) -> int:
@@ -112,52 +142,87 @@ class Stager:
 
     def placing(self, unit: Unit) -> None:
         """A unit is about to be placed: what then keeps its temporary name is rubbish."""
-        del self._finished[unit.serial]
+        self._finished.pop(unit.serial, None)  # a piece of a file is no unit of its own
         self._dispose(unit)
 
-    def write(self, wanted: list[Wanted], files: int, size: int) -> Iterator[Unit]:
+    def placed(self, unit: Unit) -> None:
+        """A unit is placed, as far as it can be."""
+        self._leave(unit.part)
+
+    def _leave(self, part: int) -> None:
+        left = self._unplaced.get(part, 0) - 1
+        if left > 0:
+            self._unplaced[part] = left
+        else:
+            self._unplaced.pop(part, None)
+
+    def settled_slices(self) -> int:
+        """How many first slices are placed, large files left out, and were not told of."""
+        settled = min(self._unplaced, default=self._parts + 1) - 1
+        told, self._settled = self._settled, settled
+        return settled - told
+
+    def write(
+        self, slices: Iterable[list[Wanted]], expected: Expected, files: int, size: int
+    ) -> Iterator[Unit]:
         """Units of these, in any order, none larger than ``files`` and ``size`` bytes if it can be.
 
         What cannot be had or written is a problem of the workbench, and the rest goes on.
+
+        Args:
+            slices: drawn as workers need them. All of one come before all of the next.
+            expected: about how many there are: whether worker processes pay.
 
         Raises:
             LocalFileError: the disk is full.
             StoreError: the store failed.
         """
-        small = [w for w in wanted if w.size < LARGE]
-        total = sum([w.size for w in small])
-        if len(small) >= POOL_FILES or total >= POOL_BYTES:
+        if expected.files >= POOL_FILES or expected.size >= POOL_BYTES:
             self._executor = self._bench.context.executor
-        units = _units(small, min(files, UNIT_FILES), min(size, UNIT_BYTES))
+        large: list[Wanted] = []
+        units = self._cut(slices, large, min(files, UNIT_FILES), min(size, UNIT_BYTES))
         for done in self._executor.map(restore, self._orders(units), ahead=AHEAD):
+            self._rooms.pop(done.serial).release()
             unit = self._finished[done.serial] = self._flying.pop(done.serial)
             self._take(unit, done.outcomes)
             yield unit
-        for w in wanted:
-            if w.size >= LARGE:
-                yield self._write_large(w)
+        yield from self._write_large(large)
+
+    def _cut(
+        self, slices: Iterable[list[Wanted]], large: list[Wanted], files: int, size: int
+    ) -> Iterator[Unit]:
+        """Units of the small files of slices, and the large ones aside."""
+        for wanted in slices:
+            self._parts += 1
+            self._unplaced[self._parts] = 1
+            large += [w for w in wanted if comes_last(w)]
+            for unit in _units([w for w in wanted if not comes_last(w)], files, size):
+                unit.part = self._parts
+                self._unplaced[unit.part] += 1
+                yield unit
+            self._leave(self._parts)
 
     def _orders(self, units: Iterator[Unit]) -> Iterator[RestoreBatch]:
         """What workers need for these units, the packs of a few read ahead."""
-        ahead = READ_AHEAD if self._executor.workers > 1 else 0
-        begun: deque[tuple[Unit, Begun]] = deque()
-        for unit in units:
+
+        def begin(unit: Unit, *, ahead: bool) -> Begun:
             chunks = (
                 chunk
                 for w in unit.wanted
                 if w.kind == "file"
                 for chunk in w.wanted_version.manifest.chunks
             )
-            begun.append((unit, self._download.begin(chunks, ahead=ahead > 0)))
-            if len(begun) > ahead:
-                yield self._order(*begun.popleft())
-        while begun:
-            yield self._order(*begun.popleft())
+            return self._download.begin(chunks, ahead=ahead)
+
+        ahead = READ_AHEAD if self._executor.workers > 1 else 0
+        for unit, begun in self._download.read_ahead(units, begin, ahead):
+            yield self._order(unit, begun)
 
     def _order(self, unit: Unit, begun: Begun) -> RestoreBatch:
         """What a worker needs for a unit. The directories for it are made here."""
         place = self._begin(unit)
-        held = self._download.finish(begun)
+        held = self._download.finish(begun, self._executor.room)
+        self._rooms[unit.serial] = held.room
         orders = []
         for number, w in enumerate(unit.wanted):
             manifest = w.wanted_version.manifest
@@ -179,7 +244,8 @@ class Stager:
                 )
             )
             unit.ordered.append((w, temp))
-        return RestoreBatch(unit.serial, self._files, self._download.hasher, held.frames, orders)
+        hasher = self._download.hasher
+        return RestoreBatch(unit.serial, self._files, hasher, held.room, held.frames, orders)
 
     def _begin(self, unit: Unit) -> bytes:
         """Make a unit's directory among the temporary names."""
@@ -220,7 +286,7 @@ class Stager:
         for name in unit.names:
             self._bench.dispose_later(name)
 
-    def _take(self, unit: Unit, outcomes: list[Outcome]) -> None:
+    def _take(self, unit: Unit, outcomes: Sequence[Result]) -> None:
         """Sort what a worker answered. Raises LocalFileError if the disk is full."""
         for (w, temp), outcome in zip(unit.ordered, outcomes, strict=False):
             if isinstance(outcome, Stat):
@@ -246,29 +312,31 @@ class Stager:
                 remedy="Make room, then run the command again: it goes on from here.",
             ) from error
 
-    def _write_large(self, w: Wanted) -> Unit:
-        """A unit of one file whose bytes are never in memory together."""
-        unit = Unit([w], w.size)
-        place = self._begin(unit)
-        temp = self._temp(unit, place, 0, w.path)
-        version = w.wanted_version
-        outcomes: list[Outcome] = []
-        try:
-            stream = self._download.stream(version)
-            stat = self._files.write_new(
-                temp, stream, version.manifest.mode, version.manifest.mtime_ns
-            )
-            outcomes.append(stat)
-        except (IntegrityError, StoreError) as error:
-            if error.retryable:
-                raise
-            self._bench.failure(w.path, error)
-        except OSError as error:
-            outcomes.append(error)
-        unit.ordered.append((w, temp))
-        self._finished[unit.serial] = self._flying.pop(unit.serial)
-        self._take(unit, outcomes)
-        return unit
+    # Large files
+
+    def _write_large(self, wanted: list[Wanted]) -> Iterator[Unit]:
+        """A unit for each of these files, and one without files for what was written of them."""
+        context, units = self._bench.context, dict[LargeFile, Unit]()
+
+        def begun() -> Iterator[LargeFile]:
+            for w in wanted:
+                unit = Unit([w], 0)
+                temp = self._temp(unit, self._begin(unit), 0, w.path)
+                unit.ordered.append((w, temp))
+                file = LargeFile(w, temp)
+                units[file] = unit
+                yield file
+
+        memory = context.config.sync.memory_mb * MIB
+        writer = PieceWriter(self._files, self._download, self._executor, memory)
+        for step in writer.write(begun()):
+            if step.result is None:
+                yield Unit([], step.size)
+                continue
+            unit = units.pop(step.file)
+            self._finished[unit.serial] = self._flying.pop(unit.serial)
+            self._take(unit, [step.result])
+            yield unit
 
 
 def _units(wanted: list[Wanted], files: int, size: int) -> Iterator[Unit]:

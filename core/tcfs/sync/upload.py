@@ -68,11 +68,18 @@ def sizes_of(sizes: Iterable[int]) -> Sizes:
     return Sizes(small, large)
 
 
-class Settled(NamedTuple):
-    """What a segment is to tell of: where new chunks are, and the pack that travels inside it."""
+class Stored(NamedTuple):
+    """What a segment is to tell of.
+
+    Attributes:
+        addresses: where new chunks are.
+        inline: the pack that travels inside the segment, if any.
+        flying: the packs that may not be in the store yet: ``Upload.settle`` waits for them.
+    """
 
     addresses: dict[ChunkId, ChunkAddress]
     inline: Pack | None
+    flying: frozenset[PackId] = frozenset()
 
 
 def pack_key(pack: PackId) -> StoreKey:
@@ -91,6 +98,7 @@ class Upload:
         self._uploads = uploads_at_once(context.config, context.store.endpoint)
         self._pool = ThreadPoolExecutor(self._uploads, thread_name_prefix="tcfs-upload")
         self._flying: dict[Future[None], Pack] = {}
+        self._sent: set[PackId] = set()
         sync = context.config.sync
         self._room = sync.memory_mb * MIB
         # A large file is read here, and compressed beside that.
@@ -122,9 +130,10 @@ class Upload:
         self._known = known
         self._packer = Packer(self._new_builder, self._send, known=known)
 
-    def next_segment(self, seq: int) -> None:
-        """Packs from here on are for a later segment."""
-        self._seq = seq
+    @property
+    def of_later(self) -> frozenset[PackId]:
+        """Packs that were sent since the last ``cut``: none of them is that segment's."""
+        return frozenset(self._sent)
 
     def _recover_pending(self) -> None:
         """Take up what an earlier push stored and could not commit."""
@@ -169,6 +178,7 @@ class Upload:
         while len(self._flying) >= self._uploads:
             self._land(FIRST_COMPLETED)
         self._context.check_cancel()
+        self._sent.add(pack.id)
         self._flying[self._pool.submit(self._put, pack)] = pack
 
     def _put(self, pack: Pack) -> None:
@@ -191,18 +201,31 @@ class Upload:
             self.bytes_sent += len(pack.data)
             self.packs += 1
 
-    def settle(self) -> Settled:
-        """Finish the open pack and wait until all are in the store.
+    def cut(self, seq: int) -> Stored:
+        """Finish the open pack; what was stored since the last cut is for one segment, number seq.
 
-        A last pack that is small enough is handed over instead, to travel inside the segment: then
-        saving one file is one request.
+        A last pack that is small enough is handed over instead of sent, to travel inside the
+        segment: then saving one file is one request. What is stored from here on is for a later
+        segment. Before the next cut this one is to be settled.
         """
         self._settling, self._inline = True, None
         self._packer.flush()
         self._settling = False
-        while self._flying:
+        self._seq = seq + 1
+        self._sent.clear()
+        flying = frozenset(pack.id for pack in self._flying.values())
+        return Stored(self._packer.cut(), self._inline, flying)
+
+    def arrived(self, stored: Stored) -> bool:
+        """Whether all packs of a cut are in the store."""
+        self._land_arrived()
+        return stored.flying.isdisjoint(pack.id for pack in self._flying.values())
+
+    def settle(self, stored: Stored) -> None:
+        """Wait until they are. The segment can be written now, and nothing else before it."""
+        while not self.arrived(stored):
             self._land(FIRST_COMPLETED)
-        return Settled(self._packer.take_addresses(), self._inline)
+        self._packer.forget()
 
     # Files
 
@@ -212,7 +235,7 @@ class Upload:
         """Store these files' content; one answer for each, in any order.
 
         The chunks of a file that was answered for are in packs, the last of which may still be
-        open: ``settle`` before a segment names them.
+        open: ``cut`` and ``settle`` before a segment names them.
 
         Args:
             sources: drawn in this thread, a few batches ahead of the answers.

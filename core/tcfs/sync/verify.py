@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from tcfs.content.unpack import pack_problems
 from tcfs.errors import AccessError, IntegrityError, TcfsError
 from tcfs.ledger.chain import Finding
-from tcfs.ledger.fetch import fetch
+from tcfs.ledger.fetch import fetch_in_parts
 from tcfs.model.event import ChainHead
 from tcfs.model.ids import ChunkId, NamespaceId, PackId
 from tcfs.model.paths import ROOT, join, show
@@ -62,30 +62,30 @@ class Verifier:
         from tcfs.sync.gc.loading import start_of
 
         heads, known = start_of(context, self._namespace)
-        while True:
-            result = fetch(
-                context.store,
-                self._namespace,
-                heads,
-                opener(context, self._namespace),
-                known=lambda device, head: known.get((device, head)),
-                state=context.control,
-                control_known=context.view.knows,
-            )
+        findings: tuple[Finding, ...] = ()
+        parts = fetch_in_parts(
+            context.store,
+            self._namespace,
+            heads,
+            opener(context, self._namespace),
+            known=lambda device, head: known.get((device, head)),
+            state=context.control,
+            control_known=context.view.knows,
+        )
+        for result in parts:
             known.update(result.known)
-            heads = dict(result.heads)
+            findings += result.findings
             for segment in result.segments:
                 self._segments += 1
                 self._bytes += segment.size
             context.report("verify", self._segments, 0, "segments")
-            if not result.more:
-                break
-        for finding in result.findings:
+            del result
+        for finding in findings:
             if not self._is_settled(finding):
                 self._problem(
                     f"ledger/{self._namespace}/{finding.device}/{finding.seq}", finding.reason
                 )
-        told = {finding.device for finding in result.findings}
+        told = {finding.device for finding in findings}
         for device, seq, segment_hash in context.state.history.segments(self._namespace):
             if device not in told and (device, ChainHead(seq, segment_hash)) not in known:
                 told.add(device)

@@ -56,6 +56,11 @@ class Wanted(Struct, frozen=True, gc=False):
             return False
         return (self.found.kind == "dir") != (self.version.manifest.kind == "dir")
 
+    @property
+    def leaves(self) -> bool:
+        """Whether what is there is removed, for good or before something else can be there."""
+        return self.version is None or self.replaces_kind
+
     def intent(self) -> Intent:
         """That it is about to be there."""
         version = self.wanted_version

@@ -6,59 +6,41 @@ it and imports what it needs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from tcfs.cli.arguments import Subparsers
 
+MODULES: Final = {
+    "init": ("init",),
+    "device": ("device",),
+    "fleet": ("fleet",),
+    "transfer": ("push", "pull", "sync"),
+    "root": ("root",),
+    "daemon": ("daemon",),
+    "conflicts": ("conflicts", "resolve-conflict", "policy"),
+    "history": ("log", "why"),
+    "revert": ("restore", "undo"),
+    "acl": ("acl", "namespace"),
+    "audit": ("audit",),
+    "auth": ("auth",),
+    "credentials": ("credentials", "rotate-credentials"),
+    "status": ("status", "sync-status"),
+    "gc": ("gc", "retention", "snapshot"),
+    "git": ("git",),
+    "check": ("verify", "rebuild-index"),
+    "upstream": ("import",),
+    "configuration": ("config",),
+    "servers": ("servers",),
+    "completion": ("completion", "__complete"),
+}
+"""The commands that each module adds, in the order in which ``--help`` lists them."""
 
-def add_commands(subparsers: Subparsers) -> None:
-    """Add every command, in the order in which ``--help`` lists them."""
-    from tcfs.cli.commands import (
-        acl,
-        audit,
-        auth,
-        check,
-        completion,
-        configuration,
-        conflicts,
-        credentials,
-        daemon,
-        device,
-        fleet,
-        gc,
-        git,
-        history,
-        init,
-        revert,
-        root,
-        servers,
-        status,
-        transfer,
-        upstream,
-    )
 
-    for module in (
-        init,
-        device,
-        fleet,
-        transfer,
-        root,
-        daemon,
-        conflicts,
-        history,
-        revert,
-        acl,
-        audit,
-        auth,
-        credentials,
-        status,
-        gc,
-        git,
-        check,
-        upstream,
-        configuration,
-        servers,
-        completion,
-    ):
-        module.add(subparsers)
+def add_commands(subparsers: Subparsers, words: Collection[str] = ()) -> None:
+    """Add the commands that are among ``words``, or all of them if none is."""
+    meant = [name for name, commands in MODULES.items() if not set(commands).isdisjoint(words)]
+    for name in meant or MODULES:
+        import_module(f"tcfs.cli.commands.{name}").add(subparsers)

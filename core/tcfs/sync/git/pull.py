@@ -312,7 +312,7 @@ class GitPull:
         context, root = self._context, self._root
         todo = context.state.roots.todo(root, task.path)
         paths = [join(root.remote, path) for path in todo if not names.is_git(path)]
-        heads = context.state.history.heads_of(root.namespace, root.remote, paths)
+        heads = context.state.history.heads_of(root.namespace, paths)
         return sum(not head.conflicted for head in heads)
 
     def _staged_here(self, snapshot: Snapshot, base: dict[bytes, RegisterBase]) -> bool:
