@@ -44,7 +44,10 @@ def _report(job: tuple[int, str]) -> Report:
     with ExitStack() as stack:
         if bug:
             stack.enter_context(planted(bug))
-        outcome = run_seed(seed)
+        try:
+            outcome = run_seed(seed)
+        except Exception as error:
+            raise RuntimeError(f"seed {seed} ended the rig itself") from error
     return Report(seed, outcome.operations, outcome.failure)
 
 

@@ -333,6 +333,7 @@ class Device:
         self.close()
         machine.disk.copy_of(self.machine.disk)
         make_directory(machine, os.fsencode(machine.home))
+        machine.disk.barrier()
         if self.machine.state_path.exists():
             put_state(machine.state_path, self.machine.state_path.read_bytes())
         return Device(machine, self.identity, self._format_hash, self.like)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tcfs.errors import LimitError
+from tcfs.errors import LimitError, TcfsError
 from tcfs.model.ids import ChunkId, PackId
+from tcfs.sync.gc.loading import candidates, read
 from tcfs.sync.gc.trailers import read_ends
+from tcfs.sync.gc.unnamed import unnamed
 from tests.sim.fleet import NAMES, Device
 from tests.sim.model import Violation
 
@@ -52,9 +54,26 @@ def nothing_leaks(world: World) -> None:
         state = device.open()._context.state
         if state.outbox.count() or state.index.pending_packs(device.open()._context.namespace):
             raise Violation(f"{device.name} still has something to send")
+    _all_named(world, world.devices[NAMES[0]])
     if not world.setting.retention:
         _all_needed(world, world.devices[NAMES[0]])
     world.check()
+
+
+def _all_named(world: World, device: Device) -> None:
+    """Every object of a snapshot is one that an event leads to; and the last ones are whole."""
+    context = device.open()._context
+    for record in candidates(context, context.namespace)[:2]:
+        try:
+            _, records = read(context, record)
+            for _ in records:
+                pass
+        except TcfsError as error:
+            raise Violation(f"the snapshot {record.id} cannot be read: {error.message}") from error
+    listed = {key: len(data) for key, (data, _) in world.bucket.objects.items()}
+    left = unnamed(context, context.namespace, listed)
+    if left:
+        raise Violation(f"objects of snapshots are left that nothing names: {sorted(left)}")
 
 
 def _all_needed(world: World, device: Device) -> None:

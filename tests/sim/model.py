@@ -57,6 +57,8 @@ class Model:
         """What a power loss left, of saves that were not durable, where no user sees it."""
         self.owed: dict[bytes, str] = {}
         """Contents that must be found again, and why."""
+        self._in_vain: dict[str, set[bytes]] = {}
+        """By device, hashes of what it sent when the fleet had gone on without it."""
         self.merging = False
         """Whether tcfs may write lines of several."""
         self.by_name = False
@@ -162,11 +164,12 @@ class Model:
             aside: what files hold now that the engine was about to replace or remove.
         """
         kept = {entry.data for entry in after.values()}
+        # A name that was not durable may be again what it was, and what it led to elsewhere.
         self._standing = {
             (path, data)
             for path, data in self._standing
-            if data not in unsynced
-            or (data in kept and not _bytes_at(before, path) == data != _bytes_at(after, path))
+            if (data not in unsynced or data in kept)
+            and not (data in kept and _bytes_at(before, path) == data != _bytes_at(after, path))
         }
         for data in aside:
             if data in unsynced or any(_torn_from(data, whole) for whole in unsynced):
@@ -199,9 +202,14 @@ class Model:
         if data in self.saved and data not in self._left_to_chance:
             self.owed.setdefault(data, why)
 
-    def forgive(self, device: str) -> None:
-        """What this device said it had sent need not be found."""
+    def forgive(self, device: str, sent: Set[bytes] = frozenset()) -> None:
+        """What this device said it had sent need not be found.
+
+        Args:
+            sent: hashes of what it did send, to no avail: it may have let its own files go for it.
+        """
         self.owed = {data: why for data, why in self.owed.items() if not why.startswith(device)}
+        self._in_vain.setdefault(device, set()).update(sent)
 
     def forgive_contents(self, digests: Set[bytes]) -> None:
         """What has these hashes need not be found, unless it comes to be owed again."""
@@ -257,8 +265,14 @@ class Model:
         """
         held = {entry.data for tree in trees for entry in tree.values()} | known
         for data, why in self.owed.items():
-            if data not in held:
+            if data not in held and not self._was_sent_in_vain(data, why):
                 raise Violation(f"lost: {data[:60]!r} ({why})")
+
+    def _was_sent_in_vain(self, data: bytes, why: str) -> bool:
+        return any(
+            why.startswith(f"tcfs took it off {device}'s disk") and blake3(data).digest() in sent
+            for device, sent in self._in_vain.items()
+        )
 
     def check_history(self, versions: Iterable[tuple[bytes, bytes, bool]]) -> None:
         """Nothing stands in the history that no user did.

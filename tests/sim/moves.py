@@ -27,6 +27,7 @@ FOLDED: Final = (
     *(b"a", b"A", b"p/x", b"p/X", b"P/x", b"P/y", b"P", own_name(b"a")),
     *(b"caf\xc3\xa9", b"cafe\xcc\x81", b"CAF\xc3\x89/x", b"cafe\xcc\x81/x"),
 )
+FOLDINGS: Final = (Naming(ignores_case=True), Naming(True, True), Naming(False, True))
 TARGETS: Final = (b"a", b"p", b"p/x", b"../..", b"nowhere")
 RESOLUTIONS: Final = ("keep_local", "keep_remote", "keep_both", "merge", "defer")
 STRATEGIES: Final = ("", "", "", "first-write", "last-write", "merge")
@@ -64,8 +65,10 @@ def draw_setting(seed: int) -> Setting:
         # Histories are taken up in parts.
         sizes["tcfs.sync.receive.PART_BYTES"] = parts.choice((1, 3000))
     if rng.random() < 0.15:
-        folding = rng.choice((Naming(ignores_case=True), Naming(True, True), Naming(False, True)))
-        naming[names[-1]] = folding
+        naming[names[-1]] = rng.choice(FOLDINGS)
+        more = random.Random(f"folding {seed}")
+        if more.random() < 0.4:
+            naming[more.choice(names[:-1])] = more.choice(FOLDINGS)
     if random.Random(f"large files {seed}").random() < 0.3:
         sizes["tcfs.sync.staging.LARGE"] = 1 + seed % 50
     retention = rng.choice((1, 2, 2, 2, 3)) if rng.random() < 0.2 else 0

@@ -547,6 +547,42 @@ def test_a_control_segment_that_was_sent_is_known_whatever_fails_after_it(
         )
 
 
+def test_what_the_taking_of_a_snapshot_left_that_was_cut_off_is_collected() -> None:
+    for steps in range(2, 6):
+        hold(
+            ("user", "ann", True, "write", b"a", b"first\n"),
+            ("settle",),
+            ("operation", "ann", "snapshot"),
+            *[("run", "ann", WHOLE, "", "safe")] * steps,
+            ("crash", "ann", None, 1),
+            ("tidy",),
+        )
+
+
+def test_a_snapshot_that_another_admin_is_taking_is_left_alone_by_collections() -> None:
+    for steps in range(2, 6):
+        hold(
+            ("user", "ann", True, "write", b"a", b"first\n"),
+            ("settle",),
+            ("operation", "bob", "snapshot"),
+            *[("run", "bob", WHOLE, "", "safe")] * steps,
+            *[
+                move
+                for name in ("ann", "cy", "ann", "cy", "ann")
+                for move in (
+                    ("operation", name, "gc"),
+                    ("run", name, WHOLE),
+                    ("operation", name, "sync"),
+                    ("run", name, WHOLE),
+                )
+            ],
+            ("run", "bob", WHOLE),
+            ("tidy",),
+            names=("ann", "bob", "cy"),
+            admins=2,
+        )
+
+
 def test_a_save_of_the_very_bytes_that_are_replaced_stands_after_a_kill() -> None:
     """Only its time tells it from the file that a pull had displaced."""
     hold(
@@ -631,4 +667,27 @@ def test_a_clone_that_fell_behind_a_compaction_notices_that_it_is_one() -> None:
         ("operation", "ann", "compact"),
         ("run", "ann", WHOLE),
         sizes={"tcfs.sync.upload.MAX_INLINE_PACK": 40},
+    )
+
+
+def test_a_move_that_a_power_loss_took_back_need_not_stand() -> None:
+    for salt in range(12):
+        hold(
+            ("user", "ann", True, "write", b"a", b"first\n"),
+            ("user", "ann", True, "write", b"p/x", b"second\n"),
+            ("settle",),
+            ("user", "bob", True, "write", b"a", b"bob's\n"),
+            ("user", "bob", True, "write", b"p", b"bob's, too\n"),
+            ("user", "ann", False, "cycle", b"a", b"p"),
+            ("operation", "ann", "pull", "auto"),
+            ("crash", "ann", "ordered", salt),
+        )
+
+
+def test_a_clone_has_a_place_for_its_state_after_a_power_loss() -> None:
+    hold(
+        ("user", "bob", True, "write", b"a", b"first\n"),
+        ("settle",),
+        ("clone", "bob"),
+        ("crash", "bob.twin", "none", 1),
     )

@@ -30,6 +30,7 @@ from tests.sim.fleet import NAMES, Device, install_state, new_machine, tamed, te
 from tests.sim.leaks import nothing_leaks
 from tests.sim.machine import Machine, Task
 from tests.sim.model import Model, Violation
+from tests.sim.readmission import readmit
 from tests.sim.timeline import Timeline
 from tests.sim.users import Tree
 
@@ -363,22 +364,7 @@ class World:
             device.inbox.clear()
             self.stop(device)
         part_clones(self)
-        self._readmit()
-
-    def _readmit(self) -> None:
-        """Whoever was revoked or expired comes back as a new device, with the files it has."""
-        admin = self.devices[NAMES[0]]
-        members = {info.device_id: info for info in self.quietly(admin, "devices")}
-        for device in self.devices.values():
-            info = members.get(device.identity.device_id)
-            if info is None or not info.revoked:
-                continue
-            self.model.anything_goes()
-            # What it pushed past the cut was never part of the fleet's history.
-            self.model.forgive(device.name)
-            role = "admin" if device.name in self.admins else "writer"
-            code = self.quietly(admin, "invite", role)
-            device.enroll(code)
+        readmit(self)
 
     def _sync_together(self, number: int) -> list[str]:
         """Everybody syncs at once, as daemons do. Returns who had something to do."""

@@ -2,7 +2,7 @@
 
 Formats are those of FORMAT.md, section *Snapshots*. A snapshot is a head object and its parts, each
 under the hash of its bytes; an admin's control event names the head's hash, and that is its
-signature. Nothing here decides whether it is to be believed: see ``tcfs.sync.gc.snapshots``.
+signature. Nothing here decides whether it is to be believed: see ``tcfs.sync.gc.loading``.
 """
 
 from __future__ import annotations

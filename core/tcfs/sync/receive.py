@@ -145,7 +145,7 @@ def receive(context: Context, namespace: NamespaceId, *, rebuild: bool = False) 
         prepare_to_write(context, namespace)
     context.state.findings.forget(namespace, PASSING)
     if context.control.upkeep.snapshots.get(namespace):
-        from tcfs.sync.gc.snapshots import bootstrap
+        from tcfs.sync.gc.loading import bootstrap
 
         bootstrap(context, namespace)
     return take_all(context, namespace, context.store, keep_findings=True)

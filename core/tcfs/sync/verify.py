@@ -59,7 +59,7 @@ class Verifier:
         for finding in context.view.findings:
             if not self._is_settled(finding):
                 self._problem(f"ledger/_control/{finding.device}/{finding.seq}", finding.reason)
-        from tcfs.sync.gc.snapshots import start_of
+        from tcfs.sync.gc.loading import start_of
 
         heads, known = start_of(context, self._namespace)
         findings: tuple[Finding, ...] = ()

@@ -15,6 +15,7 @@ from blake3 import blake3
 
 from tcfs.content.address import ChunkAddress
 from tcfs.errors import AccessError, IntegrityError, PlanChangedError
+from tcfs.ledger.snapshot import object_key
 from tcfs.model.ids import ChunkId, NamespaceId, PackId
 from tcfs.model.upkeep import MAX_MARKED, mark_event
 from tcfs.state.index import PackLocation
@@ -25,6 +26,7 @@ from tcfs.sync.gc.move import check_readable, move
 from tcfs.sync.gc.results import Amount, Awaited, GcResult
 from tcfs.sync.gc.survey import REPACK_BELOW, Survey, list_packs, rules_of, survey
 from tcfs.sync.gc.trailers import read_ends
+from tcfs.sync.gc.unnamed import list_snapshots, unnamed
 from tcfs.sync.receive import receive, refresh_control
 from tcfs.sync.results import LIST_LIMIT, Problem
 from tcfs.sync.upload import pack_key
@@ -54,6 +56,8 @@ def collect(
         StoreError: the store failed; what was done stays, and is safe.
     """
     context.require_writer()
+    # What is there now, and what names it after that.
+    snapshots = list_snapshots(context)
     # Control first: who writes after it was read has read it too. See ``model.upkeep.is_past``.
     refresh_control(context)
     spaces = sorted(context.control.epochs)
@@ -62,7 +66,16 @@ def collect(
     if not dry_run:
         acknowledge(context)
     listed = list_packs(context)
-    surveys = [survey(context, space, listed, repack_below=repack_below) for space in spaces]
+    surveys = [
+        survey(
+            context,
+            space,
+            listed,
+            unnamed(context, space, snapshots),
+            repack_below=repack_below,
+        )
+        for space in spaces
+    ]
     found = _hash(surveys)
     if plan and plan != found:
         raise PlanChangedError(
@@ -101,11 +114,11 @@ def _result(context: Context, surveys: list[Survey], plan: str, dry_run: bool) -
     return GcResult(
         dry_run=dry_run,
         plan=plan,
-        orphans=amount(one.orphans for one in surveys),
+        orphans=amount(part for one in surveys for part in (one.orphans, one.unnamed)),
         unused=amount(one.unused for one in surveys),
         repacked=amount(one.repack for one in surveys),
         moved_bytes=sum(one.moved_size for one in surveys),
-        swept=amount(one.sweep for one in surveys),
+        swept=amount(part for one in surveys for part in (one.sweep, one.void)),
         waiting=amount(one.waiting for one in surveys),
         kept=amount(one.kept for one in surveys),
         forgotten_versions=sum(one.forgotten for one in surveys),
@@ -156,6 +169,7 @@ class _Work:
             )
             for part in (found.orphans, found.unused, found.repack):
                 part.pop(pack, None)
+        safe += sorted(found.unnamed)
         now = int(self._context.host.clock.now())
         for batch in _batches(safe, MAX_MARKED):
             publish_upkeep(self._context, [mark_event(self._namespace, batch, now)])
@@ -192,6 +206,8 @@ class _Work:
     def _sweep(self) -> None:
         """Delete what all active devices have acknowledged and nothing needs."""
         found, context = self._found, self._context
+        for digest in sorted(found.void):
+            context.store.delete(object_key(self._namespace, digest))
         gone: list[PackId] = []
         try:
             for done, (pack, size) in enumerate(sorted(found.sweep.items())):

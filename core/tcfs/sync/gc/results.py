@@ -35,11 +35,12 @@ class GcResult:
     """What a collection did, or would do. ``plan`` names exactly this in this state of the world.
 
     Attributes:
-        orphans: packs that no segment names, and none can name any more.
+        orphans: packs that no segment names, and none can name any more; and objects of snapshots
+            that no event leads to.
         unused: packs that nothing in them is needed of.
         repacked: packs of which little is needed: that is moved, then they are marked too.
         moved_bytes: plaintext that is moved for that.
-        swept: marked packs that all have acknowledged: deleted.
+        swept: marked packs, and such objects, that all have acknowledged: deleted.
         waiting: marked packs that some device has not acknowledged.
         kept: marked packs that something turned out to need: it is moved first, they go later.
         forgotten_versions: old versions whose content the retention policy lets go.

@@ -25,7 +25,11 @@ BLOCKING: Final = frozenset(("fork", "rollback", "gap", "damaged", "refused", "n
 
 @dataclass(slots=True)
 class Survey:
-    """What was found in one namespace. Packs with the bytes of their objects."""
+    """What was found in one namespace. Packs with the bytes of their objects.
+
+    ``unnamed`` and ``void`` are objects of snapshots, by their hash: those that are to be marked,
+    and those that were and may go.
+    """
 
     namespace: NamespaceId
     orphans: dict[PackId, int] = field(default_factory=dict)
@@ -33,6 +37,8 @@ class Survey:
     repack: dict[PackId, int] = field(default_factory=dict)
     moved_size: int = 0
     sweep: dict[PackId, int] = field(default_factory=dict)
+    unnamed: dict[PackId, int] = field(default_factory=dict)
+    void: dict[PackId, int] = field(default_factory=dict)
     waiting: dict[PackId, int] = field(default_factory=dict)
     kept: dict[PackId, int] = field(default_factory=dict)
     stranded: list[ChunkId] = field(default_factory=list)
@@ -48,6 +54,8 @@ class Survey:
             sorted(self.unused),
             sorted(self.repack),
             sorted(self.sweep),
+            sorted(self.unnamed),
+            sorted(self.void),
             sorted(self.kept),
             sorted(self.stranded),
             self.forgotten,
@@ -126,6 +134,7 @@ def survey(
     context: Context,
     namespace: NamespaceId,
     listed: Mapping[StoreKey, int],
+    unnamed: Mapping[PackId, int],
     *,
     repack_below: float = REPACK_BELOW,
 ) -> Survey:
@@ -133,6 +142,7 @@ def survey(
 
     Args:
         listed: every pack in the store, by a listing that was complete.
+        unnamed: objects of snapshots that no event leads to.
 
     Raises:
         IntegrityError: not all history is known here.
@@ -147,7 +157,7 @@ def survey(
     found.forgotten = garbage.find_needed(namespace, rules)
     _used(context, found, listed, repack_below)
     _orphans(context, found, listed)
-    _marked(context, found, listed)
+    _marked(context, found, listed, unnamed)
     return found
 
 
@@ -203,7 +213,12 @@ def _settled(context: Context, found: Survey, pack: PackId, key: StoreKey) -> bo
     return last is not None and last.seq >= header.seq
 
 
-def _marked(context: Context, found: Survey, listed: Mapping[StoreKey, int]) -> None:
+def _marked(
+    context: Context,
+    found: Survey,
+    listed: Mapping[StoreKey, int],
+    unnamed: Mapping[PackId, int],
+) -> None:
     garbage, namespace = context.state.garbage, found.namespace
     found.stranded = sorted(garbage.stranded(namespace))
     keepers = {
@@ -211,12 +226,14 @@ def _marked(context: Context, found: Survey, listed: Mapping[StoreKey, int]) -> 
         for chunk in found.stranded
         for location in garbage.marked_homes(namespace, chunk)
     }
+    found.unnamed.update(unnamed)
     waited: dict[tuple[DeviceId, int], list[DeviceId]] = {}
     for mark in context.control.upkeep.marks:
         if mark.namespace != namespace:
             continue
         there = {pack: listed[pack_key(pack)] for pack in mark.packs if pack_key(pack) in listed}
-        if not there:
+        loose = {pack: unnamed[pack] for pack in mark.packs if pack in unnamed}
+        if not there and not loose:
             continue
         place = (mark.author, mark.seq)
         if place not in waited:
@@ -231,6 +248,9 @@ def _marked(context: Context, found: Survey, listed: Mapping[StoreKey, int]) -> 
                 found.kept[pack] = size
             else:
                 found.sweep[pack] = size
+        for pack, size in loose.items():
+            found.unnamed.pop(pack, None)
+            (found.waiting if waited[place] else found.void)[pack] = size
     # A pack that two marks name goes by the one that all have acknowledged.
-    for pack in found.sweep.keys() | found.kept.keys():
+    for pack in found.sweep.keys() | found.kept.keys() | found.void.keys():
         found.waiting.pop(pack, None)
