@@ -21,10 +21,10 @@ from tcfs.state.index import Outbox
 from tcfs.state.roots import Roots
 from tcfs.sync import (
     commit,
+    deciding,
     leftovers,
     materialise,
     placement,
-    pull,
     push,
     receive,
     scan,
@@ -189,7 +189,7 @@ def _unreadable_is_empty() -> Undo:
 
 
 def _tombstone_beats_edit() -> Undo:
-    patched: Any = pull
+    patched: Any = deciding
     real = patched.pull_action
 
     def hasty(head: Any, base: Any, local: Any, dirty: bool) -> Any:
@@ -198,7 +198,7 @@ def _tombstone_beats_edit() -> Undo:
             return patched.PullAction.REMOVE
         return action
 
-    return _replace(pull, "pull_action", hasty)
+    return _replace(deciding, "pull_action", hasty)
 
 
 def _barrier_after_renames() -> Undo:
@@ -340,31 +340,31 @@ BUGS: Final[dict[str, Bug]] = {
 """By name."""
 
 SEEDS: Final[dict[str, tuple[int, int]]] = {
-    "no-barrier": (3, 12),
-    "push-not-durable": (107, 430),
+    "no-barrier": (1, 12),
+    "push-not-durable": (13, 52),
     "listed-from-head": (232, 930),
-    "state-not-synced": (4, 20),
-    "segment-before-packs": (13, 60),
-    "no-outbox": (9, 40),
+    "state-not-synced": (8, 32),
+    "segment-before-packs": (8, 32),
+    "no-outbox": (4, 16),
     "fetched-parents": (2, 12),
-    "clock-entry": (3, 12),
+    "clock-entry": (1, 12),
     "tombstone-dropped": (1, 12),
     "tombstone-wins": (1, 12),
-    "unverified-pack": (33, 140),
+    "unverified-pack": (243, 972),
     "swap-unseen": (5, 20),
     "removal-unseen": (58, 240),
-    "rename-clobbers": (3, 12),
+    "rename-clobbers": (15, 60),
     "no-intents": (90, 360),
-    "edits-not-kept": (4, 20),
-    "torn-read": (28, 120),
-    "same-tick": (22, 90),
+    "edits-not-kept": (12, 48),
+    "torn-read": (40, 160),
+    "same-tick": (8, 32),
     "winner-by-device": (14, 60),
-    "unreadable-is-empty": (44, 180),
-    "sweep-at-once": (78, 320),
-    "sweep-needed": (78, 320),
+    "unreadable-is-empty": (72, 288),
+    "sweep-at-once": (157, 628),
+    "sweep-needed": (157, 628),
     "sweep-by-clock": (213, 860),
-    "marks-unheeded": (17, 70),
-    "barrier-after-renames": (67, 270),
+    "marks-unheeded": (8, 32),
+    "barrier-after-renames": (20, 80),
     "todo-forgotten": (1, 12),
 }
 """For each bug the seed, from 1, that found it, and within how many it must be."""
