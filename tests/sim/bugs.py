@@ -342,7 +342,7 @@ BUGS: Final[dict[str, Bug]] = {
 SEEDS: Final[dict[str, tuple[int, int]]] = {
     "no-barrier": (1, 12),
     "push-not-durable": (13, 52),
-    "listed-from-head": (232, 930),
+    "listed-from-head": (12, 48),
     "state-not-synced": (8, 32),
     "segment-before-packs": (8, 32),
     "no-outbox": (4, 16),
