@@ -21,19 +21,22 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench import clients, memory, report, start
-from bench.aims import Found, aims
+from bench.aims import GIB, Found, aims
 from bench.ledger import LedgerFigures
 from bench.peers import Bench, workloads
 from tcfs.config.units import parse_size
 
 PARTS = ("small", "large", "start", "ledger", "live", "memory", "wide", "huge")
 USUAL = PARTS[:6]
+ROOM = {"small": 12 * GIB, "large": 15 * GIB, "memory": 8 * GIB, "wide": 40 * GIB, "huge": 60 * GIB}
+"""Bytes of disk that a part fills by its end, of the small and large trees in each run."""
 HERE = Path(__file__).parent
 
 
 def main() -> None:
     options = arguments()
     options.work.mkdir(parents=True, exist_ok=True)
+    require_room(options)
     work = Path(tempfile.mkdtemp(dir=options.work))
     begun = time.perf_counter()
     notes = list[str]()
@@ -48,6 +51,18 @@ def main() -> None:
     finally:
         say("removing what was made, which can take minutes")
         shutil.rmtree(work)
+
+
+def require_room(options: argparse.Namespace) -> None:
+    """End now rather than when the disk is full."""
+    runs = {"small": options.runs, "large": options.runs}
+    needed = sum(ROOM.get(part, 0) * runs.get(part, 1) for part in options.parts) * options.scale
+    free = shutil.disk_usage(options.work).free
+    if needed > free:
+        sys.exit(
+            f"{options.work} has {free / GIB:.0f} GiB free, and {needed / GIB:.0f} may be needed: "
+            "give another --work, fewer --parts, --runs or --clients, or a smaller --scale"
+        )
 
 
 def arguments() -> argparse.Namespace:
