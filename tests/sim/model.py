@@ -56,6 +56,8 @@ class Model:
         self._left_to_chance: set[bytes] = set()
         """What a power loss left, of saves that were not durable, where no user sees it."""
         self.owed: dict[bytes, str] = {}
+        self._aside: set[bytes] = set()
+        """What of it a power loss took out of a tree: once it is there again, it is its user's."""
         """Contents that must be found again, and why."""
         self._in_vain: dict[str, set[bytes]] = {}
         """By device, hashes of what it sent when the fleet had gone on without it."""
@@ -126,6 +128,9 @@ class Model:
                 continue
             if old.data not in held:
                 gone = {(other, data) for other, data in self._standing if data == old.data}
+                if old.data in self._aside:
+                    self._aside.remove(old.data)
+                    self.owed.pop(old.data, None)
             else:
                 gone = {(path, old.data)}
             self._standing -= gone
@@ -189,7 +194,8 @@ class Model:
             if old is None or old.kind != "file" or old.data in unsynced:
                 continue
             if old.data in self.saved and old.data not in kept:
-                self.owe(old.data, f"{path!r} was durable before the power failed")
+                why = f"{path!r} was durable before the power failed"
+                self.owe(old.data, why, until_edited=True)
 
     def begin(self, tree: Tree) -> None:
         """All devices have this tree."""
@@ -197,9 +203,17 @@ class Model:
         self._touched.clear()
         self._rewrites.clear()
 
-    def owe(self, data: bytes, why: str) -> None:
-        """This content is no user's to lose any more."""
+    def owe(self, data: bytes, why: str, *, until_edited: bool = False) -> None:
+        """This content is no user's to lose any more.
+
+        Args:
+            until_edited: but if it comes to be in a tree, whoever edits it there may.
+        """
         if data in self.saved and data not in self._left_to_chance:
+            if not until_edited:
+                self._aside.discard(data)
+            elif data not in self.owed:
+                self._aside.add(data)
             self.owed.setdefault(data, why)
 
     def forgive(self, device: str, sent: Set[bytes] = frozenset()) -> None:

@@ -93,6 +93,22 @@ def test_what_was_durable_before_a_power_loss_is_owed(model: Model) -> None:
         model.check_kept([{}], set())
 
 
+def test_what_came_back_after_a_power_loss_is_its_users_to_edit(model: Model) -> None:
+    model.power_failed(OLD, {b"b": OLD[b"b"]}, set())
+    back = {b"b": OLD[b"b"], b"recovered": OLD[b"a"]}
+    model.user_changed("ann", back, back | {b"recovered": file(b"edited")})
+    model.check_kept([{}], set())
+
+
+def test_what_was_sent_is_owed_whatever_became_of_it_in_a_tree(model: Model) -> None:
+    model.power_failed(OLD, {b"b": OLD[b"b"]}, set())
+    model.owe(OLD[b"a"].data, "it was pushed")
+    back = {b"b": OLD[b"b"], b"recovered": OLD[b"a"]}
+    model.user_changed("ann", back, back | {b"recovered": file(b"edited")})
+    with pytest.raises(Violation, match="lost"):
+        model.check_kept([{}], set())
+
+
 def test_of_two_concurrent_edits_both_stand(model: Model) -> None:
     model.user_changed("ann", OLD, OLD | {b"a": file(b"1")})
     model.user_changed("bob", OLD, OLD | {b"a": file(b"2")})
