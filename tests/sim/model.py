@@ -56,9 +56,9 @@ class Model:
         self._left_to_chance: set[bytes] = set()
         """What a power loss left, of saves that were not durable, where no user sees it."""
         self.owed: dict[bytes, str] = {}
+        """Contents that must be found again, and why."""
         self._aside: set[bytes] = set()
         """What of it a power loss took out of a tree: once it is there again, it is its user's."""
-        """Contents that must be found again, and why."""
         self._in_vain: dict[str, set[bytes]] = {}
         """By device, hashes of what it sent when the fleet had gone on without it."""
         self.merging = False
