@@ -76,6 +76,9 @@ def _part(world: World, device: Device, twin: Device) -> None:
         ):
             continue  # It was revoked, expired or cloned itself, and has yet to join anew.
         world.quietly(other, "sync")
+        record = other.open()._context.control.devices.get(identity)
+        if record is not None and record.revoked:
+            continue  # It was let go before: that says which branch stands, and there is no more.
         findings = other.open()._context.state.findings.all()
         if _is_near(other, identity, first) and not any(
             found.kind == "fork" and found.device == identity for found in findings

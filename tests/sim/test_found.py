@@ -691,3 +691,19 @@ def test_a_clone_has_a_place_for_its_state_after_a_power_loss() -> None:
         ("clone", "bob"),
         ("crash", "bob.twin", "none", 1),
     )
+
+
+def test_a_fork_of_an_identity_that_was_let_go_meanwhile_is_nothing_to_notice() -> None:
+    """What let it go says which branch stands."""
+    for steps in range(3, 7):
+        hold(
+            ("clone", "bob"),
+            ("user", "bob", True, "write", b"a", b"bob's\n"),
+            ("user", "bob.twin", True, "write", b"b", b"the twin's\n"),
+            ("operation", "bob.twin", "push"),
+            *[("run", "bob.twin", WHOLE, "", "safe")] * steps,
+            ("operation", "bob", "push"),
+            ("run", "bob", WHOLE),
+            ("banish", "bob", "expire", "ann"),
+            ("run", "ann", WHOLE),
+        )
