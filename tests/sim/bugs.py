@@ -351,7 +351,7 @@ BUGS: Final[dict[str, Bug]] = {
 
 SEEDS: Final[dict[str, tuple[int, int]]] = {
     "no-barrier": (1, 12),
-    "push-not-durable": (13, 52),
+    "push-not-durable": (107, 430),
     "listed-from-head": (12, 48),
     "state-not-synced": (8, 32),
     "segment-before-packs": (8, 32),
