@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -48,106 +49,10 @@ def write_new(path: Path, content: bytes) -> None:
     new.rename(path)
 
 
-def edited_then(
-    tree: Path, name: str, change: Callable[[Path], None], further: int
+def cut_off(
+    when: Callable[[Operation, Moment], bool], change: Callable[[], object], further: int
 ) -> tuple[FaultPlan, list[Operation]]:
-    """Changes a file just before it is swapped; dies so many changes later."""
-    passed: list[Operation] = []
-    path = os.fsencode(tree / name)
-    started = False
-
-    def hook(operation: Operation, moment: Moment) -> None:
-        nonlocal started
-        if operation.name not in CHANGES or moment != "before":
-            return
-        if started:
-            passed.append(operation)
-            if len(passed) == further:
-                raise SimulatedCrash
-        if operation.name == "exchange" and operation.target == path and not started:
-            started = True
-            change(tree / name)
-
-    return FaultPlan(hook), passed
-
-
-@pytest.mark.parametrize("change", [edit, replace])
-@pytest.mark.parametrize("name", ["a.txt", "big"])
-def test_an_edit_while_a_file_is_replaced_survives_a_crash_at_any_later_change(
-    experiment: Experiment, name: str, change: Callable[[Path], None]
-) -> None:
-    world = experiment.world
-    tree = world.tree("b")
-    further = 0
-    while True:
-        further += 1
-        world.restore()
-        plan, passed = edited_then(tree, name, change, further)
-        with numbered(plan), suppress(SimulatedCrash):
-            world.machine("b", plan).open().pull()
-        world.close()
-        # Two more runs, whatever they find.
-        world.fleet("b").pull()
-        world.fleet("b").pull(mode="auto")
-        assert EDIT in contents(tree) or HASH in known_hashes(world.fleet("b")), passed[-1:]
-        world.close()
-        if not plan.crashed:
-            assert further > 10
-            return
-
-
-def test_an_edit_whose_bytes_the_history_knows_is_in_the_tree_after_a_crash_all_the_same(
-    experiment: Experiment,
-) -> None:
-    """Seeds 300183 and 304835: it was taken for the file of the fleet that was displaced."""
-    world = experiment.world
-    tree = world.tree("b")
-    further = 0
-    while True:
-        further += 1
-        world.restore()
-        assert contents(tree).count(KNOWN) == 1
-        plan, passed = edited_then(tree, "a.txt", copy_another, further)
-        with numbered(plan), suppress(SimulatedCrash):
-            world.machine("b", plan).open().pull()
-        world.close()
-        world.fleet("b").pull()
-        world.fleet("b").pull(mode="auto")
-        assert contents(tree).count(KNOWN) == 2, passed[-1:]
-        world.close()
-        if not plan.crashed:
-            assert further > 10
-            return
-
-
-def test_a_file_that_is_made_anew_while_it_is_removed_stands_after_a_crash(
-    experiment: Experiment,
-) -> None:
-    """With the same bytes: only that it came after the other was taken away tells of it."""
-    world = experiment.world
-    path = world.tree("b") / "gone" / "x"
-    temp = name_of_displaced(0, RelPath(b"gone/x")).removeprefix(b"0")
-    further = 0
-    while True:
-        further += 1
-        world.restore()
-        plan, passed = made_anew_then(path, path.read_bytes(), temp, further)
-        with numbered(plan), suppress(SimulatedCrash):
-            world.machine("b", plan).open().pull()
-        world.close()
-        world.fleet("b").pull()
-        world.fleet("b").pull(mode="auto")
-        assert path.exists(), passed[-1:]
-        world.close()
-        if not plan.crashed:
-            assert further > 10
-            return
-
-
-def made_anew_then(
-    path: Path, content: bytes, temp: bytes, further: int
-) -> tuple[FaultPlan, list[Operation]]:
-    """Makes a file anew once it has a temporary name with that end; dies so many changes later."""
+    """Changes something in a certain moment, once; dies so many changes later."""
     passed: list[Operation] = []
     started = False
 
@@ -159,12 +64,93 @@ def made_anew_then(
             passed.append(operation)
             if len(passed) == further:
                 raise SimulatedCrash
-        taken = operation.name == "rename" and os.fsencode(operation.target).endswith(temp)
-        if taken and moment == "after" and not started:
+        if not started and when(operation, moment):
             started = True
-            path.write_bytes(content)
+            change()
 
     return FaultPlan(hook), passed
+
+
+def edited_then(
+    path: Path, change: Callable[[Path], None], further: int
+) -> tuple[FaultPlan, list[Operation]]:
+    """Changes a file just before it is swapped; dies so many changes later."""
+
+    def swapped(operation: Operation, moment: Moment) -> bool:
+        here = operation.name == "exchange" and operation.target == os.fsencode(path)
+        return here and moment == "before"
+
+    return cut_off(swapped, lambda: change(path), further)
+
+
+def pulls_cut_off(
+    experiment: Experiment, plan_of: Callable[[int], tuple[FaultPlan, list[Operation]]]
+) -> Iterator[list[Operation]]:
+    """A pull that dies at each later change in turn, each followed by two more runs.
+
+    Yields where it died.
+    """
+    world = experiment.world
+    further = 0
+    while True:
+        further += 1
+        world.restore()
+        plan, passed = plan_of(further)
+        with numbered(plan), suppress(SimulatedCrash):
+            world.machine("b", plan).open().pull()
+        world.close()
+        # Two more runs, whatever they find.
+        world.fleet("b").pull()
+        world.fleet("b").pull(mode="auto")
+        yield passed[-1:]
+        world.close()
+        if not plan.crashed:
+            assert further > 10
+            return
+
+
+@pytest.mark.parametrize("change", [edit, replace])
+@pytest.mark.parametrize("name", ["a.txt", "big"])
+def test_an_edit_while_a_file_is_replaced_survives_a_crash_at_any_later_change(
+    experiment: Experiment, name: str, change: Callable[[Path], None]
+) -> None:
+    world = experiment.world
+    tree = world.tree("b")
+    for died in pulls_cut_off(experiment, partial(edited_then, tree / name, change)):
+        assert EDIT in contents(tree) or HASH in known_hashes(world.fleet("b")), died
+
+
+def test_an_edit_whose_bytes_the_history_knows_is_in_the_tree_after_a_crash_all_the_same(
+    experiment: Experiment,
+) -> None:
+    """Seeds 300183 and 304835: it was taken for the file of the fleet that was displaced."""
+    tree = experiment.world.tree("b")
+
+    def plan_of(further: int) -> tuple[FaultPlan, list[Operation]]:
+        assert contents(tree).count(KNOWN) == 1
+        return edited_then(tree / "a.txt", copy_another, further)
+
+    for died in pulls_cut_off(experiment, plan_of):
+        assert contents(tree).count(KNOWN) == 2, died
+
+
+def test_a_file_that_is_made_anew_while_it_is_removed_stands_after_a_crash(
+    experiment: Experiment,
+) -> None:
+    """With the same bytes: only that it came after the other was taken away tells of it."""
+    path = experiment.world.tree("b") / "gone" / "x"
+    temp = name_of_displaced(0, RelPath(b"gone/x")).removeprefix(b"0")
+
+    def taken(operation: Operation, moment: Moment) -> bool:
+        here = operation.name == "rename" and os.fsencode(operation.target).endswith(temp)
+        return here and moment == "after"
+
+    def plan_of(further: int) -> tuple[FaultPlan, list[Operation]]:
+        content = path.read_bytes()
+        return cut_off(taken, partial(path.write_bytes, content), further)
+
+    for died in pulls_cut_off(experiment, plan_of):
+        assert path.exists(), died
 
 
 def contents(tree: Path) -> list[bytes]:

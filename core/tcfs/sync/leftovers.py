@@ -134,11 +134,10 @@ def _list(files: FileSystem, directory: bytes) -> list[bytes]:
 
 
 def _remove(files: FileSystem, path: bytes) -> None:
-    try:
-        kind = files.lstat(path).kind
-    except FileNotFoundError:
+    stat = _there(files, path)
+    if stat is None:
         return
-    if kind == "dir":
+    if stat.kind == "dir":
         files.rmdir(path)
     else:
         files.unlink(path)
@@ -160,11 +159,19 @@ def _holds(bench: Workbench, intent: Intended, entry: BaseEntry, stat: Stat) -> 
 
 def _holds_content(files: FileSystem, path: bytes, stat: Stat, entry: BaseEntry) -> bool:
     """Whether what is at a path has the kind and the content of a base."""
-    if stat.kind != entry.kind:
-        return False
+    return stat.kind == entry.kind and _content(files, path, stat) == _content_of(entry)
+
+
+def _content(files: FileSystem, path: bytes, stat: Stat) -> bytes:
+    """The hash of a file, the target of a link; nothing for what has no content of its own."""
     if stat.kind == "file":
-        return hash_file(files, path) == entry.file_hash
-    return stat.kind == "dir" or files.readlink(path) == entry.target
+        return hash_file(files, path)
+    return files.readlink(path) if stat.kind == "symlink" else b""
+
+
+def _content_of(entry: BaseEntry) -> bytes:
+    """The same of a base."""
+    return entry.file_hash if entry.kind == "file" else entry.target
 
 
 def _saved_since(bench: Workbench, intent: Intended) -> Literal["over it", "meanwhile"] | None:
@@ -257,12 +264,11 @@ def _may_be_an_only_copy(bench: Workbench, name: bytes, intent: Intended | None)
     history, namespace = bench.context.state.history, bench.root.namespace
     files = bench.files
     stat = files.lstat(name)
-    if stat.kind == "file":
-        known = history.knows_content(namespace, hash_file(files, name))
-    elif stat.kind == "symlink":
-        known = history.knows_link(namespace, files.readlink(name))
-    else:
+    if stat.kind not in ("file", "symlink"):
         return stat.kind == "dir" and bool(files.scan(name))
+    content = _content(files, name, stat)
+    knows = history.knows_content if stat.kind == "file" else history.knows_link
+    known = knows(namespace, content)
     base = bench.context.state.roots.base_of(bench.root, intent.path) if intent else None
     if not known or intent is None or base is None:
         return not known
@@ -270,7 +276,8 @@ def _may_be_an_only_copy(bench: Workbench, name: bytes, intent: Intended | None)
     if stat.mtime_ns == intent.displaces:  # Else who saved it again meant it to stand.
         accounted.append(base)
     return not any(
-        entry is not None and _holds_content(files, name, stat, entry) for entry in accounted
+        entry is not None and (entry.kind, _content_of(entry)) == (stat.kind, content)
+        for entry in accounted
     )
 
 

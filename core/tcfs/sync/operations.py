@@ -313,7 +313,6 @@ def pull(
         TcfsError: what was put on disk and recorded before stays.
     """
     from tcfs.sync.pull import Pull
-    from tcfs.sync.staging import POOL_BYTES, POOL_FILES
 
     started = context.host.clock.monotonic()
     context.require_member()
@@ -328,7 +327,7 @@ def pull(
     put_off = not bounded and made.put_off()
     if not put_off:
         made.decide()
-    if made.fetched >= POOL_FILES and not dry_run:
+    if made.expected.pays and not dry_run:
         context.executor.start()
     git = pull_hook(context, root, place.prefix, made.touched())
     git_plan = [one] if git is not None and (one := git.plan()) is not None else []
@@ -336,8 +335,6 @@ def pull(
     check_plan(whole, plan)
     tracked = context.state.roots.base_count(root) if root.id else 0
     check_limits(context, whole, tracked, limits)
-    if whole.bytes >= POOL_BYTES and not dry_run:
-        context.executor.start()
     result = SyncResult(
         plan=whole,
         dry_run=dry_run,

@@ -169,9 +169,9 @@ class Pull:
         return self._survey.plan
 
     @property
-    def fetched(self) -> int:
-        """How many files and the like are to be fetched."""
-        return self._survey.expected.files
+    def expected(self) -> Expected:
+        """What is to be fetched."""
+        return self._survey.expected
 
     def touched(self) -> Iterator[RelPath]:
         """Every path that the fleet changed or that is still to do, on disk here or not."""

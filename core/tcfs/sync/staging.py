@@ -54,6 +54,11 @@ class Expected(NamedTuple):
     files: int
     size: int
 
+    @property
+    def pays(self) -> bool:
+        """Whether it is worth starting worker processes for."""
+        return self.files >= POOL_FILES or self.size >= POOL_BYTES
+
 
 def expected_of(wanted: Iterable[Wanted]) -> Expected:
     """The sums."""
@@ -65,7 +70,7 @@ def expected_of(wanted: Iterable[Wanted]) -> Expected:
 
 
 def comes_last(w: Wanted) -> bool:
-    """Whether a file is written when all others of its pull are: in pieces, in this process."""
+    """Whether a file is written when all others of its pull are: in pieces."""
     return w.size >= LARGE
 
 
@@ -177,7 +182,7 @@ class Stager:
             LocalFileError: the disk is full.
             StoreError: the store failed.
         """
-        if expected.files >= POOL_FILES or expected.size >= POOL_BYTES:
+        if expected.pays:
             self._executor = self._bench.context.executor
         large: list[Wanted] = []
         units = self._cut(slices, large, min(files, UNIT_FILES), min(size, UNIT_BYTES))
