@@ -6,14 +6,8 @@ import pytest
 
 from tests.sim.disk import Naming
 from tests.sim.minimise import replay
+from tests.sim.stories import hold, whole
 from tests.sim.world import WHOLE, Move, Setting
-
-
-def hold(*moves: Move, **options: object) -> None:
-    """All holds after these moves."""
-    setting = Setting(**{"seed": 0, **options})  # type: ignore[arg-type]
-    outcome = replay(setting, list(moves))
-    assert not outcome.failure, outcome.failure
 
 
 @pytest.mark.parametrize("salt", [5, 6, 7])
@@ -22,8 +16,7 @@ def test_a_file_that_was_pushed_is_what_was_pushed_after_a_power_loss(salt: int)
         hold(
             ("share",),
             ("user", "bob", False, "write", b"a", b"first\n"),
-            ("operation", "bob", operation),
-            ("run", "bob", WHOLE),
+            *whole("bob", operation),
             ("crash", "bob", "all", salt),
         )
 
@@ -32,8 +25,7 @@ def test_a_disk_that_fails_under_a_pull_is_an_error_of_ours() -> None:
     for steps in range(9, 40):
         hold(
             ("user", "ann", True, "write", b"p/x", b"1\n"),
-            ("operation", "ann", "push"),
-            ("run", "ann", WHOLE),
+            *whole("ann", "push"),
             ("operation", "bob", "pull", "auto"),
             ("run", "bob", steps),
             ("run", "bob", WHOLE, "broken"),
@@ -46,8 +38,7 @@ def test_an_edit_that_meets_a_file_while_it_is_put_back_survives() -> None:
         ("user", "ann", True, "write", b"b", b"before\n"),
         ("settle",),
         ("user", "ann", True, "write", b"b", b"theirs, and longer\n"),
-        ("operation", "ann", "push"),
-        ("run", "ann", WHOLE),
+        *whole("ann", "push"),
         ("operation", "bob", "pull", "auto"),
         ("run", "bob", WHOLE, "", "tree"),
         ("user", "bob", True, "replace", b"b", b"mine\n"),
@@ -77,8 +68,7 @@ def test_a_file_deleted_again_while_it_is_pushed_stays_deleted() -> None:
         ("user", "bob", True, "delete", b"a"),
         ("settle",),
         ("user", "ann", True, "write", b"a", b"anew\n"),
-        ("operation", "ann", "push"),
-        ("run", "ann", WHOLE),
+        *whole("ann", "push"),
         ("user", "ann", True, "delete", b"a"),
     )
 
@@ -88,11 +78,9 @@ def test_a_file_written_over_its_own_deletion_and_moved_away_leaves_its_old_name
         ("user", "ann", True, "write", b"a", b"before\n"),
         ("settle",),
         ("user", "ann", True, "delete", b"a"),
-        ("operation", "ann", "sync"),
-        ("run", "ann", WHOLE),
+        *whole("ann", "sync"),
         ("user", "ann", True, "write", b"a", b"anew\n"),
-        ("operation", "ann", "sync"),
-        ("run", "ann", WHOLE),
+        *whole("ann", "sync"),
         ("user", "ann", True, "move", b"a", b"d/e"),
     )
 
@@ -104,8 +92,7 @@ def test_an_edit_in_the_moment_in_which_attributes_are_set_is_seen(action: str) 
         ("user", "ann", True, "write", b"a", b"first\n"),
         ("settle",),
         ("user", "bob", True, "chmod", b"a", 0o600, 0o700),
-        ("operation", "bob", "push"),
-        ("run", "bob", WHOLE),
+        *whole("bob", "push"),
         ("operation", "ann", "pull", "auto"),
         ("run", "ann", WHOLE, "", "tree"),
         ("user", "ann", True, action, b"a", b"other\n"),
@@ -117,10 +104,8 @@ def test_a_file_that_takes_the_place_of_one_just_placed_is_seen_by_its_inode() -
     hold(
         ("user", "ann", True, "write", b"a", b"first\n"),
         ("user", "ann", True, "write", b"b", b"other\n"),
-        ("operation", "ann", "push"),
-        ("run", "ann", WHOLE),
-        ("operation", "bob", "pull_part", b"b"),
-        ("run", "bob", WHOLE),
+        *whole("ann", "push"),
+        *whole("bob", "pull_part", b"b"),
         ("operation", "bob", "pull", "auto"),
         ("run", "bob", WHOLE, "", "tree"),
         ("run", "bob", 1),
@@ -145,8 +130,7 @@ def test_an_edit_that_a_power_loss_tore_under_a_temporary_name_is_kept_as_it_is(
             ("user", "ann", True, "write", b"a", b"first, and longer\n"),
             ("settle",),
             ("user", "ann", True, "delete", b"a"),
-            ("operation", "ann", "push"),
-            ("run", "ann", WHOLE),
+            *whole("ann", "push"),
             ("operation", "bob", "pull", "auto"),
             ("run", "bob", WHOLE, "", "tree"),
             ("user", "bob", False, "write", b"a", b"second\n"),
@@ -162,8 +146,7 @@ def test_what_an_earlier_identity_left_under_temporary_names_is_looked_at() -> N
             ("user", "ann", True, "write", b"a", b"before, and longer\n"),
             ("settle",),
             ("user", "ann", True, "delete", b"a"),
-            ("operation", "ann", "push"),
-            ("run", "ann", WHOLE),
+            *whole("ann", "push"),
             ("operation", "bob", "pull", "auto"),
             ("run", "bob", WHOLE, "", "tree"),
             ("user", "bob", True, "write", b"a", b"mine\n"),
@@ -182,8 +165,7 @@ def test_an_edit_within_the_tick_in_which_a_file_was_looked_at_is_not_taken_away
             ("user", "ann", True, "write", b"a", b"first\n"),
             ("settle",),
             ("user", "ann", True, "delete", b"a"),
-            ("operation", "ann", "push"),
-            ("run", "ann", WHOLE),
+            *whole("ann", "push"),
             ("operation", "bob", "pull", "auto"),
             ("run", "bob", 1),
             ("user", "bob", True, "touch", b"a"),
@@ -210,8 +192,7 @@ def test_a_directory_that_gave_way_to_a_file_is_seen_so_by_who_sees_a_part_of_th
             for _ in range(6)
             for move in (
                 ("run", "bob", WHOLE, "", "safe"),
-                ("operation", "ann", "sync"),
-                ("run", "ann", WHOLE),
+                *whole("ann", "sync"),
             )
         ],
         sizes={"tcfs.sync.commit.PART_BYTES": 300},
@@ -236,8 +217,7 @@ def test_a_forked_control_chain_is_no_problem_any_more_once_its_device_is_revoke
     """Both machines of a cloned identity acknowledged a snapshot; nobody could ever mend that."""
     hold(
         ("settle",),
-        ("operation", "ann", "snapshot"),
-        ("run", "ann", WHOLE),
+        *whole("ann", "snapshot"),
         ("clone", "bob"),
         ("operation", "bob", "sync"),
         ("operation", "bob.twin", "sync"),
@@ -267,8 +247,7 @@ def test_a_pack_that_a_device_had_sent_when_it_was_revoked_is_collected() -> Non
         ("settle",),
         ("user", "bob", True, "write", b"a", b"second, in a pack of its own\n"),
         ("arm", "bob", "put", "late"),
-        ("operation", "bob", "push"),
-        ("run", "bob", WHOLE),
+        *whole("bob", "push"),
         ("user", "bob", True, "delete", b"a"),
         ("banish", "bob", "revoke"),
         ("run", "ann", WHOLE),
@@ -286,8 +265,7 @@ def test_an_edit_that_takes_a_name_while_a_folding_disk_looks_for_it_stands_besi
             ("user", "ann", True, "write", b"p/y", b"first\n"),
             ("settle",),
             ("user", "ann", True, "delete", b"p/y"),
-            ("operation", "ann", "push"),
-            ("run", "ann", WHOLE),
+            *whole("ann", "push"),
             ("operation", "bob", "pull", "auto"),
             ("run", "bob", WHOLE, "", "tree"),
             ("user", "bob", True, "write", b"p/y", b"second\n"),
@@ -301,11 +279,9 @@ def test_a_hint_after_a_rebuild_that_was_cut_off_does_not_fork_the_own_chain() -
     for steps in range(17, 22):
         hold(
             ("user", "bob", True, "write", b"a", b"bob's\n"),
-            ("operation", "bob", "push"),
-            ("run", "bob", WHOLE),
+            *whole("bob", "push"),
             ("user", "ann", True, "write", b"a", b"ann's\n"),
-            ("operation", "ann", "push"),
-            ("run", "ann", WHOLE),
+            *whole("ann", "push"),
             ("operation", "bob", "rebuild"),
             ("run", "bob", steps),
             ("run", "bob", 1, "lost"),
@@ -337,8 +313,7 @@ def test_a_link_in_the_place_of_a_file_that_a_killed_pull_took_away_is_kept() ->
             ("user", "ann", True, "write", b"a", b"1\n"),
             ("settle",),
             ("user", "bob", True, "delete", b"a"),
-            ("operation", "bob", "push"),
-            ("run", "bob", WHOLE),
+            *whole("bob", "push"),
             ("operation", "ann", "pull", "auto"),
             ("run", "ann", WHOLE, "", "tree"),
             ("user", "ann", True, "link", b"a", b"elsewhere"),
@@ -356,18 +331,15 @@ def acknowledged(safe: int) -> list[Move]:
     """An acknowledgement is sent, the look after it fails, and a hint asks for another."""
     return [
         ("settle",),
-        ("operation", "ann", "snapshot"),
-        ("run", "ann", WHOLE),
+        *whole("ann", "snapshot"),
         ("user", "ann", True, "write", b"a", b"1\n"),
-        ("operation", "ann", "push"),
-        ("run", "ann", WHOLE),
+        *whole("ann", "push"),
         ("operation", "bob", "pull", "auto"),
         *[("run", "bob", WHOLE, "", "safe")] * safe,
         ("arm", "bob", "list", "lost"),
         ("run", "bob", WHOLE),
         ("user", "ann", True, "write", b"a", b"2\n"),
-        ("operation", "ann", "push"),
-        ("run", "ann", WHOLE),
+        *whole("ann", "push"),
         ("hint", "bob", (0, 1), False, ""),
     ]
 
@@ -378,13 +350,10 @@ def test_a_segment_whose_event_was_lost_counts_before_what_was_built_on_it() -> 
         ("user", "ann", True, "write", b"a", b"first\n"),
         ("settle",),
         ("user", "cy", True, "write", b"a", b"second\n"),
-        ("operation", "cy", "sync"),
-        ("run", "cy", WHOLE),
-        ("operation", "ann", "sync"),
-        ("run", "ann", WHOLE),
+        *whole("cy", "sync"),
+        *whole("ann", "sync"),
         ("user", "ann", True, "delete", b"a"),
-        ("operation", "ann", "push"),
-        ("run", "ann", WHOLE),
+        *whole("ann", "push"),
         ("hint", "bob", (2,), False, ""),
         ("run", "bob", WHOLE),
         names=("ann", "bob", "cy"),
@@ -413,10 +382,8 @@ BEHIND_THE_HEAD: list[Move] = [
         for text in (b"2\n", b"3\n")
         for move in (
             ("user", "bob", True, "write", b"a", text),
-            ("operation", "bob", "push"),
-            ("run", "bob", WHOLE),
-            ("operation", "ann", "sync"),
-            ("run", "ann", WHOLE),
+            *whole("bob", "push"),
+            *whole("ann", "sync"),
         )
     ],
     ("run", "bob.twin", WHOLE),
@@ -437,10 +404,8 @@ TWO_BRANCHES: list[Move] = [
     ("user", "bob.twin", True, "write", b"b", b"the twin's\n"),
     ("operation", "bob", "push"),
     *[("run", "bob", WHOLE, "", "safe")] * 3,
-    ("operation", "bob.twin", "push"),
-    ("run", "bob.twin", WHOLE),
-    ("operation", "ann", "sync"),
-    ("run", "ann", WHOLE),
+    *whole("bob.twin", "push"),
+    *whole("ann", "sync"),
     ("run", "bob", WHOLE),
     ("hint", "cy", (3,), False, ""),
     ("run", "cy", WHOLE),
@@ -457,10 +422,8 @@ def test_nothing_takes_the_place_of_an_acknowledgement_that_could_not_be_sent() 
     """It waits in the outbox; another control segment with its number would fork the own chain."""
     hold(
         ("user", "ann", True, "write", b"a", b"first\n"),
-        ("operation", "ann", "sync"),
-        ("run", "ann", WHOLE),
-        ("operation", "ann", "compact"),
-        ("run", "ann", WHOLE),
+        *whole("ann", "sync"),
+        *whole("ann", "compact"),
         ("operation", "bob", "snapshot"),
         ("arm", "bob", "put", "lost"),
         ("run", "bob", WHOLE),
@@ -473,17 +436,12 @@ def test_segments_that_an_admin_let_go_when_it_was_revoked_are_no_gap() -> None:
     for steps in range(1, 12):
         hold(
             ("user", "ann", True, "write", b"a", b"first\n"),
-            ("operation", "ann", "push"),
-            ("run", "ann", WHOLE),
+            *whole("ann", "push"),
             ("user", "ann", True, "write", b"a", b"second\n"),
-            ("operation", "ann", "push"),
-            ("run", "ann", WHOLE),
-            ("operation", "ann", "compact"),
-            ("run", "ann", WHOLE),
-            ("operation", "bob", "snapshot"),
-            ("run", "bob", WHOLE),
-            ("operation", "ann", "sync"),
-            ("run", "ann", WHOLE),
+            *whole("ann", "push"),
+            *whole("ann", "compact"),
+            *whole("bob", "snapshot"),
+            *whole("ann", "sync"),
             ("banish", "bob", "expire", "ann"),
             ("run", "ann", WHOLE, "", "safe"),
             ("run", "ann", WHOLE, "", "safe"),
@@ -496,8 +454,7 @@ def test_segments_that_an_admin_let_go_when_it_was_revoked_are_no_gap() -> None:
 def test_a_save_of_the_same_bytes_is_not_durable_because_the_one_before_was() -> None:
     hold(
         ("user", "bob", False, "write", b"a", b"first\n"),
-        ("operation", "bob", "push"),
-        ("run", "bob", WHOLE),
+        *whole("bob", "push"),
         ("user", "bob", False, "write", b"a", b"first\n"),
         ("crash", "bob", "all", 63738444),
     )
@@ -514,12 +471,10 @@ def test_what_answers_two_equal_versions_that_a_push_found_knows_both(
             ("user", "bob", True, *kind),
             ("operation", "ann", "push"),
             *[("run", "ann", WHOLE, "", "safe")] * steps,
-            ("operation", "bob", "push"),
-            ("run", "bob", WHOLE),
+            *whole("bob", "push"),
             ("run", "ann", WHOLE),
             ("user", "cy", True, *kind),
-            ("operation", "cy", "push"),
-            ("run", "cy", WHOLE),
+            *whole("cy", "push"),
             ("user", "cy", True, "replace", b"a", b"other\n"),
             names=("ann", "bob", "cy"),
         )
@@ -534,16 +489,13 @@ def test_a_control_segment_that_was_sent_is_known_whatever_fails_after_it(
         hold(
             ("user", "ann", True, "write", b"a", b"first\n"),
             ("settle",),
-            ("operation", "ann", "snapshot"),
-            ("run", "ann", WHOLE),
+            *whole("ann", "snapshot"),
             ("operation", "bob", "pull", "auto"),
             *[("run", "bob", WHOLE, "", "safe")] * steps,
             ("arm", "bob", *fault),
             ("run", "bob", WHOLE),
-            ("operation", "bob", "kept_push", b"a", True),
-            ("run", "bob", WHOLE),
-            ("operation", "ann", "snapshot"),
-            ("run", "ann", WHOLE),
+            *whole("bob", "kept_push", b"a", True),
+            *whole("ann", "snapshot"),
         )
 
 
@@ -589,8 +541,7 @@ def test_a_save_of_the_very_bytes_that_are_replaced_stands_after_a_kill() -> Non
         ("user", "ann", True, "write", b"a", b"same 1\n"),
         ("settle",),
         ("user", "ann", True, "write", b"a", b"line\nline\n00008\n"),
-        ("operation", "ann", "sync"),
-        ("run", "ann", WHOLE),
+        *whole("ann", "sync"),
         ("operation", "bob", "pull", "auto"),
         ("run", "bob", WHOLE, "", "tree"),
         ("user", "bob", True, "write", b"a", b"00009\n"),
@@ -609,20 +560,17 @@ def test_who_rebuilds_a_long_history_and_is_cut_off_midway_acts_on_no_part_of_it
                 for text in (b"1\n", b"2\n", b"3\n", b"4\n", b"5\n", b"6\n")
                 for move in (
                     ("user", "bob", True, "write", b"a", text),
-                    ("operation", "bob", "push"),
-                    ("run", "bob", WHOLE),
+                    *whole("bob", "push"),
                 )
             ],
             ("user", "bob", True, "write", b"a", b"bob's\n"),
             ("user", "ann", True, "write", b"a", b"ann's\n"),
-            ("operation", "ann", "push"),
-            ("run", "ann", WHOLE),
+            *whole("ann", "push"),
             ("operation", "bob", "rebuild"),
             ("run", "bob", steps),
             ("crash", "bob", "none", steps),
             ("user", "ann", True, "write", b"a", b"ann's again\n"),
-            ("operation", "ann", "push"),
-            ("run", "ann", WHOLE),
+            *whole("ann", "push"),
             ("hint", "bob", (0,), False, ""),
             ("run", "bob", WHOLE),
             sizes={"tcfs.sync.receive.PART_BYTES": 1},
@@ -658,14 +606,10 @@ def test_a_clone_that_fell_behind_a_compaction_notices_that_it_is_one() -> None:
         ("settle",),
         ("clone", "bob"),
         ("user", "bob", True, "write", b"b", b"2\n"),
-        ("operation", "bob", "sync"),
-        ("run", "bob", WHOLE),
-        ("operation", "ann", "snapshot"),
-        ("run", "ann", WHOLE),
-        ("operation", "bob", "sync"),
-        ("run", "bob", WHOLE),
-        ("operation", "ann", "compact"),
-        ("run", "ann", WHOLE),
+        *whole("bob", "sync"),
+        *whole("ann", "snapshot"),
+        *whole("bob", "sync"),
+        *whole("ann", "compact"),
         sizes={"tcfs.sync.upload.MAX_INLINE_PACK": 40},
     )
 
@@ -702,8 +646,7 @@ def test_a_fork_of_an_identity_that_was_let_go_meanwhile_is_nothing_to_notice() 
             ("user", "bob.twin", True, "write", b"b", b"the twin's\n"),
             ("operation", "bob.twin", "push"),
             *[("run", "bob.twin", WHOLE, "", "safe")] * steps,
-            ("operation", "bob", "push"),
-            ("run", "bob", WHOLE),
+            *whole("bob", "push"),
             ("banish", "bob", "expire", "ann"),
             ("run", "ann", WHOLE),
         )

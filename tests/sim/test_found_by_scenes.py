@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from tests.sim.minimise import replay
-from tests.sim.world import WHOLE, Move, Setting
-
-
-def hold(*moves: Move, **options: object) -> None:
-    """All holds after these moves."""
-    outcome = replay(Setting(0, **options), list(moves))  # type: ignore[arg-type]
-    assert not outcome.failure, outcome.failure
+from tests.sim.stories import hold, whole
+from tests.sim.world import WHOLE
 
 
 def test_a_file_that_is_read_once_more_is_not_trusted_before_the_clock_has_ticked() -> None:
@@ -33,11 +27,9 @@ def test_a_daemon_sends_what_waits_before_it_settles_a_conflict_that_an_event_to
         ("settle",),
         ("user", "ann", True, "write", b"a", b"ann's\n"),
         ("user", "bob", True, "write", b"a", b"bob's\n"),
-        ("operation", "bob", "push"),
-        ("run", "bob", WHOLE),
+        *whole("bob", "push"),
         ("arm", "ann", "put", "late"),
-        ("operation", "ann", "push"),
-        ("run", "ann", WHOLE),
+        *whole("ann", "push"),
         ("hint", "ann", (0,), False, ""),
         ("run", "ann", WHOLE),
     )
