@@ -11,6 +11,8 @@ import pytest
 from tcfs.host import executor
 from tcfs.model.ids import RelPath
 from tcfs.state.roots import Intent
+from tcfs.store.open import open_store
+from tcfs.store.wrappers.count import CountStore
 from tcfs.sync import leftovers, session, staging
 from tests.sync.kit import Device, Link, World, assert_same
 
@@ -75,6 +77,23 @@ def test_a_damaged_pack_costs_the_files_in_it_alone(world: World, pooled: list[i
     # They share a frame, and what was pushed before is in another pack.
     assert [p.path for p in result.problems] == ["d/bad.bin", "d/near.txt"]
     assert sorted(ben.contents()) == ["d/good.txt"]
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_neighbouring_units_share_the_reads_of_their_packs(
+    world: World, pooled: list[int], jobs: str
+) -> None:
+    anna, ben = world.device("anna"), world.device("ben", TCFS_SYNC_JOBS=jobs)
+    anna.fill({f"{n:02}": os.urandom(100_000) for n in range(30)})
+    anna.push()
+    counting = CountStore(open_store(world.endpoint))
+    ben.reopen(store=counting)
+    pulled = ben.pull()
+    assert pulled.problems == ()
+    assert_same(anna.tree, ben.tree)
+    assert counting.count("get_range").requests == 1  # of ten units
+    assert pulled.transfer is not None
+    assert pulled.transfer.bytes_received == counting.count("get_range").bytes
 
 
 def test_unfinished_copies_of_a_pull_that_was_cut_off_are_rubbish(world: World) -> None:
