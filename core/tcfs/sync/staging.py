@@ -38,7 +38,7 @@ from tcfs.sync.workbench import Workbench
 UNIT_FILES: Final = 1000
 UNIT_BYTES: Final = 8 << 20
 """Plaintext of a unit; a few of them are in memory at a time."""
-SHARED_READ: Final = 8 << 20
+SHARED_READ: Final = 16 << 20
 """Bytes of packs up to which units share reads: to many servers a request costs more than a
 mebibyte."""
 READ_AHEAD: Final = 1
