@@ -41,10 +41,11 @@ UNIT_BYTES: Final = 8 << 20
 SHARED_READ: Final = 16 << 20
 """Bytes of packs up to which units share reads: to many servers a request costs more than a
 mebibyte."""
-READ_AHEAD: Final = 1
+READ_AHEAD: Final = 2
 """Units whose packs are read before a worker can take them, and those that share their reads."""
 AHEAD: Final = 4
-"""Units for each worker in flight: enough for the time in which a batch is placed."""
+"""Units for each worker in flight: nearly enough for the time in which a batch is placed. With six,
+files that do not compress take more than 300 MB."""
 LARGE: Final = 8 << 20
 """Bytes from which a file is written in pieces."""
 POOL_FILES: Final = 2000
