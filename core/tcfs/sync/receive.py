@@ -12,9 +12,10 @@ from typing import Final
 from tcfs.errors import AccessError, IntegrityError
 from tcfs.ledger.chain import Finding, KnownSegment, SegmentSource
 from tcfs.ledger.control import load_control
-from tcfs.ledger.fetch import DEFAULT_BUDGET, FetchResult, fetch_in_parts
+from tcfs.ledger.fetch import DEFAULT_BUDGET, fetch_in_parts
 from tcfs.ledger.keys import parse_key
 from tcfs.ledger.segment import Segment
+from tcfs.ledger.walk import FetchResult
 from tcfs.model.event import ChainHead
 from tcfs.model.ids import CONTROL, DeviceId, NamespaceId
 from tcfs.model.paths import relative_to
