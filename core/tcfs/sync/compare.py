@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tcfs.host.base import Ahead
     from tcfs.host.listing import Seen
 
+_CTIME: Final = itemgetter(5)
 _AT_ONCE: Final = 500
 """Rows that are read at a time, where no entry is left."""
 
@@ -39,7 +40,8 @@ class Look:
         gone: paths of the base that were not seen, whether or not they could have been.
         tracked: paths of the base, all of them.
         seen: entries that were met.
-        in_use: directories that stand on this disk alone, below which something synced is.
+        alone: directories that stand on this disk alone.
+        in_use: those of them below which something is that is synced and not one of them.
     """
 
     changed: Candidates
@@ -47,8 +49,8 @@ class Look:
     gone: list[RelPath] = field(default_factory=list)
     tracked: int = 0
     seen: int = 0
+    alone: set[RelPath] = field(default_factory=set)
     in_use: set[RelPath] = field(default_factory=set)
-    _alone: list[bytes] = field(default_factory=list)
 
     def add(self, other: Look) -> None:
         """A look at another part of the same root, too."""
@@ -57,6 +59,7 @@ class Look:
         self.gone += other.gone
         self.tracked += other.tracked
         self.seen += other.seen
+        self.alone |= other.alone
         self.in_use |= other.in_use
 
     def take(self, walked: Iterable[list[Seen]], stored: Iterator[StoredStat]) -> None:
@@ -69,7 +72,7 @@ class Look:
                 rows += islice(stored, count - len(rows))
             # Nearly always: all stats to the last nanosecond, and ones that are trusted.
             known = rows if len(rows) == count else rows[:count]
-            if known == some and _trusted(some) and not self._alone:
+            if known == some and _trusted(some) and not self.alone:
                 self.tracked += count
                 del rows[:count]
                 continue
@@ -91,8 +94,10 @@ class Look:
             while row is not None and row[0] < path:
                 self._miss([row])
                 row = next(waiting, None)
-            if self._alone:
-                self.in_use.update(RelPath(d[:-1]) for d in self._alone if path.startswith(d))
+            if row is not None and row[0] == path and row[1] == "dir" and not row[5]:
+                self.alone.add(path)
+            elif self.alone:
+                self.in_use.update(d for d in self.alone if path.startswith(d + b"/"))
             if row is None or row[0] != path:
                 add(seen, based=False)
                 continue
@@ -100,8 +105,6 @@ class Look:
             self.tracked += 1
             if (known == seen and known[5]) or is_unchanged(known, entry_of(seen)):
                 continue
-            if known[1] == "dir" and not known[5]:
-                self._alone.append(path + b"/")
             add(seen, based=True)
         return [] if row is None else [row, *left]
 
@@ -109,9 +112,6 @@ class Look:
         """Rows of the base whose paths were not met."""
         self.tracked += len(rows)
         self.gone += [RelPath(row[0]) for row in rows]
-
-
-_CTIME: Final = itemgetter(5)
 
 
 def _trusted(some: list[Seen]) -> bool:
