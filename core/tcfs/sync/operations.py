@@ -11,8 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from blake3 import blake3
-
 from tcfs.errors import AccessError, LocalFileError, NotFoundError, TcfsError, UsageError
 from tcfs.model.ids import NamespaceId, RelPath
 from tcfs.model.paths import ROOT, join, parents, relative_to, show
@@ -27,11 +25,12 @@ from tcfs.sync.git.hooks import Followed, pull_hook, push_hook
 from tcfs.sync.ignore import Exclusion, exclusion
 from tcfs.sync.judge import Permit, withhold
 from tcfs.sync.places import Place
-from tcfs.sync.planning import check_limits, check_plan
-from tcfs.sync.push import Push, Pushed
+from tcfs.sync.planning import check_limits, check_plan, join_plans
+from tcfs.sync.push import Push
 from tcfs.sync.receive import prepare_to_write, receive, stopped_chains
-from tcfs.sync.results import LIST_LIMIT, ConflictInfo, Plan, Problem, SyncResult, Transfer
+from tcfs.sync.results import LIST_LIMIT, ConflictInfo, Problem, SyncResult, Transfer
 from tcfs.sync.scan import Scan, scan
+from tcfs.sync.sending import Pushed
 
 if TYPE_CHECKING:
     from tcfs.host.base import Ahead
@@ -237,24 +236,6 @@ def _conflicts(context: Context, found: Iterable[Place]) -> tuple[ConflictInfo, 
         for path in paths[:LIST_LIMIT]:
             infos[path] = conflict_info(context, place.root.namespace, path)
     return tuple(infos.values())
-
-
-def join_plans(plans: Sequence[Plan]) -> Plan:
-    """Several plans as one; one alone is itself."""
-    if len(plans) == 1:
-        return plans[0]
-    counts: dict[str, int] = {}
-    for one in plans:
-        for action, count in one.counts.items():
-            counts[action] = counts.get(action, 0) + count
-    return Plan(
-        hash=blake3("\n".join(p.hash for p in plans).encode()).hexdigest()[:32],
-        counts=counts,
-        bytes=sum(p.bytes for p in plans),
-        total=sum(p.total for p in plans),
-        changes=tuple(c for p in plans for c in p.changes)[:LIST_LIMIT],
-        warnings=tuple(w for p in plans for w in p.warnings),
-    )
 
 
 # Pull
