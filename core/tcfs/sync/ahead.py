@@ -57,10 +57,10 @@ def looking_ahead(
 def _may_begin(context: Context, root: Root) -> bool:
     if (
         context.host.ahead is None
-        or context.executor.workers == 1
         or context.config.sync.sync_git_dirs  # then all that is seen is kept
         or not root.id
         or not context.state.roots.tracks(root, PAYS)
+        or context.executor.workers == 1
     ):
         return False
     try:
