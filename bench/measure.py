@@ -59,7 +59,7 @@ def environment(own: Mapping[str, str]) -> dict[str, str]:
 
 
 def run(command: Command) -> str:
-    """Run what is not measured; what it printed. Raises SystemExit if it fails."""
+    """Run what is not measured; what it printed. Raises Failed if it fails."""
     done = subprocess.run(
         list(command.argv),
         env=environment(command.environ),
@@ -75,7 +75,7 @@ def run(command: Command) -> str:
 
 
 def measure(command: Command) -> Ran:
-    """Run a command and take its figures. Raises SystemExit if it fails."""
+    """Run a command and take its figures. Raises Failed if it fails."""
     started = time.perf_counter()
     process = subprocess.Popen(
         list(command.argv),
@@ -93,12 +93,14 @@ def measure(command: Command) -> Ran:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    assert process.stdout is not None
-    output = process.stdout.read().decode(errors="replace")
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - started
-    stop.set()
-    watcher.join()
+    try:
+        assert process.stdout is not None
+        output = process.stdout.read().decode(errors="replace")
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - started
+    finally:
+        stop.set()
+        watcher.join()
     process.stdout.close()
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -107,8 +109,12 @@ def measure(command: Command) -> Ran:
     return Ran(Sample(wall, usage.ru_utime + usage.ru_stime, peak[0]), output)
 
 
+class Failed(SystemExit):
+    """What was to be measured did not work; ends a program that nobody asked to go on."""
+
+
 def _failed(command: Command, code: int, output: str) -> None:
-    raise SystemExit(f"{' '.join(command.argv[:3])} ...: exit {code}\n{output[-3000:]}")
+    raise Failed(f"{' '.join(command.argv[:3])} ...: exit {code}\n{output[-3000:]}")
 
 
 def family_memory(pid: int) -> int:

@@ -6,6 +6,10 @@ sizes of all files are compared with the tree's, and the content of some.
 
 Nothing with many files is removed before all is measured: for minutes afterwards ext4 looks at
 every inode that was freed before it takes one, which makes creating files several times slower.
+A tree of a few large files is made anew for each client, with a server of its own, and everything
+is removed once that one is through: together they would fill some 40 GB.
+
+A peer that fails is noted and left out from there on; tcfs failing ends the workload.
 """
 
 from __future__ import annotations
@@ -15,8 +19,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +28,7 @@ from typing import NamedTuple
 from bench import clients as c
 from bench import trees
 from bench.clients import Client
-from bench.measure import Command, Sample, measure, run
+from bench.measure import Command, Failed, Sample, measure, run
 from bench.server import CountedServer, Traffic, counted_server
 
 FIRST, NOTHING, PULL = "first push", "no-op push", "pull"
@@ -117,13 +121,17 @@ class Bench:
     Attributes:
         patience: a peer whose first push took longer, seconds, is not asked again, unless aims
             rest on it.
+        told: called when there are new results.
     """
 
     work: Path
     clients: tuple[type[Client], ...]
     patience: float = 15.0
     results: Results = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    told: Callable[[], None] = lambda: None
     rounds: int = 0
+    _out: set[tuple[str, str]] = field(default_factory=set)
     _made: dict[str, Path] = field(default_factory=dict)
 
     def note(self, workload: str, client: str, step: str, sample: Sample) -> None:
@@ -132,6 +140,17 @@ class Bench:
 
     def round(self, workload: Workload) -> None:
         """One round of a workload, with a tree and stores of its own."""
+        chosen = [kind for kind in self.clients if self.takes_part(workload, kind)]
+        shift = self.rounds % len(chosen)
+        self.rounds += 1
+        # tcfs on file:// comes first: the bare upload is of its packs.
+        order = chosen[:1] + chosen[1 + shift :] + chosen[1 : 1 + shift]
+        parts = [[kind] for kind in order] if workload.few_files else [order]
+        for number, part in enumerate(parts):
+            self._share(workload, part, bare=not number)
+
+    def _share(self, workload: Workload, kinds: list[type[Client]], *, bare: bool) -> None:
+        """All steps of some clients, on one tree and one server."""
         top = Path(tempfile.mkdtemp(prefix=workload.name.lower(), dir=self.work))
         tree = top / "tree"
         if workload.few_files:
@@ -140,28 +159,46 @@ class Bench:
         else:
             tree.mkdir()
             workload.make(tree)
-        chosen = [kind for kind in self.clients if self.takes_part(workload, kind)]
-        shift = self.rounds % len(chosen)
-        self.rounds += 1
-        with server_for(chosen, top / "weed") as server:
-            running = []
-            # tcfs on file:// comes first: the bare upload is of its packs.
-            order = chosen[:1] + chosen[1 + shift :] + chosen[1 : 1 + shift]
-            for number, kind in enumerate(order):
+        needed = bare and any(kind.remote for kind in self.clients)
+        with server_for(kinds, top / "weed", needed=needed) as server:
+            running = list[Client]()
+            for number, kind in enumerate(kinds):
                 client = kind(top / f"c{number}", server)
-                running.append(client)
-                client.prepare(tree)
-                for step in STEPS[:3]:
-                    self._step(workload, client, step, tree)
-                    if step == NOTHING and isinstance(client, c.Tcfs):
-                        self._start(workload, client, top / f"one{number}")
-            self._bare(workload, tree, top, server, running[0])
+                with self._tolerating(workload, client) as worked:
+                    client.prepare(tree)
+                    for step in STEPS[:3]:
+                        self._step(workload, client, step, tree)
+                        if step == NOTHING and isinstance(client, c.Tcfs):
+                            self._start(workload, client, top / f"one{number}")
+                    worked.append(client)
+                running += worked
+                self.told()
+            if bare:
+                self._bare(workload, tree, top, server, running[0])
+                self.told()
             workload.edit(tree)
             for client in running:
-                for step in STEPS[3:]:
-                    self._step(workload, client, step, tree)
+                with self._tolerating(workload, client):
+                    for step in STEPS[3:]:
+                        self._step(workload, client, step, tree)
+                self.told()
         if workload.few_files:
             shutil.rmtree(top)
+
+    @contextmanager
+    def _tolerating(self, workload: Workload, client: Client) -> Iterator[list[Client]]:
+        """A peer may fail in here; it is noted, and does not take part in that workload again."""
+        try:
+            yield []
+        except Failed as failure:
+            if isinstance(client, c.Tcfs):
+                raise
+            self._out.add((workload.name, client.name))
+            said = str(failure).strip()
+            self.notes.append(
+                f"{client.name} failed with {workload.name}: {said.splitlines()[-1][:200]}"
+            )
+            print(f"  {client.name} FAILED: {said}", file=sys.stderr, flush=True)
 
     def _original(self, workload: Workload) -> Path:
         made = self._made.get(workload.name)
@@ -173,6 +210,8 @@ class Bench:
 
     def takes_part(self, workload: Workload, kind: type[Client]) -> bool:
         if workload.only and kind.name not in workload.only:
+            return False
+        if (workload.name, kind.name) in self._out:
             return False
         samples = self.results.get(Key(workload.name, kind.name, FIRST), ())
         return kind.always or all(sample.wall <= self.patience for sample in samples)
@@ -217,6 +256,8 @@ class Bench:
         os.sync()
         copied = measure(Command(["cp", "-a", str(tree), str(top / "copy")], {})).sample
         self.note(workload.name, BARE, COPY, copied)
+        if workload.few_files:
+            shutil.rmtree(top / "copy")
         self._program(workload, HASH, ["hash", str(tree)], {})
         self._program(workload, PARTS, ["parts", str(tree)], {})
         if server is None or not isinstance(stored_by, c.Tcfs):
@@ -246,24 +287,25 @@ class Bench:
 
 
 def server_for(
-    chosen: list[type[Client]], directory: Path
+    chosen: list[type[Client]], directory: Path, *, needed: bool
 ) -> AbstractContextManager[CountedServer | None]:
-    """A server, if any of these clients needs one."""
-    return counted_server(directory) if any(k.remote for k in chosen) else nullcontext()
+    """A server, if it is needed or any of these clients needs one."""
+    wanted = needed or any(kind.remote for kind in chosen)
+    return counted_server(directory) if wanted else nullcontext()
 
 
 def check(tree: Path, out: Path) -> None:
-    """Stop unless a pull brought back the tree: all names and sizes, the content of some files."""
+    """Fail unless a pull brought back the tree: all names and sizes, the content of some files."""
     wanted, found = dict(c.files_below(tree)), dict(c.files_below(out))
     if wanted != found:
         different = sorted(wanted.items() ^ found.items())[:5]
-        raise SystemExit(f"{out} is not the tree that was pushed: {different}")
+        raise Failed(f"{out} is not the tree that was pushed: {different}")
     names = sorted(wanted)
     for name in names[:: max(len(names) // COMPARED, 1)]:
         with (tree / name).open("rb") as one, (out / name).open("rb") as other:
             while True:
                 left, right = one.read(1 << 22), other.read(1 << 22)
                 if left != right:
-                    raise SystemExit(f"{out / name} has other bytes than what was pushed")
+                    raise Failed(f"{out / name} has other bytes than what was pushed")
                 if not left:
                     break

@@ -12,6 +12,7 @@ from bench.measure import Sample
 from bench.peers import Key, Results
 
 MB = 1e6
+BARE_OF = {p.FIRST: (p.PARTS, p.UPLOAD), p.PULL: (p.COPY, p.DOWNLOAD, p.DURABLE)}
 COLOURS = ("#1b6ca8", "#4aa3df", "#8a8a8a", "#b08968", "#a3b18a", "#c77dff", "#f4a261", "#dddddd")
 
 
@@ -70,6 +71,28 @@ def results_table(results: Results, workload: str) -> str:
         if key.step == step
     ]
     return table(rows, ("step", "who", *FIGURES))
+
+
+def summary(results: Results) -> str:
+    """The one table to begin with: wall seconds, a line for each step, a column for each client."""
+    clients = list(dict.fromkeys(key.client for key in results if key.client != p.BARE))
+    clients.sort(key=lambda name: not name.startswith("tcfs"))
+    rows = []
+    for workload in dict.fromkeys(key.workload for key in results):
+        for step in (*p.STEPS, p.START):
+            walls = [
+                [s.wall for s in results.get(p.Key(workload, client, step), ())]
+                for client in clients
+            ]
+            bare = [
+                (limit, [s.wall for s in results.get(p.Key(workload, p.BARE, limit), ())])
+                for limit in BARE_OF.get(step, ())
+            ]
+            limits = [f"{limit} {spread(found)}" for limit, found in bare if found]
+            if any(walls):
+                cells = [spread(found) if found else "" for found in walls]
+                rows.append((f"{workload} {step}", *cells, "; ".join(limits)))
+    return table(rows, ("step", *clients, p.BARE))
 
 
 def _order(results: Results, key: Key) -> int:
@@ -174,9 +197,6 @@ def plot(results: Results) -> str:
             "</svg>\n",
         )
     )
-
-
-BARE_OF = {p.FIRST: (p.UPLOAD,), p.PULL: (p.COPY, p.DOWNLOAD, p.DURABLE)}
 
 
 def _lines(results: Results, workload: str, step: str) -> list[tuple[str, str, float]]:

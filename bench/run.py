@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,14 +24,16 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench import clients, memory, report, start
 from bench.aims import GIB, Found, aims
 from bench.ledger import LedgerFigures
+from bench.measure import Failed
 from bench.peers import Bench, workloads
 from tcfs.config.units import parse_size
 
 PARTS = ("small", "large", "start", "ledger", "live", "memory", "wide", "huge")
 USUAL = PARTS[:6]
-ROOM = {"small": 12 * GIB, "large": 15 * GIB, "memory": 8 * GIB, "wide": 40 * GIB, "huge": 60 * GIB}
-"""Bytes of disk that a part fills by its end, of the small and large trees in each run."""
+ROOM = {"small": 5 * GIB, "large": 10 * GIB, "memory": 8 * GIB, "wide": 40 * GIB, "huge": 60 * GIB}
+"""Bytes of disk that a part fills; of the small trees in each run, since they stay."""
 HERE = Path(__file__).parent
+PROGRAM_TIMEOUT_S = 900
 
 
 def main() -> None:
@@ -38,25 +41,114 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     require_room(options)
     work = Path(tempfile.mkdtemp(dir=options.work))
-    begun = time.perf_counter()
-    notes = list[str]()
+    run = Run(options)
     try:
-        found, live = measure_all(options, work, notes)
-        text = document(found, live, notes, options, time.perf_counter() - begun)
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "results.md").write_text(text)
-        (options.out / "results.svg").write_text(report.plot(found.results))
-        (options.out / "results.json").write_text(json.dumps(as_json(found), indent=1))
-        print(text, flush=True)
+        run.all_parts(work)
+        run.write()
+        print((options.out / "results.md").read_text(), flush=True)
     finally:
         say("removing what was made, which can take minutes")
         shutil.rmtree(work)
+    if run.failed:
+        sys.exit(1)
+
+
+class Run:
+    """What was measured so far; written whenever there is more, so that a stop loses nothing."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.notes = list[str]()
+        self.found = Found({}, {})
+        self.live: dict[str, object] = {}
+        self.failed = False
+        self._begun = time.perf_counter()
+
+    def write(self) -> None:
+        """The report, as far as it goes."""
+        seconds = time.perf_counter() - self._begun
+        out: Path = self.options.out
+        out.mkdir(parents=True, exist_ok=True)
+        text = document(self.found, self.live, self.notes, self.options, seconds)
+        (out / "results.md").write_text(text)
+        (out / "results.svg").write_text(report.plot(self.found.results))
+        (out / "results.json").write_text(json.dumps(as_json(self.found), indent=1))
+
+    def all_parts(self, work: Path) -> None:
+        """Everything that was asked for."""
+        options, parts = self.options, self.options.parts
+        bench = Bench(
+            work,
+            present(options.clients, self.notes),
+            options.patience,
+            results=self.found.results,
+            notes=self.notes,
+            told=self.write,
+        )
+        known = workloads(options.scale)
+        if "start" in parts:
+            self._part("start-up", lambda: self._start_up(work))
+        for number in range(options.runs):
+            for name in ("small", "large"):
+                if name in parts:
+                    self._part(
+                        f"{name}, run {number + 1} of {options.runs}",
+                        lambda name=name: bench.round(known[name.upper()]),  # type: ignore[misc]
+                    )
+        if "wide" in parts:
+            self._part("wide", lambda: bench.round(known["WIDE"]))
+        if "ledger" in parts:
+            self._part("history", self._ledger)
+        if "live" in parts:
+            self._part("from a save to the other device", self._live)
+        if "memory" in parts or "huge" in parts:
+            self._part("memory", lambda: self._memory(work))
+
+    def _part(self, what: str, measure: Callable[[], None]) -> None:
+        """One part; if it fails, that is noted, and the others go on."""
+        say(what)
+        try:
+            measure()
+        except Failed as failure:
+            self.failed = True
+            self.notes.append(f"FAILED: {what}: {str(failure).strip().splitlines()[0][:200]}")
+            say(str(failure))
+        self.write()
+
+    def _start_up(self, work: Path) -> None:
+        self.found.starts = start.start_up(work / "start", max(self.options.runs * 3, 3))
+
+    def _ledger(self) -> None:
+        scale = self.options.scale
+        size = max(int(1_000_000 * scale), 1000)
+        segments = max(int(10_000 * min(scale, 1)), 200)
+        self.found.ledger = LedgerFigures(
+            **program(  # type: ignore[arg-type]
+                "ledger.py",
+                *("--segments", str(segments), "--devices", "20" if segments >= 2000 else "4"),
+                *("--files", str(size)),
+            )
+        )
+
+    def _live(self) -> None:
+        self.live = program("live.py", "--saves", "100" if self.options.scale >= 1 else "10")
+
+    def _memory(self, work: Path) -> None:
+        options = self.options
+        sizes = [int(n * options.scale) << 20 for n in (256, 2048) if n * options.scale >= 1]
+        files = [max(int(n * options.scale), 100) for n in (10_000, 100_000)]
+        if "memory" not in options.parts:
+            sizes, files = [], []
+        if "huge" in options.parts:
+            sizes.append(int(options.huge * options.scale))
+        self.found.peaks = tuple(memory.peaks(work, files, sizes))
 
 
 def require_room(options: argparse.Namespace) -> None:
     """End now rather than when the disk is full."""
-    runs = {"small": options.runs, "large": options.runs}
-    needed = sum(ROOM.get(part, 0) * runs.get(part, 1) for part in options.parts) * options.scale
+    wanted = {part: ROOM.get(part, 0) for part in options.parts}
+    stays = wanted.pop("small", 0) * options.runs
+    needed = (stays + max(wanted.values(), default=0)) * options.scale
     free = shutil.disk_usage(options.work).free
     if needed > free:
         sys.exit(
@@ -101,51 +193,6 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def measure_all(
-    options: argparse.Namespace, work: Path, notes: list[str]
-) -> tuple[Found, dict[str, object]]:
-    """Everything that was asked for."""
-    parts: list[str] = options.parts
-    bench = Bench(work, present(options.clients, notes), options.patience)
-    known = workloads(options.scale)
-    found = Found(bench.results, {})
-    if "start" in parts:
-        say("start-up")
-        found.starts = start.start_up(work / "start", max(options.runs * 3, 3))
-    for number in range(options.runs):
-        for name in ("small", "large"):
-            if name in parts:
-                say(f"{name}, run {number + 1} of {options.runs}")
-                bench.round(known[name.upper()])
-    if "wide" in parts:
-        bench.round(known["WIDE"])
-    if "ledger" in parts:
-        say("history")
-        size = max(int(1_000_000 * options.scale), 1000)
-        segments = max(int(10_000 * min(options.scale, 1)), 200)
-        found.ledger = LedgerFigures(
-            **program(
-                "ledger.py",
-                *("--segments", str(segments), "--devices", "20" if segments >= 2000 else "4"),
-                *("--files", str(size)),
-            )
-        )
-    live: dict[str, object] = {}
-    if "live" in parts:
-        say("from a save to the other device")
-        live = program("live.py", "--saves", str(100 if options.scale >= 1 else 10))
-    if "memory" in parts or "huge" in parts:
-        say("memory")
-        sizes = [int(n * options.scale) << 20 for n in (256, 2048) if n * options.scale >= 1]
-        files = [max(int(n * options.scale), 100) for n in (10_000, 100_000)]
-        if "memory" not in parts:
-            sizes, files = [], []
-        if "huge" in parts:
-            sizes.append(int(options.huge * options.scale))
-        found.peaks = tuple(memory.peaks(work, files, sizes))
-    return found, live
-
-
 def present(names: str, notes: list[str]) -> tuple[type[clients.Client], ...]:
     """The clients that take part and are here; what is missing is noted."""
     wanted = [name.strip() for name in names.split(";")] if names else []
@@ -167,9 +214,14 @@ def present(names: str, notes: list[str]) -> tuple[type[clients.Client], ...]:
 
 
 def program(name: str, *arguments: str) -> dict[str, object]:
-    """The JSON that another benchmark prints."""
+    """The JSON that another benchmark prints. Raises Failed."""
     command = [sys.executable, str(HERE / name), *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    try:
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, text=True, check=True, timeout=PROGRAM_TIMEOUT_S
+        )
+    except subprocess.SubprocessError as error:
+        raise Failed(f"{name}: {error}") from None
     told: dict[str, object] = json.loads(done.stdout[done.stdout.index("{") :])
     return told
 
@@ -187,7 +239,11 @@ def document(
         f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, "
         f"{options.runs} runs, {seconds / 60:.0f} minutes in all. {'; '.join(notes)}."
     )
-    blocks = [head, "### Aims\n\n" + report.aims_table(aims(found))]
+    blocks = [
+        head,
+        "### Wall seconds, median (smallest - largest)\n\n" + report.summary(found.results),
+        "### Aims\n\n" + report.aims_table(aims(found)),
+    ]
     for workload in dict.fromkeys(key.workload for key in found.results):
         blocks.append(
             f"### {workload}: {what[workload].what}\n\n"

@@ -9,7 +9,7 @@ import pytest
 
 from bench import clients, peers, report
 from bench.aims import Found, aims
-from bench.measure import Sample
+from bench.measure import Command, Failed, Sample
 from bench.peers import Bench, Key, Workload, workloads
 
 
@@ -88,6 +88,69 @@ def test_the_aims_are_judged_by_the_medians_of_the_same_run() -> None:
     table = report.aims_table(aims(found))
     assert "| WIDE no-op push | at most 8 s | not measured |  |" in table
     assert f"| {faster} rclone | at least 10 times | 9.5 times | no |" in table
+
+
+def test_the_first_table_has_a_line_for_each_step_and_a_column_for_each_client(
+    measured: Bench,
+) -> None:
+    head, _, *lines = report.summary(measured.results).splitlines()
+    assert head == f"| step | {clients.Tcfs.name} | {peers.BARE} |"
+    steps = [line.split("|")[1].strip() for line in lines]
+    assert steps == [f"SMALL {step}" for step in (*peers.STEPS, peers.START)]
+    assert all(float(line.split("|")[2]) > 0 for line in lines)
+    assert peers.COPY in lines[peers.STEPS.index(peers.PULL)]
+
+
+class Copying(clients.Client):
+    """A peer that does no more than it has to."""
+
+    name = "copying"
+    remote = False
+
+    def prepare(self, tree: Path) -> None:
+        self.store.mkdir()
+
+    def push(self, tree: Path) -> Command:
+        return Command(["cp", "-a", f"{tree}/.", str(self.store)], {})
+
+    def pull(self, tree: Path, out: Path) -> Command:
+        return Command(["cp", "-aT", str(self.store), str(out)], {})
+
+
+class Broken(Copying):
+    """A peer whose second push fails."""
+
+    name = "broken"
+
+    def push(self, tree: Path) -> Command:
+        once = self.place / "once"
+        return Command(["sh", "-c", f"mkdir {once} || {{ echo no more; exit 3; }}"], {})
+
+
+def test_a_peer_that_fails_is_noted_and_left_out_and_the_others_go_on(tmp_path: Path) -> None:
+    seen: list[int] = []
+    bench = Bench(tmp_path, (Copying, Broken))
+    bench.told = lambda: seen.append(len(bench.results))
+    known = workloads(0.002)
+    for name in ("SMALL", "LARGE"):
+        bench.round(known[name])
+        assert Key(name, "broken", peers.FIRST) in bench.results
+        assert Key(name, "broken", peers.NOTHING) not in bench.results
+        assert Key(name, "copying", peers.PULL_EDIT) in bench.results
+        assert not bench.takes_part(known[name], Broken)
+        assert bench.takes_part(known[name], Copying)
+    assert bench.notes == [
+        "broken failed with SMALL: no more",
+        "broken failed with LARGE: no more",
+    ]
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 4  # what was found until then can be written again and again
+
+
+def test_tcfs_failing_ends_the_workload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients.Tcfs, "prepare", lambda self, tree: None)
+    with pytest.raises(Failed, match="push"):
+        Bench(tmp_path, (clients.Tcfs,)).round(workloads(0.002)["SMALL"])
 
 
 def test_the_plot_is_an_image_with_a_bar_for_each_client(measured: Bench) -> None:

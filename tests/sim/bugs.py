@@ -26,9 +26,9 @@ from tcfs.sync import (
     materialise,
     pieces,
     placement,
-    push,
     receive,
     scan,
+    sending,
     upload,
 )
 from tcfs.sync import resolve as resolving
@@ -279,7 +279,7 @@ BUGS: Final[dict[str, Bug]] = {
     "push-not-durable": Bug(
         "a push trusts the stat of a file that is not durable",
         lambda: _all(
-            _replace(commit, "make_durable", _nothing), _replace(push, "make_durable", _nothing)
+            _replace(commit, "make_durable", _nothing), _replace(sending, "make_durable", _nothing)
         ),
     ),
     "state-not-synced": Bug("the state database is not synced", _state_not_synced),
@@ -309,7 +309,7 @@ BUGS: Final[dict[str, Bug]] = {
     ),
     "same-tick": Bug(
         "the clock need not tick before a stat is trusted",
-        lambda: _replace(push, "let_the_clock_tick", _nothing),
+        lambda: _replace(sending, "let_the_clock_tick", _nothing),
     ),
     "winner-by-device": Bug("each device prefers its own side of a conflict", _winner_by_arrival),
     "unreadable-is-empty": Bug(

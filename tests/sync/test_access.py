@@ -89,10 +89,10 @@ def test_a_write_elsewhere_does_not_end_a_version_that_its_author_may_not_touch(
     anna.fleet.access.set("docs/**", ["read"], everyone=True)
     history = ben.fleet._context.state.history
     from tcfs.model.ids import RelPath
-    from tcfs.sync import push
+    from tcfs.sync import sending
 
     protected = history.head(SPACE, RelPath(b"docs/a.txt")).ids
-    real = push._draft_of
+    real = sending._draft_of
 
     def forged(op, base, manifest, local):
         from msgspec.structs import replace
@@ -105,9 +105,9 @@ def test_a_write_elsewhere_does_not_end_a_version_that_its_author_may_not_touch(
 
     ben.fill({"innocent.txt": "x"})
     with lawless(monkeypatch):
-        monkeypatch.setattr(push, "_draft_of", forged)
+        monkeypatch.setattr(sending, "_draft_of", forged)
         ben.push()
-        monkeypatch.setattr(push, "_draft_of", real)
+        monkeypatch.setattr(sending, "_draft_of", real)
     cara.pull()
     assert cara.read("docs/a.txt") == b"a"
     assert refused(cara) == [(b"innocent.txt", "it names a version of another path as its parent")]

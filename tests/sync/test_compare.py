@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tcfs.host.base import FileKind, Stat
+from tcfs.host.base import FileKind
 from tcfs.host.system import system_host
 from tcfs.model.clock import VectorClock
 from tcfs.model.ids import DEFAULT_NAMESPACE, DeviceId, RelPath, VersionId
@@ -21,7 +21,7 @@ from tcfs.sync import candidates
 from tcfs.sync.candidates import Candidates
 from tcfs.sync.compare import Look
 from tcfs.sync.ignore import exclusion
-from tcfs.sync.scan import Scan, entry_of, scan, walk
+from tcfs.sync.scan import Scan, local_entry, scan, walk
 
 DEVICE = DeviceId("00000000-0000-4000-8000-000000000001")
 NAMES = ("a", "a-b", "a.b", "a0", "a b", "A", "b", "ä", "a!")
@@ -59,7 +59,7 @@ def test_a_walk_tells_of_paths_in_the_order_of_their_bytes(tmp_path: Path):
         top.mkdir()
         grow(top, random.Random(seed))
         walked = walk(system_host().files, os.fsencode(top), PLAIN, ROOT, Scan())
-        paths = [path for path, _ in walked]
+        paths = [seen[0] for some in walked for seen in some]
         assert paths == sorted(paths)
         assert len(paths) == 1 + sum(1 for _ in top.rglob("*"))
 
@@ -91,7 +91,7 @@ def test_a_look_finds_what_is_new_changed_and_gone_and_nothing_else(tmp_path: Pa
     for c in found.changed:
         assert (c.base is None) == (c.path == added)
         assert c.base is None or c.base == based_on(before[c.path])
-        assert c.entry == entry_of(system_host().files.lstat(root.local + b"/" + c.path))
+        assert c.entry == local_entry(system_host().files.lstat(root.local + b"/" + c.path))
     assert set(found.gone) == removed
     assert found.tracked == len(before)
     assert found.seen == len(before) - len(removed) + 1
@@ -139,7 +139,7 @@ def test_candidates_are_the_same_however_many_are_kept_together(monkeypatch: pyt
         made = Candidates(base_at)
         for number, path in enumerate(paths):
             kind: FileKind = "dir" if number % 5 == 4 else "file"
-            made.add(RelPath(path), Stat(kind, number, 0o600, 3, 4, 5, 6), based=based)
+            made.add((path, kind, number, 0o600, 3, 4, 5), based=based)
         return made
 
     found = some((b"a%02d" % n for n in range(10)), based=False)

@@ -6,12 +6,15 @@ turns them into ``LocalFileError`` with a remedy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
 from tcfs.host.room import Room
+
+if TYPE_CHECKING:
+    from tcfs.host.listing import Seen
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -181,6 +184,23 @@ class Executor(Protocol):
     def close(self) -> None: ...
 
 
+class Ahead(Protocol):
+    """Listings of a tree's directories, made by somebody else. ``close`` it."""
+
+    def entries(self, directory: bytes) -> list[Seen] | None:
+        """What a directory holds, sorted, by its path below the top; None to look there oneself.
+
+        To be asked in the order of paths, directories ending in a slash. The answer may be some
+        time old: it was listed after the look ahead was begun.
+
+        Raises:
+            OSError: it could not be listed.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """The machine the engine runs on."""
@@ -192,3 +212,6 @@ class Host:
     """Makes an executor for this number of workers."""
     lock: Callable[[bytes, bool], AbstractContextManager[Any]]
     """Takes the exclusive lock on a path (``wait`` or raise BusyError) while the context lasts."""
+    ahead: Callable[[bytes, Sequence[bytes]], Ahead | None] | None = None
+    """Begins to look at the tree below a directory, leaving out directories whose path holds any of
+    these bytes; None where that cannot be, or nothing is gained."""

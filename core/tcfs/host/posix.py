@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from tcfs.host import native
-from tcfs.host.base import FileKind, Reader, Stat
+from tcfs.host.base import Reader, Stat
+from tcfs.host.listing import KINDS, MODE_BITS, TYPE_BITS, stats_in
 from tcfs.model.spelling import folded
 
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -21,15 +22,8 @@ _WRITE: Final = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _AT_ONCE: Final = 256 << 10
 """Bytes of one write. For more the system takes memory in larger pieces, which a virtual machine
 may have to get from its host first: measured, that takes up to twelve times as long."""
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NOATIME: Final[int] = getattr(os, "O_NOATIME", 0)
 _PATH_ONLY: Final[int] = getattr(os, "O_PATH", 0)
-
-_KINDS: Final[dict[int, FileKind]] = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "dir",
-    stat.S_IFLNK: "symlink",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,33 +62,21 @@ class PosixFileSystem:
         return _to_stat(os.lstat(path))
 
     def scan(self, directory: bytes) -> list[tuple[bytes, Stat]]:
-        # By descriptor: no symlink is followed, and each stat looks up one name, not a whole path.
-        # The names then come as text, to be encoded as Python decoded them.
         found: list[tuple[bytes, Stat]] = []
-        add, kind_of, new = found.append, _KINDS.get, tuple.__new__
-        encoding, errors = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
-        fd = os.open(directory, _DIRECTORY)
-        try:
-            with os.scandir(fd) as entries:
-                for entry in entries:
-                    try:
-                        status = entry.stat(follow_symlinks=False)
-                    except FileNotFoundError:
-                        continue
-                    mode = status.st_mode
-                    fields = (
-                        kind_of(mode & 0o170000, "other"),
-                        status.st_size,
-                        mode & 0o7777,
-                        status.st_mtime_ns,
-                        status.st_ctime_ns,
-                        status.st_ino,
-                        status.st_dev,
-                    )
-                    # tuple.__new__ saves a third of what Stat(...) costs.
-                    add((entry.name.encode(encoding, errors), new(Stat, fields)))
-        finally:
-            os.close(fd)
+        add, kind_of, new = found.append, KINDS.get, tuple.__new__
+        for name, status in stats_in(directory):
+            mode = status.st_mode
+            fields = (
+                kind_of(mode & TYPE_BITS, "other"),
+                status.st_size,
+                mode & MODE_BITS,
+                status.st_mtime_ns,
+                status.st_ctime_ns,
+                status.st_ino,
+                status.st_dev,
+            )
+            # tuple.__new__ saves a third of what Stat(...) costs.
+            add((name, new(Stat, fields)))
         return found
 
     def open(self, path: bytes) -> Reader:
@@ -270,7 +252,7 @@ class _PosixReader:
 def _to_stat(status: os.stat_result) -> Stat:
     mode = status.st_mode
     return Stat(
-        _KINDS.get(mode & 0o170000, "other"),
+        KINDS.get(mode & TYPE_BITS, "other"),
         status.st_size,
         mode & 0o7777,
         status.st_mtime_ns,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 
-from tcfs.host.base import Executor, Host
+from tcfs.host.base import Ahead, Executor, Host
 from tcfs.host.executor import ProcessExecutor, SerialExecutor
 from tcfs.host.lock import file_lock
 from tcfs.host.posix import PosixFileSystem
@@ -43,6 +44,12 @@ def system_executor(workers: int) -> Executor:
     return ProcessExecutor(workers) if workers > 1 else SerialExecutor()
 
 
+def _look_ahead(top: bytes, avoided: Sequence[bytes]) -> Ahead | None:
+    from tcfs.host.ahead import look_ahead  # few commands look at a large tree
+
+    return look_ahead(top, avoided)
+
+
 def system_host() -> Host:
     """This machine."""
     return Host(
@@ -51,4 +58,5 @@ def system_host() -> Host:
         entropy=SystemEntropy(),
         executor=system_executor,
         lock=file_lock,
+        ahead=_look_ahead,
     )

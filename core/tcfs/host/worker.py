@@ -16,10 +16,8 @@ import gc
 import os
 import pickle
 import signal
-import sys
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from tcfs.errors import LocalFileError, TcfsError
@@ -28,11 +26,7 @@ from tcfs.host import native, room
 if TYPE_CHECKING:
     from tcfs.host.room import Arena
 
-_SET_PIPE_SIZE: Final[int | None] = getattr(fcntl, "F_SETPIPE_SZ", None)
-_PIPE_SIZE: Final = 1 << 20
-_START: Final = (
-    "import sys; sys.path[:] = {path}; from tcfs.host.worker import serve; serve({shared})"
-)
+_START: Final = "from tcfs.host.worker import serve; serve({shared})"
 
 
 class WorkerDied(LocalFileError):
@@ -55,31 +49,15 @@ class Worker:
     """
 
     def __init__(self, arena: Arena | None = None) -> None:
-        import subprocess  # not at the top: the child, which is to start fast, has no use for it
+        # Not at the top: the child, which is to start fast, has no use for it.
+        from tcfs.host.child import pipes_of, start_python
 
-        if not sys.executable or getattr(sys, "frozen", False):  # embedded, or packed into one file
-            raise LocalFileError(
-                "there is no Python interpreter to start workers with",
-                remedy="Set the number of workers to 1.",
-            )
-        # -I: neither the current directory nor PYTHON* variables choose what the worker imports;
-        # it imports from where this process does. A process group of its own: Ctrl-C is ours.
         shared = -1 if arena is None else arena.fd
-        code = _START.format(path=ascii(list(map(str, sys.path))), shared=shared)
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-c", code],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            process_group=0,
-            pass_fds=() if arena is None else (shared,),
+        process = start_python(
+            _START.format(shared=shared), pass_fds=() if arena is None else (shared,)
         )
-        if process.stdin is None or process.stdout is None:
-            raise AssertionError("pipes were asked for")
         self._process = process
-        self._requests, self._answers = process.stdin, process.stdout
-        for pipe in (process.stdin, process.stdout):
-            _widen(pipe.fileno())
+        self._requests, self._answers = pipes_of(process)
         self._in_step = True
 
     @property
@@ -171,17 +149,6 @@ def _pickled_error(error: BaseException) -> bytes:
 
 def _ending(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"
-
-
-def _widen(fd: int) -> None:
-    """A pipe that holds much, where the system has such.
-
-    Every write or read that has to wait gives up the interpreter's lock, and with a busy thread
-    beside it waits up to 5 ms to get it back: with 64 KiB at a time that adds up.
-    """
-    if _SET_PIPE_SIZE is not None:
-        with suppress(OSError):  # there is a limit for all pipes of a user
-            fcntl.fcntl(fd, _SET_PIPE_SIZE, _PIPE_SIZE)
 
 
 def _send(fd: int, data: bytes) -> None:

@@ -224,6 +224,13 @@ class Roots:
         ).fetchone()
         return int(count)
 
+    def tracks(self, root: Root, count: int) -> bool:
+        """Whether at least so many paths of a root are tracked; counts no further."""
+        found = self._db.connection.execute(
+            "SELECT 1 FROM base WHERE root = ? LIMIT 1 OFFSET ?", (root.id, count - 1)
+        )
+        return found.fetchone() is not None
+
     def set_base(self, root: Root, entries: Iterable[tuple[RelPath, BaseEntry]]) -> None:
         """Record what a pull put on disk, durably; there is nothing to do there any more."""
         entries = list(entries)

@@ -10,14 +10,16 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from heapq import merge
 from itertools import islice
 from struct import Struct as Layout
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct, msgpack
 from zstandard import ZstdCompressor, ZstdDecompressor
 
-from tcfs.host.base import Stat
 from tcfs.model.ids import RelPath
 from tcfs.model.plan import BaseEntry, LocalChange, LocalEntry, LocalKind
+
+if TYPE_CHECKING:
+    from tcfs.host.listing import Seen
 
 SLICE: Final = 500
 """Paths whose base is asked for at a time."""
@@ -93,9 +95,9 @@ class Candidates:
         """Their paths alone."""
         return (RelPath(record[_SIZE:]) for record in self._records())
 
-    def add(self, path: RelPath, stat: Stat, *, based: bool) -> None:
+    def add(self, seen: Seen, *, based: bool) -> None:
         """One that is new, or whose stat differs; to be called in the order of paths."""
-        kind, size, mode, mtime_ns, ctime_ns, inode, _ = stat
+        path, kind, size, mode, mtime_ns, ctime_ns, inode = seen
         code = 1 if based else 0
         self._append(_PACK(code, based, _KIND[kind], mode, size, mtime_ns, ctime_ns, inode) + path)
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final
 
-from tcfs.host.base import Stat
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import ROOT
 from tcfs.model.plan import LocalEntry
@@ -18,6 +20,14 @@ from tcfs.sync.candidates import Candidates
 from tcfs.sync.context import Context
 from tcfs.sync.ignore import Exclusion
 from tcfs.sync.scan import Scan, entry_of, walk
+
+if TYPE_CHECKING:
+    from tcfs.host.base import Ahead
+    from tcfs.host.listing import Seen
+
+_CTIME: Final = itemgetter(5)
+_AT_ONCE: Final = 500
+"""Rows that are read at a time, where no entry is left."""
 
 
 @dataclass(slots=True)
@@ -52,39 +62,61 @@ class Look:
         self.alone |= other.alone
         self.in_use |= other.in_use
 
-    def take(self, walked: Iterable[tuple[RelPath, Stat]], stored: Iterator[StoredStat]) -> None:
+    def take(self, walked: Iterable[list[Seen]], stored: Iterator[StoredStat]) -> None:
         """Compare entries with rows of the base; both in the order of their paths."""
-        add, gone, alone = self.changed.add, self.gone, list[bytes]()
-        tracked = seen = 0
-        row = next(stored, None)
-        for path, stat in walked:
-            seen += 1
+        rows: list[StoredStat] = []
+        for some in walked:
+            self.seen += len(some)
+            count = len(some)
+            if len(rows) < count:
+                rows += islice(stored, count - len(rows))
+            # Nearly always: all stats to the last nanosecond, and ones that are trusted.
+            known = rows if len(rows) == count else rows[:count]
+            if known == some and _trusted(some) and not self.alone:
+                self.tracked += count
+                del rows[:count]
+                continue
+            rows = self._merge(some, rows, stored)
+        self._miss(rows)
+        while more := list(islice(stored, _AT_ONCE)):
+            self._miss(more)
+
+    def _merge(
+        self, some: list[Seen], rows: list[StoredStat], stored: Iterator[StoredStat]
+    ) -> list[StoredStat]:
+        """The same one by one; the rows that are left."""
+        left = iter(rows)
+        waiting = chain(left, stored)
+        add = self.changed.add
+        row = next(waiting, None)
+        for seen in some:
+            path = RelPath(seen[0])
             while row is not None and row[0] < path:
-                gone.append(RelPath(row[0]))
-                tracked += 1
-                row = next(stored, None)
+                self._miss([row])
+                row = next(waiting, None)
             if row is not None and row[0] == path and row[1] == "dir" and not row[5]:
-                alone.append(path + b"/")
-            elif alone:
-                self.in_use.update(RelPath(d[:-1]) for d in alone if path.startswith(d))
+                self.alone.add(path)
+            elif self.alone:
+                self.in_use.update(d for d in self.alone if path.startswith(d + b"/"))
             if row is None or row[0] != path:
-                add(path, stat, based=False)
+                add(seen, based=False)
                 continue
-            known, row = row, next(stored, None)
-            tracked += 1
-            # Nearly every file: its stat to the last nanosecond, and one that is trusted.
-            if known[1:] == stat[:6] and known[5]:
+            known, row = row, next(waiting, None)
+            self.tracked += 1
+            if (known == seen and known[5]) or is_unchanged(known, entry_of(seen)):
                 continue
-            if is_unchanged(known, entry_of(stat)):
-                continue
-            add(path, stat, based=True)
-        while row is not None:
-            gone.append(RelPath(row[0]))
-            tracked += 1
-            row = next(stored, None)
-        self.tracked += tracked
-        self.seen += seen
-        self.alone.update(RelPath(d[:-1]) for d in alone)
+            add(seen, based=True)
+        return [] if row is None else [row, *left]
+
+    def _miss(self, rows: list[StoredStat]) -> None:
+        """Rows of the base whose paths were not met."""
+        self.tracked += len(rows)
+        self.gone += [RelPath(row[0]) for row in rows]
+
+
+def _trusted(some: list[Seen]) -> bool:
+    """Whether these stats tell a change: a base row without ``ctime_ns`` is never equal."""
+    return 0 not in map(_CTIME, some)
 
 
 def unseen(context: Context, root: Root, scanned: Scan) -> Look:
@@ -93,14 +125,23 @@ def unseen(context: Context, root: Root, scanned: Scan) -> Look:
     return Look(Candidates(lambda paths: roots.base_at(root, paths)), scanned)
 
 
-def look(context: Context, root: Root, exclude: Exclusion, prefix: RelPath = ROOT) -> Look:
+def look(
+    context: Context,
+    root: Root,
+    exclude: Exclusion,
+    prefix: RelPath = ROOT,
+    ahead: Ahead | None = None,
+) -> Look:
     """Look at a root, or at the part of it at and below ``prefix``.
+
+    Args:
+        ahead: who began to list what is below the root; see ``sync.ahead``.
 
     Raises:
         LocalFileError: the root itself cannot be looked at.
     """
     found = unseen(context, root, Scan())
-    walked = walk(context.host.files, root.local, exclude, prefix, found.scan)
+    walked = walk(context.host.files, root.local, exclude, prefix, found.scan, ahead)
     found.take(walked, context.state.roots.stats(root, prefix))
     return found
 
@@ -123,10 +164,9 @@ def compare_some(context: Context, root: Root, paths: Sequence[RelPath], scanned
 
 def _take(found: Look, stored: Iterator[StoredStat]) -> None:
     met, found.scan.entries = found.scan.entries, {}
-    found.take(((path, _stat(met[path])) for path in sorted(met)), stored)
+    found.take(([_seen(path, met[path])] for path in sorted(met)), stored)
 
 
-def _stat(entry: LocalEntry) -> Stat:
-    return Stat(
-        *(entry.kind, entry.size, entry.mode, entry.mtime_ns, entry.ctime_ns, entry.inode), 0
-    )
+def _seen(path: RelPath, entry: LocalEntry) -> Seen:
+    e = entry
+    return path, e.kind, e.size, e.mode, e.mtime_ns, e.ctime_ns, e.inode

@@ -128,12 +128,17 @@ class Exclusion:
         False is certain, and quickly found: nearly no directory holds anything to be left out. What
         ``leaves_out`` says of names that begin with a dot is another matter.
         """
+        words = self.words
+        if not words:
+            return words is None
         text = b"\n".join((directory, *names))
-        for _, patterns in self.sets:
-            words = patterns.words
-            if words is None or any(word in text for word in words):
-                return True
-        return False
+        return any(word in text for word in words)
+
+    @property
+    def words(self) -> frozenset[bytes] | None:
+        """Bytes of which every path that a pattern leaves out holds some; None if unknown."""
+        known = [patterns.words for _, patterns in self.sets]
+        return None if None in known else frozenset().union(*filter(None, known))
 
     def leaves_out(self, path: bytes, name: bytes, is_dir: bool) -> bool:
         """Whether an entry is left out. ``path`` is relative to the root."""

@@ -24,6 +24,14 @@ from tcfs.sync.results import Problem
 from tcfs.sync.workbench import SPARE, Workbench, name_of_displaced
 
 
+def none_left(context: Context, root: Root) -> bool:
+    """Whether there is nothing to clean up in a root. Raises LocalFileError."""
+    try:
+        return not context.state.roots.intents(root) and not _places(Workbench(context, root))
+    except OSError as error:
+        raise _cannot_clean(root, error) from error
+
+
 def recover(context: Context, root: Root) -> list[Problem]:
     """Clean up in a root. Call with the device's lock held.
 
@@ -79,11 +87,14 @@ def recover(context: Context, root: Root) -> list[Problem]:
         for name in reversed(leftovers):
             _remove(bench.files, name)
     except OSError as error:
-        raise LocalFileError(
-            f"cannot clean up after an earlier pull in {show(root.local)}: "
-            f"{error.strerror or error}"
-        ) from error
+        raise _cannot_clean(root, error) from error
     return bench.problems
+
+
+def _cannot_clean(root: Root, error: OSError) -> LocalFileError:
+    return LocalFileError(
+        f"cannot clean up after an earlier pull in {show(root.local)}: {error.strerror or error}"
+    )
 
 
 def _places(bench: Workbench) -> list[bytes]:

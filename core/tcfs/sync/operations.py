@@ -11,13 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from blake3 import blake3
-
 from tcfs.errors import AccessError, LocalFileError, NotFoundError, TcfsError, UsageError
 from tcfs.model.ids import NamespaceId, RelPath
 from tcfs.model.paths import ROOT, join, parents, relative_to, show
 from tcfs.state.roots import Root
 from tcfs.sync import kept, leftovers, places, spelling
+from tcfs.sync.ahead import looking_ahead
 from tcfs.sync.compare import Look, compare, compare_some, look, unseen
 from tcfs.sync.context import Context
 from tcfs.sync.facade import Limits
@@ -26,13 +25,15 @@ from tcfs.sync.git.hooks import Followed, pull_hook, push_hook
 from tcfs.sync.ignore import Exclusion, exclusion
 from tcfs.sync.judge import Permit, withhold
 from tcfs.sync.places import Place
-from tcfs.sync.planning import check_limits, check_plan
-from tcfs.sync.push import Push, Pushed
+from tcfs.sync.planning import check_limits, check_plan, join_plans
+from tcfs.sync.push import Push
 from tcfs.sync.receive import prepare_to_write, receive, stopped_chains
-from tcfs.sync.results import LIST_LIMIT, ConflictInfo, Plan, Problem, SyncResult, Transfer
+from tcfs.sync.results import LIST_LIMIT, ConflictInfo, Problem, SyncResult, Transfer
 from tcfs.sync.scan import Scan, scan
+from tcfs.sync.sending import Pushed
 
 if TYPE_CHECKING:
+    from tcfs.host.base import Ahead
     from tcfs.sync.git.push import GitPush
     from tcfs.sync.pull import Pull
     from tcfs.sync.resolve import Resolved
@@ -83,29 +84,25 @@ def push(
         TcfsError: nothing was sent, or not all; what was committed stays.
     """
     started = context.host.clock.monotonic()
-    for namespace in dict.fromkeys(place.root.namespace for place in found):
-        if received:
-            prepare_to_write(context, namespace)
-        else:
-            receive(context, namespace)
-    context.require_writer()
-    if context.control.epochs_to_renew():
-        from tcfs.sync.control import renew
-
-        renew(context)
     pushes: list[Push] = []
     gits: list[tuple[GitPush, Push, Root]] = []
     problems: list[Problem] = []
-    for root, prefixes in _by_root(found):
-        spelling.cover(context, root.local)
-        if root.id:
-            root = places.adopt(context, root)
-            problems += leftovers.recover(context, root)
-        looked, hooks = _look(context, root, prefixes, tolerant=tolerant, git=True)
-        made = Push(context, root, looked)
-        problems += withhold(context, root, made)
-        pushes.append(made)
-        gits += [(git, made, root) for git in hooks]
+    wanted = _by_root(found)
+    with looking_ahead(context, wanted, excluded) as ahead:
+        _get_ready(context, found, received=received)
+        for root, prefixes in wanted:
+            spelling.cover(context, root.local)
+            if root.id:
+                root = places.adopt(context, root)
+                rescued = leftovers.recover(context, root)
+                problems += rescued
+                if rescued:
+                    ahead = None  # it may have looked before they stood there
+            looked, hooks = _look(context, root, prefixes, tolerant=tolerant, git=True, ahead=ahead)
+            made = Push(context, root, looked)
+            problems += withhold(context, root, made)
+            pushes.append(made)
+            gits += [(git, made, root) for git in hooks]
     git_plans = [one for one in (git.plan() for git, _, _ in gits) if one is not None]
     whole = join_plans([*(made.plan() for made in pushes), *git_plans])
     check_plan(whole, plan)
@@ -149,6 +146,20 @@ def push(
     )
 
 
+def _get_ready(context: Context, found: Sequence[Place], *, received: bool) -> None:
+    """Take up what others wrote, and make sure that this device may write."""
+    for namespace in dict.fromkeys(place.root.namespace for place in found):
+        if received:
+            prepare_to_write(context, namespace)
+        else:
+            receive(context, namespace)
+    context.require_writer()
+    if context.control.epochs_to_renew():
+        from tcfs.sync.control import renew
+
+        renew(context)
+
+
 def _by_root(found: Iterable[Place]) -> list[tuple[Root, list[RelPath]]]:
     """The places of each root, without those inside another: one look, one commit."""
     grouped: dict[Root, list[RelPath]] = {}
@@ -166,12 +177,19 @@ def outermost(paths: Iterable[RelPath]) -> list[RelPath]:
 
 
 def _look(
-    context: Context, root: Root, prefixes: Sequence[RelPath], *, tolerant: bool, git: bool
+    context: Context,
+    root: Root,
+    prefixes: Sequence[RelPath],
+    *,
+    tolerant: bool,
+    git: bool,
+    ahead: Ahead | None = None,
 ) -> tuple[Look, list[GitPush]]:
     """What differs from the base at and below these paths, and the repositories there.
 
     Args:
         git: whether to look for repositories, which do not travel as files.
+        ahead: who began to list what is below the root.
 
     Raises:
         LocalFileError: a path is not there and never was, or cannot be looked at.
@@ -191,7 +209,7 @@ def _look(
                 hooks += [hook] if hook is not None else []
                 found = compare(context, root, prefix, scanned)
             else:
-                found = look(context, root, exclude, prefix)
+                found = look(context, root, exclude, prefix, ahead)
                 seen = bool(found.seen)
             if not (seen or found.scan.hidden or found.tracked or tolerant):
                 raise LocalFileError(
@@ -218,24 +236,6 @@ def _conflicts(context: Context, found: Iterable[Place]) -> tuple[ConflictInfo, 
         for path in paths[:LIST_LIMIT]:
             infos[path] = conflict_info(context, place.root.namespace, path)
     return tuple(infos.values())
-
-
-def join_plans(plans: Sequence[Plan]) -> Plan:
-    """Several plans as one; one alone is itself."""
-    if len(plans) == 1:
-        return plans[0]
-    counts: dict[str, int] = {}
-    for one in plans:
-        for action, count in one.counts.items():
-            counts[action] = counts.get(action, 0) + count
-    return Plan(
-        hash=blake3("\n".join(p.hash for p in plans).encode()).hexdigest()[:32],
-        counts=counts,
-        bytes=sum(p.bytes for p in plans),
-        total=sum(p.total for p in plans),
-        changes=tuple(c for p in plans for c in p.changes)[:LIST_LIMIT],
-        warnings=tuple(w for p in plans for w in p.warnings),
-    )
 
 
 # Pull

@@ -141,3 +141,21 @@ def check_limits(context: Context, plan: Plan, tracked: int, limits: Limits) -> 
             f"{plan.bytes} bytes would be moved; {limits.max_bytes} are allowed in one go",
             details={"bytes": plan.bytes, "allowed": limits.max_bytes, "plan": plan.hash},
         )
+
+
+def join_plans(plans: Sequence[Plan]) -> Plan:
+    """Several plans as one; one alone is itself."""
+    if len(plans) == 1:
+        return plans[0]
+    counts: dict[str, int] = {}
+    for one in plans:
+        for action, count in one.counts.items():
+            counts[action] = counts.get(action, 0) + count
+    return Plan(
+        hash=blake3("\n".join(p.hash for p in plans).encode()).hexdigest()[:32],
+        counts=counts,
+        bytes=sum(p.bytes for p in plans),
+        total=sum(p.total for p in plans),
+        changes=tuple(c for p in plans for c in p.changes)[:LIST_LIMIT],
+        warnings=tuple(w for p in plans for w in p.warnings),
+    )

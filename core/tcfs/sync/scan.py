@@ -10,18 +10,27 @@ from __future__ import annotations
 
 import errno
 import os
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from operator import itemgetter
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tcfs.errors import LocalFileError
-from tcfs.host.base import FileSystem, Stat
+from tcfs.host.base import Ahead, FileSystem, Stat
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import ROOT, parents, path_problem, show
 from tcfs.model.plan import LocalEntry
 from tcfs.sync.ignore import IGNORE_FILE, Exclusion
 from tcfs.sync.results import Problem
+
+if TYPE_CHECKING:
+    from tcfs.host.listing import Seen
+
+_DOT: Final = ord(".")
+_LONG: Final = 4000
+"""Bytes of a path from which on it may be too long."""
+_TOGETHER: Final = 64
+"""Entries that a walk tells of at a time, at least, if there are so many."""
 
 
 @dataclass(slots=True)
@@ -90,25 +99,32 @@ def scan(files: FileSystem, root: bytes, exclude: Exclusion, prefix: RelPath = R
     """
     found = Scan()
     entries = found.entries
-    for path, stat in walk(files, root, exclude, prefix, found):
-        entries[path] = entry_of(stat)
+    for some in walk(files, root, exclude, prefix, found):
+        for seen in some:
+            entries[RelPath(seen[0])] = entry_of(seen)
     return found
 
 
-def entry_of(stat: Stat) -> LocalEntry:
+def entry_of(seen: Seen) -> LocalEntry:
     """The entry of something that is synced."""
-    kind, size, mode, mtime_ns, ctime_ns, inode, _ = stat
+    _, kind, size, mode, mtime_ns, ctime_ns, inode = seen
     return LocalEntry(kind, size, mode, mtime_ns, ctime_ns, inode)  # type: ignore[arg-type]
 
 
 def walk(
-    files: FileSystem, root: bytes, exclude: Exclusion, prefix: RelPath, found: Scan
-) -> Iterator[tuple[RelPath, Stat]]:
-    """What is synced at and below ``prefix``, in the order of paths as bytes.
+    files: FileSystem,
+    root: bytes,
+    exclude: Exclusion,
+    prefix: RelPath,
+    found: Scan,
+    ahead: Ahead | None = None,
+) -> Iterator[list[Seen]]:
+    """What is synced at and below ``prefix``, in the order of paths as bytes, some at a time.
 
     Args:
         found: told of everything else: what is hidden, the problems, the exclusions. Its entries
             are left alone.
+        ahead: who lists the directories below the root, as far as it does.
 
     Raises:
         LocalFileError: the root itself cannot be looked at.
@@ -131,9 +147,9 @@ def walk(
         found.hidden.add(prefix)
         found.skipped.append(show(name or top))
         return
-    yield prefix, stat
+    yield [(prefix, *stat[:6])]
     if stat.kind == "dir":
-        yield from _below(files, root, prefix, exclude, found)
+        yield from _Below(files, root, prefix, found, ahead).walk(exclude)
 
 
 def look(files: FileSystem, root: bytes, path: RelPath, known: set[RelPath] | None = None) -> Stat:
@@ -194,78 +210,119 @@ def _enter(
         return exclude
 
 
-_DOT: Final = ord(".")
-_Listed = list[tuple[bytes, RelPath, Stat | None]]
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """A directory that the walk is inside of.
 
-
-def _below(
-    files: FileSystem, root: bytes, start: RelPath, exclude: Exclusion, found: Scan
-) -> Iterator[tuple[RelPath, Stat]]:
-    """Everything below a directory. What is held are the listings of those that it is inside."""
-    listed, inside = _listing(files, root, start, start, exclude, found)
-    levels = [(iter(listed), inside)]
-    while levels:
-        rest, inside = levels[-1]
-        for _, path, stat in rest:
-            if stat is None:
-                listed, inside = _listing(files, root, start, path, inside, found)
-                levels.append((iter(listed), inside))
-                break
-            yield path, stat
-        else:
-            levels.pop()
-
-
-def _listing(
-    files: FileSystem,
-    root: bytes,
-    start: RelPath,
-    directory: RelPath,
-    exclude: Exclusion,
-    found: Scan,
-) -> tuple[_Listed, Exclusion]:
-    """What of a directory is synced, in the order of paths, and the exclusion that holds in it.
-
-    Without a stat stands the place of what is in a directory: after its own entry, and after those
-    of other names that sort before the slash.
+    Attributes:
+        entries: what of it is synced, in order.
+        directories: those of its directories that are still to be entered, the next one last.
+        inside: the exclusion that holds in it.
     """
-    kept: _Listed = []
-    try:
-        listing = files.scan(root + b"/" + directory if directory else root)
-    except FileNotFoundError:
-        if directory == start:
-            raise LocalFileError(f"{show(root)} vanished while it was looked at") from None
-        return kept, exclude
-    except OSError as error:
-        found.hidden.add(directory)
-        found.problems.append(unreadable(directory or root, error))
-        return kept, exclude
-    if any(name == IGNORE_FILE for name, _ in listing):
-        exclude = _enter(files, root, directory, exclude, found)
-        if directory in found.hidden:
-            return kept, exclude
-    prefix = directory + b"/" if directory else b""
-    leaves_out, hidden = exclude.leaves_out, found.hidden
-    doubtful = exclude.may_leave_out(directory, [name for name, _ in listing])
-    for name, stat in listing:
-        path = RelPath(prefix + name)
-        kind = stat[0]
-        if (doubtful or name[0] == _DOT) and leaves_out(path, name, kind == "dir"):
-            hidden.add(path)
-            continue
+
+    entries: list[Seen]
+    directories: list[RelPath]
+    inside: Exclusion
+
+
+@dataclass(frozen=True, slots=True)
+class _Below:
+    """A walk through everything below a directory, ``start``."""
+
+    files: FileSystem
+    root: bytes
+    start: RelPath
+    found: Scan
+    ahead: Ahead | None
+
+    def walk(self, exclude: Exclusion) -> Iterator[list[Seen]]:
+        """What is synced there. What is held are the listings of those that it is inside."""
+        some: list[Seen] = []
+        level = self._level(self.start, exclude)
+        levels = [(level, 0)]
+        while levels:
+            level, at = levels.pop()
+            if not level.directories:
+                some += level.entries[at:] if at else level.entries
+            else:
+                directory = level.directories.pop()
+                # After its own entry, and those of other names that sort before the slash.
+                here = bisect_left(level.entries, (directory + b"/",), at)
+                some += level.entries[at:here]
+                levels += [(level, here), (self._level(directory, level.inside), 0)]
+            if len(some) >= _TOGETHER:
+                yield some
+                some = []
+        if some:
+            yield some
+
+    def _level(self, directory: RelPath, exclude: Exclusion) -> _Level:
+        """What of a directory is synced."""
+        found = self.found
+        try:
+            listing = self._listing(directory)
+        except FileNotFoundError:
+            if directory == self.start:
+                raise LocalFileError(f"{show(self.root)} vanished while it was looked at") from None
+            return _Level([], [], exclude)
+        except OSError as error:
+            found.hidden.add(directory)
+            found.problems.append(unreadable(directory or self.root, error))
+            return _Level([], [], exclude)
+        paths = [seen[0] for seen in listing]
+        prefix = directory + b"/" if directory else b""
+        ignore = prefix + IGNORE_FILE
+        text = b"\n".join(paths)
+        if ignore in text and ignore in paths:
+            exclude = _enter(self.files, self.root, directory, exclude, found)
+            if directory in found.hidden:
+                return _Level([], [], exclude)
+        kinds = {seen[1] for seen in listing}
+        doubtful = exclude.may_leave_out(directory, (text,))
+        if (
+            doubtful
+            or "other" in kinds
+            or prefix + b"." in text
+            or max(map(len, paths), default=0) > _LONG
+        ):
+            listing = [
+                seen for seen in listing if self._is_synced(seen, len(prefix), exclude, doubtful)
+            ]
+        inner = [RelPath(path) for path, kind, *_ in listing if kind == "dir"]
+        inner.sort(key=lambda path: path + b"/", reverse=True)
+        return _Level(listing, inner, exclude)
+
+    def _listing(self, directory: RelPath) -> list[Seen]:
+        """What a directory holds, in order. Raises OSError."""
+        if self.ahead is not None:
+            known = self.ahead.entries(directory)
+            if known is not None:
+                return known
+        top, prefix = self.root, b""
+        if directory:
+            top, prefix = self.root + b"/" + directory, directory + b"/"
+        return sorted((prefix + name, *stat[:6]) for name, stat in self.files.scan(top))
+
+    def _is_synced(self, seen: Seen, start: int, exclude: Exclusion, doubtful: bool) -> bool:
+        """Whether an entry is; what is hidden is told. Its name begins at ``start``.
+
+        Args:
+            doubtful: whether patterns may leave it out.
+        """
+        path, kind, found = RelPath(seen[0]), seen[1], self.found
+        dotted = path[start] == _DOT
+        if (doubtful or dotted) and exclude.leaves_out(path, path[start:], kind == "dir"):
+            found.hidden.add(path)
+            return False
         if kind == "other":
-            hidden.add(path)
+            found.hidden.add(path)
             found.skipped.append(show(path))
-            continue
-        if len(path) > 4000 and path_problem(path):
-            hidden.add(path)
+            return False
+        if len(path) > _LONG and path_problem(path):
+            found.hidden.add(path)
             found.problems.append(Problem(show(path), "local", f"left out: {path_problem(path)}"))
-            continue
-        kept.append((name, path, stat))
-        if kind == "dir":
-            kept.append((name + b"/", path, None))
-    kept.sort(key=itemgetter(0))
-    return kept, exclude
+            return False
+        return True
 
 
 def unreadable(path: bytes, error: OSError) -> Problem:

@@ -41,7 +41,7 @@ def spelt(host: Host, state: State) -> Host:
     files = host.files
     if isinstance(files, SpeltFiles) or not (files.ignores_case or files.normalises_unicode):
         return host
-    return replace(host, files=SpeltFiles(files, Names(state.spellings)))
+    return replace(host, files=SpeltFiles(files, Names(state.spellings)), ahead=None)
 
 
 def cover(context: Context, local: bytes) -> None:

@@ -45,9 +45,9 @@ from tcfs.sync.git.workshop import (
     scratch_directory,
 )
 from tcfs.sync.planning import PlanBuilder
-from tcfs.sync.push import Pushed
 from tcfs.sync.results import Plan
 from tcfs.sync.scan import Scan
+from tcfs.sync.sending import Pushed
 from tcfs.sync.upload import Upload
 
 
