@@ -5,11 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tcfs.ledger.keys import chain_prefix, parse_key
+from tcfs.model.ids import CONTROL
 from tcfs.sync.chains import opener
 from tests.sim.fleet import NAMES, Device
 
 if TYPE_CHECKING:
     from tests.sim.world import World
+
+
+def decisions_arrive(world: World) -> None:
+    """What an admin decided, and could not send, is sent: nobody knows of it before."""
+    for name in world.admins:
+        device = world.devices[name]
+        if any(entry.namespace == CONTROL for entry in device.open()._context.state.outbox.all()):
+            world.alone(device, "sync")
 
 
 def readmit(world: World) -> None:
