@@ -74,3 +74,23 @@ def test_a_file_that_was_never_whole_is_no_users_empty_one() -> None:
         ("run", "ann", WHOLE),
         sizes={"tcfs.sync.staging.LARGE": 4},
     )
+
+
+@pytest.mark.parametrize("how", ["expire", "revoke"])
+def test_what_gave_way_to_a_settlement_that_counts_for_nothing_is_on_disk(how: str) -> None:
+    """Its device was let go before it had sent the edit, and its conflict copy could not be had."""
+    for steps in (1, 3, 5):
+        hold(
+            ("user", "ann", True, "write", b"a", b"first\n"),
+            ("settle",),
+            ("user", "ann", True, "write", b"a", b"ann's\n"),
+            *whole("ann", "push"),
+            ("user", "bob", True, "write", b"a", bytes(range(200))),
+            ("operation", "bob", "sync"),
+            *[("run", "bob", WHOLE, "", "safe")] * steps,
+            ("banish", "bob", how, "ann"),
+            ("run", "ann", WHOLE),
+            ("run", "bob", WHOLE, "", "fetch"),
+            ("run", "bob", 1, "damaged"),
+            ("run", "bob", WHOLE),
+        )
