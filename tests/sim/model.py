@@ -129,6 +129,9 @@ class Model:
                 if old.data in self._aside:
                     self._aside.remove(old.data)
                     self.owed.pop(old.data, None)
+            elif CONFLICT_MARK in path:
+                # What this is a copy of may be about to give way, now that the copy was there.
+                gone = {(other, data) for other, data in self._standing if data == old.data}
             else:
                 gone = {(path, old.data)}
             self._standing -= gone

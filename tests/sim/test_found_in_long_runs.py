@@ -94,3 +94,19 @@ def test_what_gave_way_to_a_settlement_that_counts_for_nothing_is_on_disk(how: s
             ("run", "bob", 1, "damaged"),
             ("run", "bob", WHOLE),
         )
+
+
+def test_who_edits_a_conflict_copy_has_it_before_his_eyes() -> None:
+    """What it is a copy of gives way a moment later, since the copy was there."""
+    for steps in range(1, 6):
+        hold(
+            ("user", "ann", True, "write", b"a", b"first\n"),
+            ("settle",),
+            ("user", "ann", True, "write", b"a", b"ann's, first of all\n"),
+            ("user", "bob", True, "write", b"a", b"bob's\n"),
+            *whole("ann", "push"),
+            ("operation", "bob", "sync"),
+            ("run", "bob", WHOLE, "", "tree"),
+            ("run", "bob", steps),
+            ("user", "bob", True, "write", b"a.conflict-bob", b"bob's again\n"),
+        )
