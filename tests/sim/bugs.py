@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from tcfs.content import ingest, restore
 from tcfs.content.unpack import PackReader
-from tcfs.ledger import chain, fetch
+from tcfs.ledger import chain, walk
 from tcfs.state import garbage, history
 from tcfs.state.database import Database
 from tcfs.state.index import Outbox
@@ -339,7 +339,7 @@ BUGS: Final[dict[str, Bug]] = {
     ),
     "branch-kept": Bug(
         "the branch of a fork that was taken up stays, whichever its revocation names",
-        lambda: _replace(fetch._Walk, "_leave_branch", lambda _walk, _chain, _cut: False),
+        lambda: _replace(walk.Walk, "_leave_branch", lambda _walk, _chain, _cut: False),
     ),
     "control-forgotten": Bug(
         "a control segment that was sent is known once the store was looked at again",
