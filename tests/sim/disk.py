@@ -36,9 +36,12 @@ DEVICE: Final = 7
 
 
 class Inode:
-    """A file, directory or symlink. ``entries`` maps a name as it is compared to (name, inode)."""
+    """A file, directory or symlink. ``entries`` maps a name as it is compared to (name, inode).
 
-    __slots__ = ("ctime_ns", "data", "entries", "kind", "mode", "mtime_ns", "number")
+    ``made_at`` is where the engine made a file; nothing for a user's.
+    """
+
+    __slots__ = ("ctime_ns", "data", "entries", "kind", "made_at", "mode", "mtime_ns", "number")
 
     def __init__(self, number: int, kind: FileKind, mode: int, time_ns: int) -> None:
         self.number = number
@@ -48,6 +51,7 @@ class Inode:
         self.ctime_ns = time_ns
         self.data = b""
         self.entries: dict[bytes, tuple[bytes, Inode]] = {}
+        self.made_at = b""
 
 
 class NameChange(NamedTuple):
@@ -412,7 +416,7 @@ def _torn(record: Content, rng: random.Random) -> bytes:
 
 def _copy(inode: Inode) -> Inode:
     made = Inode(inode.number, inode.kind, inode.mode, inode.mtime_ns)
-    made.ctime_ns, made.data = inode.ctime_ns, inode.data
+    made.ctime_ns, made.data, made.made_at = inode.ctime_ns, inode.data, inode.made_at
     made.entries = {key: (name, _copy(child)) for key, (name, child) in inode.entries.items()}
     return made
 
@@ -507,6 +511,7 @@ class SimulatedFiles:
     ) -> Stat:
         self._pass("write_new", path)
         inode = self.disk.create(path, "file", mode)
+        inode.made_at = path
         try:
             data = b""
             for part in parts:
@@ -556,7 +561,10 @@ class SimulatedFiles:
         self._pass("unlink", path)
         if self.disk.find(path).kind == "dir":
             raise _error(errno.EISDIR, path)
-        self._gate.dropped(path, self.disk.remove(path))
+        inode = self.disk.remove(path)
+        if inode.made_at != path:
+            # Else it was nowhere else, and holds what the engine had written of it so far.
+            self._gate.dropped(path, inode)
 
     def rmdir(self, path: bytes) -> None:
         self._pass("rmdir", path)

@@ -59,8 +59,6 @@ class Model:
         """Contents that must be found again, and why."""
         self._aside: set[bytes] = set()
         """What of it a power loss took out of a tree: once it is there again, it is its user's."""
-        self._in_vain: dict[str, set[bytes]] = {}
-        """By device, hashes of what it sent when the fleet had gone on without it."""
         self.merging = False
         """Whether tcfs may write lines of several."""
         self.by_name = False
@@ -131,6 +129,9 @@ class Model:
                 if old.data in self._aside:
                     self._aside.remove(old.data)
                     self.owed.pop(old.data, None)
+            elif CONFLICT_MARK in path:
+                # What this is a copy of may be about to give way, now that the copy was there.
+                gone = {(other, data) for other, data in self._standing if data == old.data}
             else:
                 gone = {(path, old.data)}
             self._standing -= gone
@@ -216,14 +217,9 @@ class Model:
                 self._aside.add(data)
             self.owed.setdefault(data, why)
 
-    def forgive(self, device: str, sent: Set[bytes] = frozenset()) -> None:
-        """What this device said it had sent need not be found.
-
-        Args:
-            sent: hashes of what it did send, to no avail: it may have let its own files go for it.
-        """
+    def forgive(self, device: str) -> None:
+        """What this device said it had sent need not be found."""
         self.owed = {data: why for data, why in self.owed.items() if not why.startswith(device)}
-        self._in_vain.setdefault(device, set()).update(sent)
 
     def forgive_contents(self, digests: Set[bytes]) -> None:
         """What has these hashes need not be found, unless it comes to be owed again."""
@@ -279,14 +275,8 @@ class Model:
         """
         held = {entry.data for tree in trees for entry in tree.values()} | known
         for data, why in self.owed.items():
-            if data not in held and not self._was_sent_in_vain(data, why):
+            if data not in held:
                 raise Violation(f"lost: {data[:60]!r} ({why})")
-
-    def _was_sent_in_vain(self, data: bytes, why: str) -> bool:
-        return any(
-            why.startswith(f"tcfs took it off {device}'s disk") and blake3(data).digest() in sent
-            for device, sent in self._in_vain.items()
-        )
 
     def check_history(self, versions: Iterable[tuple[bytes, bytes, bool]]) -> None:
         """Nothing stands in the history that no user did.

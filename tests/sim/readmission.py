@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tcfs.ledger.keys import chain_prefix, parse_key
-from tcfs.model.abridged import as_told
-from tcfs.sync.chains import opener
-from tests.sim.fleet import NAMES, Device
+from tcfs.model.ids import CONTROL
+from tests.sim.fleet import NAMES
 
 if TYPE_CHECKING:
     from tests.sim.world import World
+
+
+def decisions_arrive(world: World) -> None:
+    """What an admin decided, and could not send, is sent: nobody knows of it before."""
+    for name in world.admins:
+        device = world.devices[name]
+        if any(entry.namespace == CONTROL for entry in device.open()._context.state.outbox.all()):
+            world.alone(device, "sync")
 
 
 def readmit(world: World) -> None:
@@ -23,20 +29,6 @@ def readmit(world: World) -> None:
             continue
         world.model.anything_goes()
         # What it pushed past the cut was never part of the fleet's history.
-        world.model.forgive(device.name, _sent_past_the_cut(world, device))
+        world.model.forgive(device.name)
         role = "admin" if device.name in world.admins else "writer"
         device.enroll(world.quietly(admin, "invite", role))
-
-
-def _sent_past_the_cut(world: World, device: Device) -> set[bytes]:
-    """Hashes of what a device wrote when the fleet had gone on without it."""
-    context = world.devices[NAMES[0]].open()._context
-    namespace, identity = context.namespace, device.identity.device_id
-    cut = (context.control.devices[identity].cut or {}).get(namespace)
-    return {
-        event.manifest.file_hash
-        for key, (data, _) in list(world.bucket.objects.items())
-        if key.startswith(chain_prefix(namespace, identity))
-        and parse_key(key).seq > (cut.seq if cut is not None else 0)
-        for event in map(as_told, opener(context, namespace)(key, data).events)
-    }

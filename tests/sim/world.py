@@ -30,7 +30,7 @@ from tests.sim.fleet import NAMES, Device, install_state, new_machine, tamed, te
 from tests.sim.leaks import nothing_leaks
 from tests.sim.machine import Machine, Task
 from tests.sim.model import Model, Violation
-from tests.sim.readmission import readmit
+from tests.sim.readmission import decisions_arrive, readmit
 from tests.sim.timeline import Timeline
 from tests.sim.users import Tree
 
@@ -363,6 +363,7 @@ class World:
             device.machine.disk.capacity = 1 << 40
             device.inbox.clear()
             self.stop(device)
+        decisions_arrive(self)
         part_clones(self)
         readmit(self)
 

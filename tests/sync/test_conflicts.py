@@ -73,6 +73,50 @@ def test_a_local_edit_is_in_the_store_before_a_pull_touches_it(world: World) -> 
     assert cleo.contents() == ben.contents()
 
 
+@pytest.mark.parametrize("size", [5000, 1])
+@pytest.mark.parametrize("there", ["a file", "a directory"])
+def test_nothing_gives_way_before_its_conflict_copy_is_beside_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, size: int, there: str
+) -> None:
+    """The fleet may have gone on without this device, and then has its bytes from nobody."""
+    monkeypatch.setattr("tcfs.sync.deciding.SLICE", size)
+    monkeypatch.setattr("tcfs.sync.upload.MAX_INLINE_PACK", 40)
+    anna, ben = world.devices("anna", "ben")
+    bens = os.urandom(500)
+    ben.fill({"a": bens})
+    ben.push()
+    (pack,) = world.objects("packs")
+    anna.fill({"a/in": "anna's"} if there == "a directory" else {"a": "anna's", "b": "b"})
+    anna.push()
+    whole = pack.read_bytes()
+    pack.write_bytes(bytes(len(whole)))
+
+    pulled = ben.pull()
+
+    assert {problem.path for problem in pulled.problems} >= {"a", "a.conflict-ben"}
+    assert ben.read("a") == bens
+    assert ben.push().plan.total == 0
+    pack.write_bytes(whole)
+    assert ben.pull().problems == ()
+    assert ben.read("a.conflict-ben") == bens
+    settle(anna, ben)
+    assert ben.push().plan.total == 0
+
+
+def test_a_copy_whose_name_is_taken_on_this_disk_comes_once_that_is_settled(world: World) -> None:
+    anna, ben = world.devices("anna", "ben")
+    fork(world, anna, ben)
+    anna.push()
+    ben.fill({"a.conflict-ben.txt": "ben's own"})
+
+    ben.pull()
+
+    assert ben.read("a.txt") == b"ben\n"
+    settle(anna, ben)
+    assert ben.read("a.txt") == b"anna\n"
+    assert sorted(ben.contents().values()) == [b"anna\n", b"ben\n", b"ben's own"]
+
+
 def test_both_writing_equal_content_is_no_conflict(world: World) -> None:
     anna, ben = world.devices("anna", "ben")
     for device in (anna, ben):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import Enum
+from typing import Final
 
 from tcfs.errors import ConflictError
 from tcfs.model.access import Strategy
@@ -11,6 +12,9 @@ from tcfs.model.clock import Ordering, VectorClock
 from tcfs.model.event import Version
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import MAX_NAME, MAX_PATH, shortened
+
+CONFLICT_MARK: Final = b".conflict-"
+"""In the name of every conflict copy."""
 
 
 class SyncOutcome(Enum):
@@ -71,7 +75,7 @@ def conflict_path(path: RelPath, device_name: str, taken: Callable[[RelPath], bo
     count = 1
     while True:
         number = b"" if count == 1 else b"-%d" % count
-        mark = b".conflict-" + device_name.encode() + number
+        mark = CONFLICT_MARK + device_name.encode() + number
         while len(directory) + 1 + len(mark) >= MAX_PATH:
             directory, slash, _ = directory.rpartition(b"/")
         most = min(MAX_NAME, MAX_PATH - len(directory + slash))

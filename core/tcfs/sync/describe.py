@@ -44,8 +44,11 @@ def version_info(
 
 def conflict_info(context: Context, namespace: NamespaceId, path: RelPath) -> ConflictInfo:
     """A conflict for people and programs."""
+    from tcfs.sync.text_merge import contenders
+
     head = context.state.history.head(namespace, path)
     strategy = context.control.strategy(namespace)
+    sides = contenders(context, namespace, head.siblings)
     ours = local_version(context, namespace, path)
     return ConflictInfo(
         path=show(path),
@@ -53,7 +56,7 @@ def conflict_info(context: Context, namespace: NamespaceId, path: RelPath) -> Co
             version_info(context, namespace, version, live=True) for version in head.siblings
         ),
         local_version=str(ours.id) if ours else "",
-        would_win=str(preferred(head.siblings, strategy).id) if head.siblings else "",
+        would_win=str(preferred(sides, strategy).id) if sides else "",
     )
 
 

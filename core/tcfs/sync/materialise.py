@@ -316,8 +316,8 @@ class Materialiser:
         try:
             placer.place(files(), self._expected, finish)
         finally:
-            self.placed = placer.placed
-            self.bytes_received = placer.bytes_received
+            self.placed += placer.placed
+            self.bytes_received += placer.bytes_received
         self._held.clear()
         self._finish(placer, new, None)
         bench.lock_again()

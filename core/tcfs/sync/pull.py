@@ -25,6 +25,7 @@ from tcfs.model.paths import ROOT, join, parents, relative_to, show
 from tcfs.model.plan import BaseEntry, LocalEntry, PullAction
 from tcfs.model.tree import Head
 from tcfs.state.roots import Root
+from tcfs.sync.beside import Beside
 from tcfs.sync.commit import base_entry
 from tcfs.sync.context import Context
 from tcfs.sync.deciding import Decider, Decision, few
@@ -45,6 +46,7 @@ _ACTIONS: dict[PullAction, Action] = {
     PullAction.SEND_FIRST: "conflict",
     PullAction.CONFLICT: "conflict",
 }
+_TAKES_AWAY: Final = frozenset((PullAction.MATERIALISE, PullAction.REMOVE, PullAction.CONFLICT))
 MANY: Final = 500
 """Paths from which one look at all of them is cheaper than a question for each."""
 
@@ -75,6 +77,7 @@ class _Survey:
         decisions: on all paths, if they are few; else None.
         expected: what is to be fetched.
         removed: paths that are to be removed, those that are moved included.
+        replaced: whether anything that is on disk gives way to something else, or may.
         dirty: what the disk holds where its bytes are to be sent first.
         standing: paths whose live versions differ.
     """
@@ -84,6 +87,7 @@ class _Survey:
     decisions: list[Decision] | None
     expected: Expected
     removed: int
+    replaced: bool
     dirty: dict[RelPath, LocalEntry]
     standing: list[Head]
 
@@ -101,6 +105,8 @@ class Pull:
         # Of a plan that is made as it is done.
         self._builder: PlanBuilder | None = None
         self._set_aside_before: set[RelPath] = set()
+        # What must not give way yet, and for want of which copy.
+        self._held: dict[RelPath, RelPath] = {}
 
     # Deciding
 
@@ -113,6 +119,7 @@ class Pull:
         dirty: dict[RelPath, LocalEntry] = {}
         standing: list[Head] = []
         files = total = removed = 0
+        replaced = False
         for number, decisions in enumerate(self._decider.slices()):
             only = decisions if number == 0 else None
             for d in decisions:
@@ -122,12 +129,15 @@ class Pull:
                     files += 1
                     total += version.manifest.file_size
                 removed += d.action is PullAction.REMOVE
+                replaced |= d.entry is not None and d.action in _TAKES_AWAY
                 if d.action is PullAction.SEND_FIRST and d.entry is not None:
                     dirty[d.path] = d.entry
                 if d.head.conflicted:
                     standing.append(d.head)
         expected = Expected(files, total)
-        self._seen = _Survey(newest, builder.done(), only, expected, removed, dirty, standing)
+        self._seen = _Survey(
+            newest, builder.done(), only, expected, removed, replaced, dirty, standing
+        )
         return self._seen.plan
 
     def put_off(self) -> bool:
@@ -147,7 +157,7 @@ class Pull:
         self._builder = PlanBuilder("pull", root.namespace, root.remote)
         nothing = PlanBuilder("pull", root.namespace, root.remote).done()
         expected = Expected(amount.paths, amount.size)
-        self._seen = _Survey(newest, nothing, None, expected, 0, {}, [])
+        self._seen = _Survey(newest, nothing, None, expected, 0, False, {}, [])
         return True
 
     def _nothing_is_there(self) -> bool:
@@ -241,8 +251,10 @@ class Pull:
         """
         pulled, seen = Pulled(), self._survey
         with materialising(self._context, self._root, seen.expected) as work:
+            copied = self._copy_first(work, pulled) if seen.replaced else ()
             if seen.decisions is not None:
-                wanted = self._unblocked(self._wanted(seen.decisions, work, pulled), work)
+                left = [d for d in seen.decisions if d.path not in copied]
+                wanted = self._unblocked(self._wanted(left, work, pulled), work)
                 work.remove([w for w in wanted if w.leaves])
                 work.create([[w for w in wanted if w.version is not None]])
             else:
@@ -255,6 +267,20 @@ class Pull:
         pulled.bytes_received = work.bytes_received
         pulled.problems += [*self._decider.problems.values(), *work.problems]
         return pulled
+
+    def _copy_first(self, work: Materialiser, pulled: Pulled) -> set[RelPath]:
+        """Put conflict copies on disk before anything gives way; where that was tried.
+
+        What they are copies of stays as it is where that cannot be.
+        """
+        beside, tried = Beside(self._context, self._root, self._decider), set[RelPath]()
+        while decisions := beside.turn():
+            wanted = self._unblocked(self._wanted(decisions, work, pulled), work)
+            work.create([[w for w in wanted if not w.leaves]])
+            # Something else is removed first where they are to be: that is yet to come.
+            tried |= {d.path for d in decisions} - {w.path for w in wanted if w.leaves}
+        self._held = beside.held()
+        return tried
 
     def _make_way(self, work: Materialiser, pulled: Pulled) -> None:
         """Set aside and remove what is to go, before anything is put anywhere."""
@@ -269,7 +295,8 @@ class Pull:
                     "more is to be removed than when that was decided",
                     details={"wanted": self._survey.plan.hash},
                 )
-            work.remove([w for w in map(self._wanted_of, decisions) if w is not None and w.leaves])
+            leaving = map(self._wanted_of, (d for d in decisions if d.path not in self._held))
+            work.remove([w for w in leaving if w is not None and w.leaves])
 
     def _creations(self, work: Materialiser, pulled: Pulled) -> Iterator[list[Wanted]]:
         """What is to be put on disk, slice by slice; decided on when it is asked for."""
@@ -308,8 +335,17 @@ class Pull:
                         work.left_alone(d.path)
                 else:
                     one = self._wanted_of(d)
-                if one is not None:
-                    wanted.append(one)
+                if one is None:
+                    continue
+                if d.path in self._held and not one.attributes_only:
+                    copy = show(join(self._root.remote, self._held[d.path]))
+                    work.problem(
+                        d.path,
+                        f"stays as it is until its conflict copy {copy} is on this disk",
+                        "See what keeps that, then run the command again.",
+                    )
+                    continue
+                wanted.append(one)
         if adopted:
             make_durable(self._context, self._root, [path for path, _ in adopted])
         if adopted or dropped or nothing:

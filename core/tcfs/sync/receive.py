@@ -162,10 +162,16 @@ def receive(
 def prepare_to_write(context: Context, namespace: NamespaceId) -> None:
     """Make sure that this device's chain ends where it thinks, and send what waits in the outbox.
 
+    Not of a device that was let go: it writes no more, and what it wrote past the cut of its chain
+    is no sign of another machine.
+
     Raises:
         IdentityError: this device's own chain went on without it.
         StoreError: the store failed.
     """
+    device = context.device
+    if device is not None and device.revoked:
+        return
     # First, because a segment sent where another stands by now would fork the chain.
     check_own(context, namespace)
     settle_outbox(context)

@@ -23,7 +23,7 @@ from tcfs.model.tree import Head
 from tcfs.sync.commit import Committer, Draft
 from tcfs.sync.content_store import store_bytes
 from tcfs.sync.context import Context
-from tcfs.sync.text_merge import merge_attributes, merge_versions
+from tcfs.sync.text_merge import contenders, merge_attributes, merge_versions
 from tcfs.sync.upload import Upload
 
 
@@ -63,13 +63,14 @@ class Resolver:
         There is not where one side only changed the mode or the time: then both sides' changes are
         kept, and what the other replaced is the ancestor, which history has.
         """
-        both = merge_attributes(self._context, self._namespace, head.siblings)
+        sides = contenders(self._context, self._namespace, head.siblings)
+        both = merge_attributes(self._context, self._namespace, sides)
         if both is not None:
             self._write(head, both)
             return
         strategy = self._context.control.strategy(self._namespace)
         if strategy == "merge":
-            merged = merge_versions(self._context, self._namespace, head.siblings)
+            merged = merge_versions(self._context, self._namespace, sides)
             if merged.text is not None:
                 self.merged(head, merged.text)
                 return
@@ -78,7 +79,7 @@ class Resolver:
     def preferred(self, head: Head, strategy: Strategy | None = None) -> Version:
         """The version that the namespace's strategy prefers."""
         chosen = strategy or self._context.control.strategy(self._namespace)
-        return preferred(head.siblings, chosen)
+        return preferred(contenders(self._context, self._namespace, head.siblings), chosen)
 
     def merged(self, head: Head, text: bytes) -> None:
         """Settle with merged bytes, which supersede all sides."""
@@ -157,7 +158,8 @@ class Resolver:
 
     def _copies(self, head: Head, winner: Version) -> Sequence[Draft]:
         drafts: list[Draft] = []
-        for loser in sorted(head.siblings, key=lambda v: v.order):
+        sides = contenders(self._context, self._namespace, head.siblings)
+        for loser in sorted(sides, key=lambda v: v.order):
             manifest = loser.manifest
             same_bytes = (manifest.kind, manifest.file_hash, manifest.target) == (
                 winner.manifest.kind,

@@ -81,6 +81,29 @@ def merge_attributes(
     return replace(taken, mode=mode, extra=without_record(taken))
 
 
+def contenders(
+    context: Context, namespace: NamespaceId, versions: Sequence[Version]
+) -> Sequence[Version]:
+    """Those of more than two versions between which there is something to choose.
+
+    One that says what an ancestor said, which another answered, is no side of its own: a device may
+    settle a conflict for what its disk held while its user goes on from the very same bytes.
+    """
+    if len(versions) < 3:
+        return versions  # ``merge_attributes`` is about two.
+
+    def has_answered(other: Version, one: Version) -> bool:
+        base = common_ancestor(context, namespace, (one, other))
+        return base is not None and base.manifest.content == one.manifest.content
+
+    left = [
+        one
+        for one in versions
+        if not any(other is not one and has_answered(other, one) for other in versions)
+    ]
+    return left or versions
+
+
 def _bytes(manifest: SyncManifest) -> tuple[str, bytes, bytes]:
     return (manifest.kind, manifest.file_hash, manifest.target)
 

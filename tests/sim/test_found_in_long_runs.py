@@ -1,0 +1,112 @@
+"""What thousands of fresh seeds found, each as the shortest story that showed it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.sim.stories import hold, whole
+from tests.sim.world import WHOLE
+
+
+@pytest.mark.parametrize("fault", ["lost", "late"])
+def test_a_decision_that_waited_in_the_outbox_holds_from_when_it_is_sent(fault: str) -> None:
+    """The rig let nobody in again whom the fleet did not yet know to be let go."""
+    hold(
+        ("user", "bob", True, "write", b"a", b"bob's\n"),
+        *whole("bob", "sync"),
+        ("arm", "ann", "put", fault),
+        ("banish", "bob", "expire", "ann"),
+        ("run", "ann", WHOLE),
+    )
+
+
+def test_who_was_let_go_is_told_so_and_not_that_another_machine_has_its_identity() -> None:
+    """Its chain goes on past the cut; that it wrote itself."""
+    hold(
+        ("settle",),
+        ("user", "bob", True, "write", b"a", b"bob's\n"),
+        ("operation", "bob", "push"),
+        ("run", "bob", WHOLE, "", "safe"),
+        ("banish", "bob", "revoke", "ann"),
+        ("run", "ann", WHOLE),
+        ("run", "bob", WHOLE),
+        # Nobody syncs in quiet before it is let in again, but where two machines are told apart.
+        ("clone", "cy"),
+        ("user", "cy", True, "write", b"b", b"cy's\n"),
+        ("user", "cy.twin", True, "write", b"c", b"the twin's\n"),
+        ("operation", "cy.twin", "push"),
+        *[("run", "cy.twin", WHOLE, "", "safe")] * 3,
+        *whole("cy", "push"),
+        names=("ann", "bob", "cy"),
+    )
+
+
+def test_a_settlement_for_what_an_edit_answers_is_no_side_against_it() -> None:
+    """It was made while its user went on from these bytes, and both are of one device."""
+    hold(
+        ("user", "ann", True, "write", b"b", b"ann's\n"),
+        ("user", "bob", True, "write", b"b", b"bob's\n"),
+        ("operation", "bob", "push"),
+        ("run", "bob", WHOLE, "", "read"),
+        *whole("ann", "push"),
+        ("run", "bob", WHOLE),
+        ("operation", "ann", "sync"),
+        ("run", "ann", WHOLE, "", "safe"),
+        ("run", "ann", WHOLE, "", "safe"),
+        ("user", "bob", True, "write", b"b", b"bob's again\n"),
+        ("user", "ann", True, "write", b"b", b"ann's again\n"),
+        ("run", "ann", WHOLE),
+        *whole("bob", "sync"),
+    )
+
+
+def test_a_file_that_was_never_whole_is_no_users_empty_one() -> None:
+    """A large file is put together in pieces, and the disk was full before the first of them."""
+    hold(
+        ("user", "bob", True, "write", b"a", b""),
+        ("user", "bob", True, "write", b"a", b"large enough\n"),
+        *whole("bob", "push"),
+        ("share",),
+        ("user", "bob", True, "write", b"a", b"large enough, and of other bytes\n"),
+        *whole("bob", "push"),
+        ("operation", "ann", "sync"),
+        ("space", "ann", 0),
+        ("run", "ann", WHOLE),
+        sizes={"tcfs.sync.staging.LARGE": 4},
+    )
+
+
+@pytest.mark.parametrize("how", ["expire", "revoke"])
+def test_what_gave_way_to_a_settlement_that_counts_for_nothing_is_on_disk(how: str) -> None:
+    """Its device was let go before it had sent the edit, and its conflict copy could not be had."""
+    for steps in (1, 3, 5):
+        hold(
+            ("user", "ann", True, "write", b"a", b"first\n"),
+            ("settle",),
+            ("user", "ann", True, "write", b"a", b"ann's\n"),
+            *whole("ann", "push"),
+            ("user", "bob", True, "write", b"a", bytes(range(200))),
+            ("operation", "bob", "sync"),
+            *[("run", "bob", WHOLE, "", "safe")] * steps,
+            ("banish", "bob", how, "ann"),
+            ("run", "ann", WHOLE),
+            ("run", "bob", WHOLE, "", "fetch"),
+            ("run", "bob", 1, "damaged"),
+            ("run", "bob", WHOLE),
+        )
+
+
+def test_who_edits_a_conflict_copy_has_it_before_his_eyes() -> None:
+    """What it is a copy of gives way a moment later, since the copy was there."""
+    for steps in range(1, 6):
+        hold(
+            ("user", "ann", True, "write", b"a", b"first\n"),
+            ("settle",),
+            ("user", "ann", True, "write", b"a", b"ann's, first of all\n"),
+            ("user", "bob", True, "write", b"a", b"bob's\n"),
+            *whole("ann", "push"),
+            ("operation", "bob", "sync"),
+            ("run", "bob", WHOLE, "", "tree"),
+            ("run", "bob", steps),
+            ("user", "bob", True, "write", b"a.conflict-bob", b"bob's again\n"),
+        )
