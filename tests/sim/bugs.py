@@ -375,6 +375,8 @@ SEEDS: Final[dict[str, tuple[int, int]]] = {
     "sweep-by-clock": (285, 1140),
     "marks-unheeded": (8, 32),
     "barrier-after-renames": (20, 80),
+    "branch-kept": (183, 732),
+    "control-forgotten": (169, 676),
     "todo-forgotten": (1, 12),
 }
 """For each bug the seed, from 1, that found it, and within how many it must be."""

@@ -15,7 +15,7 @@ from tests.sim.clones import TWIN
 from tests.sim.disk import LOSSES, Naming
 from tests.sim.fleet import NAMES, READER, Device
 from tests.sim.machine import FAULTS
-from tests.sim.scenes import SCENES
+from tests.sim.scenes import RARE, SCENES
 from tests.sim.world import WHOLE, Move, Setting, World
 
 # Few, and prefixes of each other, so that files become directories and back.
@@ -44,6 +44,8 @@ SLICES: Final = {
     "tcfs.sync.deciding.SLICE": (1, 2, 3),
     "tcfs.state.columns.FEW_ROWS": (0,),
 }
+RARE_SHARE: Final = 0.2
+"""How many of the worlds have rare scenes."""
 UPKEEP: Final = frozenset(("snapshot", "compact", "hold", "release"))
 """Operations that are an admin's."""
 
@@ -142,6 +144,9 @@ class Drawer:
         self._scene_share = rng.choice((0.02, 0.05, 0.15))
         if world.setting.retention:
             self._scene_share = 0.15
+        # Drawn apart, so that worlds without them stay as they were.
+        self._apart = random.Random(f"rare scenes {world.setting.seed}")
+        self._rare = self._choose_rare()
 
     def _choose_scenes(self) -> list[tuple[float, str]]:
         setting = self._world.setting
@@ -156,7 +161,15 @@ class Drawer:
             "decide": 2 if setting.admins > 1 else 0,
         }
         writers = [name for name in setting.names if name != READER]
-        return [(weights.get(name, 1), name) for name in SCENES if len(writers) > 1]
+        names = [name for name in SCENES if name not in RARE]
+        return [(weights.get(name, 1), name) for name in names if len(writers) > 1]
+
+    def _choose_rare(self) -> list[tuple[float, str]]:
+        """Those of this world, if it has any."""
+        if self._apart.random() >= RARE_SHARE:
+            return []
+        others = len(self._world.setting.names) - 1
+        return [(0 if others < 2 else 2, "branches"), (1, "unheard")]
 
     def __iter__(self) -> Iterator[Move]:
         world, rng = self._world, self.rng
@@ -177,6 +190,8 @@ class Drawer:
                     yield ("banish", rng.choice(others), how, self.admin())
                 if rng.random() < self._scene_share:
                     yield from self._play(_weighted(rng, self._scenes))
+                if self._rare and self._apart.random() < 0.03:
+                    yield from self._play(_weighted(self._apart, self._rare))
                 yield self._next()
             if rng.random() < 0.03:
                 yield ("roll_back", rng.choice((1, 3, 10, 30)))
@@ -206,6 +221,10 @@ class Drawer:
         """One of them."""
         return self.rng.choice(self.admins())
 
+    def others(self, *but: str) -> list[str]:
+        """All other machines."""
+        return [name for name in self._world.devices if name not in but]
+
     def two(self) -> tuple[str, str]:
         """Two of them."""
         first = self.one()
@@ -219,6 +238,11 @@ class Drawer:
     def busy(self, name: str) -> bool:
         """Whether an operation of a device is under way."""
         return self._world.devices[name].running
+
+    def last_events(self, name: str, count: int) -> tuple[int, ...]:
+        """The last that the live bus has for a device."""
+        waiting = len(self._world.devices[name].inbox)
+        return tuple(range(max(0, waiting - count), waiting))
 
     def pending(self, name: str) -> str:
         """What the operation of a device waits to do."""
