@@ -15,6 +15,8 @@ from msgspec.structs import replace
 from tcfs.content import ingest, restore
 from tcfs.content.unpack import PackReader
 from tcfs.ledger import chain, fetch
+from tcfs.model.membership import _Building
+from tcfs.model.upkeep import Upkeep
 from tcfs.state import garbage, history
 from tcfs.state.database import Database
 from tcfs.state.index import Outbox
@@ -271,6 +273,24 @@ def _control_forgotten() -> Undo:
     )
 
 
+def _first_decision_stays() -> Undo:
+    policy, apply = _Building._policy, Upkeep.apply
+
+    def first_policy(self: Any, entry: Any) -> None:
+        before = dict(self.policies)
+        policy(self, entry)
+        self.policies.update(before)
+
+    def first_retention(self: Any, *event: Any) -> None:
+        before = dict(self._retention)
+        apply(self, *event)
+        self._retention.update(before)
+
+    return _all(
+        _replace(_Building, "_policy", first_policy), _replace(Upkeep, "apply", first_retention)
+    )
+
+
 BUGS: Final[dict[str, Bug]] = {
     "no-barrier": Bug(
         "a pull renames files that are not durable",
@@ -345,6 +365,9 @@ BUGS: Final[dict[str, Bug]] = {
         "a control segment that was sent is known once the store was looked at again",
         _control_forgotten,
     ),
+    "first-decision": Bug(
+        "the first strategy or retention policy that was decided stays", _first_decision_stays
+    ),
     "todo-forgotten": Bug("what a pull has yet to do is forgotten", _todo_forgotten),
 }
 """By name."""
@@ -375,7 +398,8 @@ SEEDS: Final[dict[str, tuple[int, int]]] = {
     "sweep-by-clock": (285, 1140),
     "marks-unheeded": (8, 32),
     "barrier-after-renames": (20, 80),
-    "branch-kept": (183, 732),
+    "branch-kept": (357, 1428),
+    "first-decision": (4, 16),
     "control-forgotten": (169, 676),
     "todo-forgotten": (1, 12),
 }

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from tcfs.model.spelling import own_name
 from tests.sim.clones import TWIN
+from tests.sim.decisions import CHOICES
 from tests.sim.disk import LOSSES, Naming
 from tests.sim.fleet import NAMES, READER, Device
 from tests.sim.machine import FAULTS
@@ -46,6 +47,8 @@ SLICES: Final = {
 }
 RARE_SHARE: Final = 0.2
 """How many of the worlds have rare scenes."""
+DECIDING: Final = 0.15
+"""In how many admins decide anew while all work."""
 UPKEEP: Final = frozenset(("snapshot", "compact", "hold", "release"))
 """Operations that are an admin's."""
 
@@ -78,6 +81,9 @@ def draw_setting(seed: int) -> Setting:
     if rng.random() < (0.9 if retention else 0.1):
         # Packs of their own, which can be collected.
         sizes["tcfs.sync.upload.MAX_INLINE_PACK"] = 40
+    decides = _draw_decides(seed)
+    if "retention" in decides:
+        sizes["tcfs.sync.upload.MAX_INLINE_PACK"] = 40
     return Setting(
         seed,
         names,
@@ -88,7 +94,16 @@ def draw_setting(seed: int) -> Setting:
         naming=naming,
         retention=retention,
         sizes=sizes,
+        decides=decides,
     )
+
+
+def _draw_decides(seed: int) -> tuple[str, ...]:
+    """What admins decide anew in the world of a seed. Drawn apart, as above."""
+    rng = random.Random(f"decisions {seed}")
+    if rng.random() >= DECIDING:
+        return ()
+    return rng.choice((("strategy",), ("retention",), ("strategy", "retention")))
 
 
 class Drawer:
@@ -147,6 +162,9 @@ class Drawer:
         # Drawn apart, so that worlds without them stay as they were.
         self._apart = random.Random(f"rare scenes {world.setting.seed}")
         self._rare = self._choose_rare()
+        if world.setting.decides:
+            self._phases = self._apart.choice((1, 2))
+            self._operations += [(0.7, "mode"), *((0.7, what) for what in world.setting.decides)]
 
     def _choose_scenes(self) -> list[tuple[float, str]]:
         setting = self._world.setting
@@ -166,10 +184,15 @@ class Drawer:
 
     def _choose_rare(self) -> list[tuple[float, str]]:
         """Those of this world, if it has any."""
-        if self._apart.random() >= RARE_SHARE:
+        deciding = self._world.setting.decides
+        if self._apart.random() >= RARE_SHARE and not deciding:
             return []
         others = len(self._world.setting.names) - 1
-        return [(0 if others < 2 else 2, "branches"), (1, "unheard")]
+        return [
+            (0 if others < 2 else 2, "branches"),
+            (1, "unheard"),
+            (3 if deciding else 0, "decided"),
+        ]
 
     def __iter__(self) -> Iterator[Move]:
         world, rng = self._world, self.rng
@@ -220,6 +243,10 @@ class Drawer:
     def admin(self) -> str:
         """One of them."""
         return self.rng.choice(self.admins())
+
+    def decides(self) -> tuple[str, ...]:
+        """What admins decide anew."""
+        return self._world.setting.decides
 
     def others(self, *but: str) -> list[str]:
         """All other machines."""
@@ -345,6 +372,10 @@ class Drawer:
             values = (self.path(),)
         elif operation == "kept_push":
             values = (self.path(), rng.random() < 0.5)
+        elif operation == "mode":
+            return ("mode", name, rng.choice(("auto", "defer")))
+        elif operation in CHOICES:
+            name, values = self.admin(), (rng.choice(CHOICES[operation]),)
         elif operation in UPKEEP:
             name = self.admin()
             values = (rng.choice(("one", "two")),) if operation in ("hold", "release") else ()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from tcfs.ledger.keys import namespace_prefix
 from tcfs.model.ids import CONTROL
+from tests.sim.decisions import CHOICES
 from tests.sim.disk import LOSSES
 from tests.sim.fleet import NAMES
 from tests.sim.world import WHOLE, Move
@@ -296,12 +297,15 @@ def two_branches(draw: Drawer) -> Iterator[Move]:
         return
     one, other = rng.sample(pair, 2)
     others = draw.others(*pair)
-    late = {name for name in others if rng.random() < 0.5}
+    late = set(rng.sample(others, rng.randint(1, max(1, len(others) - 1))))
+    for name in others:
+        if rng.random() < 0.7:
+            yield ("run", name, WHOLE)
     for name in pair:
-        for _ in range(rng.randint(1, 2)):
-            yield ("user", name, True, "write", draw.path(), draw.content())
+        for _ in range(rng.randint(1, 3)):
+            yield _change(draw, name)
     yield ("operation", one, "push")
-    for _ in range(6):
+    for _ in range(10):
         yield ("run", one, WHOLE, "", "safe")
         if _is_segment(draw, one):
             break
@@ -316,6 +320,15 @@ def two_branches(draw: Drawer) -> Iterator[Move]:
             yield ("run", name, WHOLE)
             if rng.random() < 0.3:
                 yield ("user", name, True, "write", draw.path(), draw.content())
+    if rng.random() < 0.5:
+        # Else whoever comes back sends what it had sent before.
+        yield _change(draw, one)
+
+
+def _change(draw: Drawer, name: str) -> Move:
+    if draw.rng.random() < 0.4:
+        return ("user", name, True, "delete", draw.path())
+    return ("user", name, True, "write", draw.path(), draw.content())
 
 
 def _is_segment(draw: Drawer, name: str, prefix: str = "ledger/") -> bool:
@@ -354,6 +367,33 @@ def unheard(draw: Drawer) -> Iterator[Move]:
     else:
         yield ("operation", one, "kept_push", draw.path(), rng.random() < 0.7)
     yield ("run", one, WHOLE)
+
+
+def decided(draw: Drawer) -> Iterator[Move]:
+    """An admin decides anew while two settle a conflict, or while what was let go is collected."""
+    rng = draw.rng
+    admin = draw.admin()
+    one, other = draw.two()
+    path = draw.path()
+    what = rng.choice(draw.decides())
+    yield ("run", admin, WHOLE)
+    for _ in range(1 if what == "strategy" else rng.randint(1, 3)):
+        for name in (one, other):
+            yield ("user", name, True, "write", path, draw.content())
+            if what == "retention":
+                yield from _do(name, "sync")
+    for name in (one, other):
+        if name != admin:
+            yield ("operation", name, "sync" if what == "strategy" else rng.choice(("gc", "sync")))
+            yield ("run", name, rng.randint(1, 60))
+    yield ("operation", admin, what, rng.choice(CHOICES[what]))
+    for _ in range(rng.randint(2, 12)):
+        name = rng.choice((admin, one, other))
+        yield ("run", name, rng.randint(1, 60))
+        if rng.random() < 0.03:
+            yield ("crash", name, rng.choice((None, *LOSSES)), rng.randrange(1 << 30))
+        if not draw.busy(name):
+            yield ("operation", name, rng.choice(("sync", "sync", "gc")))
 
 
 AFTER_IT_WAS_SENT: Final = (
@@ -405,8 +445,9 @@ SCENES: Final[dict[str, Scene]] = {
     "cloned": cloned,
     "branches": two_branches,
     "unheard": unheard,
+    "decided": decided,
 }
 """By name."""
 
-RARE: Final = frozenset(("branches", "unheard"))
+RARE: Final = frozenset(("branches", "unheard", "decided"))
 """Scenes that are played in some worlds alone, and there beside the others."""
