@@ -52,6 +52,7 @@ from tcfs.ledger.snapshot import (
     encode_parts,
     open_object,
 )
+from tcfs.model.abridged import AbridgedEvent, read_told
 from tcfs.model.access import ControlEntry, ControlState
 from tcfs.model.clock import VectorClock
 from tcfs.model.event import ChainHead, ContentEvent, Version
@@ -123,6 +124,7 @@ def manifest() -> SyncManifest:
 
 
 EVENT = ContentEvent("write", 3, manifest(), RelPath(b"old.txt"))
+TOLD = (EVENT, AbridgedEvent(EVENT, 2, 1, 1))
 HEADER = {
     "format": 1,
     "repo": str(REPO),
@@ -232,7 +234,7 @@ def manifest_v2(data: bytes) -> object:
 def event(data: bytes) -> object:
     """Both readers of an event agree."""
     try:
-        slow: object = ContentEvent.from_json(_json(data))
+        slow: object = read_told(_json(data))
     except TcfsError:
         slow = None
     try:
@@ -423,10 +425,14 @@ SIGN_IN = {
 TARGETS: Mapping[str, Target] = {
     "segment": Target(segment, [b"TCFSSEG1" + (4).to_bytes(4, "big") + b"{}  " + bytes(70)]),
     "segment header": Target(parse_header, [orjson.dumps(HEADER)], json=True),
-    "segment body": Target(decode_body, [encode_body([EVENT], {})]),
+    "segment body": Target(decode_body, [encode_body([event], {}) for event in TOLD]),
     "control body": Target(decode_control_body, [encode_control_body(CONTROL_EVENTS)]),
     "segment key": Target(segment_key, [f"ledger/default/{DEVICE}/0000000001-{HASH}".encode()]),
-    "event": Target(event, [orjson.dumps(EVENT.to_json())], json=True),
+    "event": Target(
+        event,
+        [orjson.dumps(e.to_json()) for e in TOLD],
+        json=True,
+    ),
     "manifest v2": Target(manifest_v2, [orjson.dumps(manifest().to_json())], json=True),
     "manifest v1": Target(manifest_v1, [f"{HASH}\n{HASH}\n".encode()]),
     "pack": Target(pack, [_PACK]),

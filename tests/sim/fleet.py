@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tcfs.config.load import LoadedConfig, load_config
+from tcfs.device import format as formats
 from tcfs.device.enroll import claim
 from tcfs.device.format import load_format
 from tcfs.device.identity import DeviceIdentity, generate
@@ -174,9 +175,14 @@ class Template:
     admin_state: bytes
 
 
-@cache
 def template(names: tuple[str, ...], encrypted: bool, admins: int = 1) -> Template:
     """The fleet that a world begins with."""
+    # What its format says depends on this: a world with another is not to find it.
+    return _template(names, encrypted, admins, formats.DEFAULT_SINGLE_MAX)
+
+
+@cache
+def _template(names: tuple[str, ...], encrypted: bool, admins: int, _single_max: int) -> Template:
     bucket = Bucket()
     machine = new_machine(Timeline(), NAMES[0], bucket, seed="template")
     now = machine.now()

@@ -45,6 +45,14 @@ SLICES: Final = {
     "tcfs.sync.deciding.SLICE": (1, 2, 3),
     "tcfs.state.columns.FEW_ROWS": (0,),
 }
+# Files of a few lines have many chunks, and segments tell only those that changed.
+LISTS: Final = {
+    "tcfs.device.format.DEFAULT_SINGLE_MAX": 10,
+    "tcfs.content.chunker.MIN_CLASS": 4,
+    "tcfs.content.chunker.MAX_CDC_CLASS": 0,
+    "tcfs.sync.abridging.WORTH": 1,
+}
+HEAD: Final = b"as in every file\n" * 8
 RARE_SHARE: Final = 0.2
 """How many of the worlds have rare scenes."""
 DECIDING: Final = 0.15
@@ -76,6 +84,8 @@ def draw_setting(seed: int) -> Setting:
             naming[more.choice(names[:-1])] = more.choice(FOLDINGS)
     if random.Random(f"large files {seed}").random() < 0.3:
         sizes["tcfs.sync.staging.LARGE"] = 1 + seed % 50
+    if random.Random(f"lists {seed}").random() < 0.3:
+        sizes |= LISTS
     retention = rng.choice((1, 2, 2, 2, 3)) if rng.random() < 0.2 else 0
     admins = 2 if rng.random() < 0.2 else 1
     if rng.random() < (0.9 if retention else 0.1):
@@ -429,7 +439,9 @@ class Drawer:
             return rng.randbytes(rng.choice((3000, 20_000))) + b"%d" % self._count
         # Often of one length, so that times alone tell two of them apart.
         number = b"%05d of %d\n" % (self._count, self._world.setting.seed)
-        return b"line\n" * rng.choice((0, 0, 0, 1, 2)) + number
+        # Where lists of chunks are told by what changed, files have a beginning in common.
+        head = HEAD if LISTS.keys() <= self._world.setting.sizes.keys() else b""
+        return head + b"line\n" * rng.choice((0, 0, 0, 1, 2)) + number
 
 
 def _weighted(rng: random.Random, choices: Sequence[tuple[float, str]]) -> str:

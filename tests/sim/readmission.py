@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tcfs.ledger.keys import chain_prefix, parse_key
+from tcfs.model.abridged import as_told
 from tcfs.sync.chains import opener
 from tests.sim.fleet import NAMES, Device
 
@@ -37,5 +38,5 @@ def _sent_past_the_cut(world: World, device: Device) -> set[bytes]:
         for key, (data, _) in list(world.bucket.objects.items())
         if key.startswith(chain_prefix(namespace, identity))
         and parse_key(key).seq > (cut.seq if cut is not None else 0)
-        for event in opener(context, namespace)(key, data).events
+        for event in map(as_told, opener(context, namespace)(key, data).events)
     }

@@ -107,7 +107,7 @@ def test_a_look_finds_what_is_new_changed_and_gone_and_nothing_else(tmp_path: Pa
 def test_a_directory_of_this_disk_alone_is_in_use_if_something_synced_is_below_it(tmp_path: Path):
     state = State(tmp_path / "state.db")
     top = tmp_path / "tree"
-    for name in ("empty", "used", "used-not"):
+    for name in ("empty", "outer/empty", "used", "used-not"):
         (top / name).mkdir(parents=True)
     (top / "used" / "file").write_text("x")
     root = state.roots.add(os.fsencode(top), DEFAULT_NAMESPACE, ROOT)
@@ -120,8 +120,9 @@ def test_a_directory_of_this_disk_alone_is_in_use_if_something_synced_is_below_i
         rows.append((path, based_on(known)))
     state.roots.set_base(root, rows)
     found = look_at(state, root)
-    assert found.in_use == {b"used"}
-    assert list(found.changed.paths()) == [b"empty", b"used", b"used-not"]
+    assert found.in_use == {b"used"}, "not for another of its kind"
+    assert found.alone == {b"empty", b"outer", b"outer/empty", b"used", b"used-not"}
+    assert set(found.changed.paths()) == found.alone
     state.close()
 
 

@@ -153,6 +153,42 @@ def test_a_deleted_directory_that_is_kept_for_excluded_files_is_not_brought_back
     assert b"p" not in ann.snapshot()
 
 
+def test_a_directory_that_is_kept_for_one_that_is_kept_is_not_brought_back_either(
+    world: NaiveFleet, ann: Device, bob: Device
+) -> None:
+    ann.write(b"p/q/x", b"1")
+    world.settle()
+    bob.write(b"p/q/notes.swp", b"an editor's")
+    ann.delete(b"p")
+    ann.push()
+    bob.pull()
+    assert bob.push().plan.total == 0
+    assert b"p/q/notes.swp" in bob.snapshot()
+    ann.pull()
+    assert ann.snapshot() == {}
+    # Once its user puts something synced there, all of it is in the fleet again.
+    bob.write(b"p/q/y", b"2")
+    bob.push()
+    ann.pull()
+    assert ann.snapshot().keys() == {b"p", b"p/q", b"p/q/y"}
+
+
+def test_a_directory_is_brought_back_with_an_empty_one_in_it(
+    world: NaiveFleet, ann: Device, bob: Device
+) -> None:
+    ann.write(b"p/q/x", b"1")
+    world.settle()
+    bob.write(b"p/notes.swp", b"an editor's")
+    bob.write(b"p/q/notes.swp", b"another")
+    ann.delete(b"p")
+    ann.push()
+    bob.pull()
+    bob.delete(b"p/q/notes.swp")
+    bob.push()
+    ann.pull()
+    assert ann.snapshot().keys() == {b"p", b"p/q"}
+
+
 def test_a_directory_deleted_here_that_must_hold_a_new_file_can_be_deleted_again(
     world: NaiveFleet, ann: Device, bob: Device
 ) -> None:

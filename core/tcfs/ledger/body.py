@@ -17,7 +17,7 @@ import orjson
 from tcfs.content.address import MAX_CHUNK, MAX_FRAME, MAX_PACK, ChunkAddress
 from tcfs.errors import IntegrityError
 from tcfs.ledger.reading import read_event
-from tcfs.model.event import ContentEvent
+from tcfs.model.abridged import ToldEvent, as_told
 from tcfs.model.ids import ChunkId, PackId
 
 MAX_BODY: Final = 8 << 20
@@ -38,18 +38,18 @@ class Body(NamedTuple):
     ``packs`` are all that the segment commits, those of the addresses among them.
     """
 
-    events: tuple[ContentEvent, ...]
+    events: tuple[ToldEvent, ...]
     addresses: list[tuple[ChunkId, ChunkAddress]]
     packs: tuple[PackId, ...] = ()
 
 
-def encode_event(event: ContentEvent) -> bytes:
+def encode_event(event: ToldEvent) -> bytes:
     """The event's line, for those who must know how much a segment will hold."""
     return orjson.dumps(event.to_json(), option=orjson.OPT_APPEND_NEWLINE)
 
 
 def encode_body(
-    events: Sequence[ContentEvent],
+    events: Sequence[ToldEvent],
     addresses: Mapping[ChunkId, ChunkAddress],
     extra_packs: Iterable[PackId] = (),
 ) -> bytes:
@@ -102,7 +102,7 @@ def decode_body(data: bytes | bytearray | memoryview) -> Body:
     """Read and check a content segment's body. Raises IntegrityError."""
     read = _Read(data)
     events = tuple(map(read_event, _lines(read.take(read.count()))))
-    for event in events:
+    for event in map(as_told, events):
         if event.manifest.extra:
             _check_writable(event.manifest.extra)
     packs = read.take(read.count() * _HASH)
@@ -195,8 +195,9 @@ def _check_writable(extra: Mapping[str, Any]) -> None:
         raise IntegrityError("a manifest's unknown fields cannot be kept") from None
 
 
-def _distinct(events: Iterable[ContentEvent]) -> list[ChunkId]:
-    return list(dict.fromkeys(chain.from_iterable(event.manifest.chunks for event in events)))
+def _distinct(events: Iterable[ToldEvent]) -> list[ChunkId]:
+    named = (event.manifest.chunks for event in map(as_told, events))
+    return list(dict.fromkeys(chain.from_iterable(named)))
 
 
 def _bitmap(flags: list[bool]) -> bytes:

@@ -33,6 +33,7 @@ from tcfs.ledger.chain import (
 )
 from tcfs.ledger.keys import SegmentRef, is_device, key_of, namespace_prefix
 from tcfs.ledger.segment import Segment
+from tcfs.model.abridged import as_told
 from tcfs.model.access import ControlState
 from tcfs.model.event import ChainHead
 from tcfs.model.ids import CONTROL, DeviceId, NamespaceId, SegmentHash, StoreKey
@@ -586,7 +587,7 @@ def _problem(
         return "its counters were used before"
     reach = {device: found.last for device, found in seen.items()}
     reach[header.device] = header.last
-    for event in segment.events:
+    for event in map(as_told, segment.events):
         for device, count in event.manifest.vclock.clocks.items():
             if count > reach.get(device, 0):
                 return f"its version {event.counter} knows of more than it had seen"

@@ -2,8 +2,9 @@
 
 Nearly every event has the plain form that tcfs writes: known fields alone, each of its type and in
 its bounds. A typed decoder reads that in a fifth of the time. Whatever it does not take, be it
-allowed (unknown fields, names that are not UTF-8) or wrong, goes to ``ContentEvent.from_json``,
-whose judgement alone counts: the plain form is one part of what it takes, with the same result.
+allowed (unknown fields, names that are not UTF-8, an abridged list of chunks) or wrong, goes to
+``read_told``, whose judgement alone counts: the plain form is one part of what it takes, with the
+same result.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from msgspec import DecodeError, Meta, Struct
 from msgspec.json import Decoder
 
 from tcfs.errors import IntegrityError
+from tcfs.model.abridged import ToldEvent, read_told
 from tcfs.model.clock import MAX_COUNTER, VectorClock
 from tcfs.model.event import ContentEvent, Op
 from tcfs.model.ids import ChunkId, DeviceId, RelPath, VersionId, is_uuid
@@ -57,7 +59,7 @@ _DECODE: Final = Decoder(_Event).decode
 _HEX: Final = 2 * HASH_SIZE
 
 
-def read_event(line: bytes) -> ContentEvent:
+def read_event(line: bytes) -> ToldEvent:
     """Read and check one event of a stranger.
 
     Raises:
@@ -74,7 +76,7 @@ def read_event(line: bytes) -> ContentEvent:
         data = orjson.loads(line)
     except orjson.JSONDecodeError:
         raise IntegrityError("a segment's event is not JSON") from None
-    return ContentEvent.from_json(data)
+    return read_told(data)
 
 
 def _plain(event: _Event) -> ContentEvent | None:

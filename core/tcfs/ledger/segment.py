@@ -30,7 +30,8 @@ from tcfs.ledger.body import (
 )
 from tcfs.ledger.header import MAX_INLINE_PACK, MAX_SEGMENT, encode_header, parse_header
 from tcfs.ledger.keys import SegmentRef, key_of, parse_key
-from tcfs.model.event import ChainHead, ContentEvent, InlinePack, SegmentHeader
+from tcfs.model.abridged import ToldEvent, as_told
+from tcfs.model.event import ChainHead, InlinePack, SegmentHeader
 from tcfs.model.ids import (
     CONTROL,
     ChunkId,
@@ -97,7 +98,7 @@ class SegmentDraft:
 
     place: Place
     written_at: int
-    events: Sequence[ContentEvent] = ()
+    events: Sequence[ToldEvent] = ()
     control_events: Sequence[Mapping[str, Any]] = ()
     addresses: Mapping[ChunkId, ChunkAddress] = field(default_factory=dict, repr=False)
     packs: Sequence[PackId] = field(default=(), repr=False)
@@ -135,7 +136,7 @@ class Segment:
     hash: SegmentHash
     header: SegmentHeader
     size: int
-    events: tuple[ContentEvent, ...] = field(repr=False)
+    events: tuple[ToldEvent, ...] = field(repr=False)
     control_events: tuple[dict[str, Any], ...] = field(repr=False)
     addresses: list[tuple[ChunkId, ChunkAddress]] = field(repr=False)
     packs: tuple[PackId, ...] = field(repr=False)
@@ -208,8 +209,8 @@ def seal_segment(
         cipher=cipher,
         seen=place.seen,
         control=place.control,
-        first=draft.events[0].counter if draft.events else 0,
-        last=draft.events[-1].counter if draft.events else 0,
+        first=as_told(draft.events[0]).counter if draft.events else 0,
+        last=as_told(draft.events[-1]).counter if draft.events else 0,
         body_size=len(body),
         body_hash=blake3(body).hexdigest(),
         pack=None if inline is None else InlinePack(_pack_id(inline), len(inline)),
@@ -302,7 +303,7 @@ def _open(
     )
     plain = decompress(codec, payload, limit=MAX_SINGLE_BODY)
     control: tuple[dict[str, Any], ...] = ()
-    events: tuple[ContentEvent, ...] = ()
+    events: tuple[ToldEvent, ...] = ()
     addresses: list[tuple[ChunkId, ChunkAddress]] = []
     packs: tuple[PackId, ...] = ()
     if ref.namespace == CONTROL:
@@ -345,16 +346,16 @@ def _check_agreement(ref: SegmentRef, header: SegmentHeader, repo: UUID, encrypt
         raise IntegrityError("a control segment has an inline pack")
 
 
-def _check_counters(header: SegmentHeader, events: Sequence[ContentEvent]) -> None:
+def _check_counters(header: SegmentHeader, events: Sequence[ToldEvent]) -> None:
     _check_events(events, header.device)
-    ends = (events[0].counter, events[-1].counter) if events else (0, 0)
+    ends = (as_told(events[0]).counter, as_told(events[-1]).counter) if events else (0, 0)
     if (header.first, header.last) != ends:
         raise IntegrityError("its counters are not those of its events")
 
 
-def _check_events(events: Sequence[ContentEvent], device: DeviceId) -> None:
+def _check_events(events: Sequence[ToldEvent], device: DeviceId) -> None:
     previous = 0
-    for event in events:
+    for event in map(as_told, events):
         counter, manifest = event.counter, event.manifest
         if counter <= previous:
             raise IntegrityError("its events' counters do not rise")

@@ -453,6 +453,15 @@ class History:
         ).fetchone()
         return self._version(row) if row else None
 
+    def last_of(self, namespace: NamespaceId, device: DeviceId, path: RelPath) -> Version | None:
+        """A device's newest version of a path, live or not."""
+        row = self._db.connection.execute(
+            f"SELECT {_COLUMNS} FROM version WHERE ns = ? AND path = ? AND device = ?"
+            " ORDER BY counter DESC LIMIT 1",
+            (namespace, path, self._db.device_no(device)),
+        ).fetchone()
+        return self._version(row) if row else None
+
     def is_live(self, namespace: NamespaceId, version_id: VersionId) -> bool:
         """Whether a version is live."""
         row = self._db.connection.execute(

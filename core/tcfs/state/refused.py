@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
 import orjson
 
@@ -11,6 +12,8 @@ from tcfs.model.event import ContentEvent, SegmentHeader, Version
 from tcfs.model.ids import DeviceId, EpochId, NamespaceId, RelPath, VersionId
 from tcfs.state.database import Database
 from tcfs.state.history import History, forget_last_rows
+
+_COLUMNS: Final = "device, counter, seq, lamport, reason, event"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,28 +51,30 @@ class Refused:
     def all(self, namespace: NamespaceId) -> list[RefusedEvent]:
         """Every refused event of a namespace, in the order of chains."""
         rows = self._db.connection.execute(
-            "SELECT device, counter, seq, lamport, reason, event FROM refused WHERE ns = ?"
-            " ORDER BY device, counter",
-            (namespace,),
+            f"SELECT {_COLUMNS} FROM refused WHERE ns = ? ORDER BY device, counter", (namespace,)
         ).fetchall()
-        found = []
-        for device, counter, seq, lamport, reason, text in rows:
-            event = ContentEvent.from_json(orjson.loads(text))
-            version = Version(
-                VersionId(self._db.device_id(device), counter),
-                lamport,
-                seq,
-                event.op,
-                event.manifest,
-                event.moved_from,
-            )
-            found.append(RefusedEvent(namespace, version, reason))
-        return found
+        return [self._event(namespace, row) for row in rows]
 
     def version(self, namespace: NamespaceId, version: VersionId) -> Version | None:
         """One refused version."""
-        found = (e.version for e in self.all(namespace) if e.version.id == version)
-        return next(found, None)
+        row = self._db.connection.execute(
+            f"SELECT {_COLUMNS} FROM refused WHERE ns = ? AND device = ? AND counter = ?",
+            (namespace, self._db.device_no(version.device), version.counter),
+        ).fetchone()
+        return self._event(namespace, row).version if row else None
+
+    def _event(self, namespace: NamespaceId, row: tuple[Any, ...]) -> RefusedEvent:
+        device, counter, seq, lamport, reason, text = row
+        event = ContentEvent.from_json(orjson.loads(text))
+        version = Version(
+            VersionId(self._db.device_id(device), counter),
+            lamport,
+            seq,
+            event.op,
+            event.manifest,
+            event.moved_from,
+        )
+        return RefusedEvent(namespace, version, reason)
 
     def path_of(self, namespace: NamespaceId, version: VersionId) -> RelPath | None:
         """The path of a version, refused or not; None if it is not known."""

@@ -15,6 +15,7 @@ from msgspec import Struct
 from tcfs.content.address import ChunkAddress
 from tcfs.content.seal import SALT_SIZE
 from tcfs.ledger.segment import Place, Segment, SegmentDraft, open_segment, seal_segment
+from tcfs.model.abridged import ToldEvent, as_told
 from tcfs.model.clock import VectorClock
 from tcfs.model.event import ContentEvent, Op, SegmentHeader
 from tcfs.model.ids import (
@@ -31,6 +32,7 @@ from tcfs.model.paths import relative_to
 from tcfs.model.plan import BaseEntry, LocalEntry
 from tcfs.state.index import OutboxEntry, PackLocation
 from tcfs.state.roots import Root
+from tcfs.sync.abridging import abridged, in_full
 from tcfs.sync.chains import look_again
 from tcfs.sync.context import Context
 from tcfs.sync.durable import make_durable
@@ -189,7 +191,7 @@ class Committer:
             SegmentDraft(
                 place=place,
                 written_at=int(context.host.clock.now()),
-                events=events,
+                events=abridged(context, namespace, events, new),
                 addresses=new,
                 packs=packs,
                 inline_pack=bytes(stored.inline.data) if stored.inline else None,
@@ -267,7 +269,7 @@ def take_up(
     context: Context,
     header: SegmentHeader,
     segment_hash: SegmentHash,
-    events: Sequence[ContentEvent],
+    events: Sequence[ToldEvent],
     addresses: Iterable[tuple[ChunkId, ChunkAddress]],
     packs: Iterable[PackId] = (),
 ) -> None:
@@ -280,7 +282,8 @@ def take_up(
         state.index.add_pack(namespace, known or PackLocation(pack, pack_key(pack)))
     state.index.add_chunks(namespace, state.garbage.set_aside(namespace, addresses))
     state.garbage.note(header)
-    state.history.add_versions(namespace, header, accept(context, header, events))
+    whole = in_full(context, header, events)
+    state.history.add_versions(namespace, header, accept(context, header, whole))
     state.history.add_head(header, segment_hash)
 
 
@@ -383,12 +386,12 @@ def take_up_segment(context: Context, segment: Segment) -> None:
     )
 
 
-def _base_from(context: Context, root: Root, events: Sequence[ContentEvent]) -> None:
+def _base_from(context: Context, root: Root, events: Sequence[ToldEvent]) -> None:
     """The base that a push left: its content is on disk, the files' stats are forgotten."""
     based: list[tuple[RelPath, BaseEntry]] = []
     unbased: list[RelPath] = []
     device = context.identity.device_id
-    for event in events:
+    for event in map(as_told, events):
         path = relative_to(event.manifest.rel_path, root.remote)
         if path is None:
             continue

@@ -30,7 +30,8 @@ class Look:
         gone: paths of the base that were not seen, whether or not they could have been.
         tracked: paths of the base, all of them.
         seen: entries that were met.
-        in_use: directories that stand on this disk alone, below which something synced is.
+        alone: directories that stand on this disk alone.
+        in_use: those of them below which something is that is synced and not one of them.
     """
 
     changed: Candidates
@@ -38,6 +39,7 @@ class Look:
     gone: list[RelPath] = field(default_factory=list)
     tracked: int = 0
     seen: int = 0
+    alone: set[RelPath] = field(default_factory=set)
     in_use: set[RelPath] = field(default_factory=set)
 
     def add(self, other: Look) -> None:
@@ -47,6 +49,7 @@ class Look:
         self.gone += other.gone
         self.tracked += other.tracked
         self.seen += other.seen
+        self.alone |= other.alone
         self.in_use |= other.in_use
 
     def take(self, walked: Iterable[tuple[RelPath, Stat]], stored: Iterator[StoredStat]) -> None:
@@ -60,7 +63,9 @@ class Look:
                 gone.append(RelPath(row[0]))
                 tracked += 1
                 row = next(stored, None)
-            if alone:
+            if row is not None and row[0] == path and row[1] == "dir" and not row[5]:
+                alone.append(path + b"/")
+            elif alone:
                 self.in_use.update(RelPath(d[:-1]) for d in alone if path.startswith(d))
             if row is None or row[0] != path:
                 add(path, stat, based=False)
@@ -72,8 +77,6 @@ class Look:
                 continue
             if is_unchanged(known, entry_of(stat)):
                 continue
-            if known[1] == "dir" and not known[5]:
-                alone.append(path + b"/")
             add(path, stat, based=True)
         while row is not None:
             gone.append(RelPath(row[0]))
@@ -81,6 +84,7 @@ class Look:
             row = next(stored, None)
         self.tracked += tracked
         self.seen += seen
+        self.alone.update(RelPath(d[:-1]) for d in alone)
 
 
 def unseen(context: Context, root: Root, scanned: Scan) -> Look:

@@ -91,8 +91,8 @@ class Push:
     def _revives(self, c: Candidate, base: BaseEntry) -> bool:
         """Whether a directory that only this disk has is to be in the fleet after all.
 
-        It is if it holds what is synced, or nothing; a deleted one that is kept for excluded files
-        alone is not.
+        It is if it holds what is synced, or nothing, or one that is to be. A deleted one that is
+        kept for excluded files alone is not.
         """
         history = self._context.state.history
         head = history.head(self._namespace, join(self._root.remote, c.path))
@@ -106,7 +106,11 @@ class Push:
         if c.path in self._look.in_use:
             return True
         start = c.path + b"/"
-        return not any(other.startswith(start) for other in self._scan.hidden)
+        return any(
+            not any(hidden.startswith(other + b"/") for hidden in self._scan.hidden)
+            for other in self._look.alone
+            if other == c.path or other.startswith(start)
+        )
 
     @property
     def tracked(self) -> int:
