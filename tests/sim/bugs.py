@@ -376,7 +376,7 @@ SEEDS: Final[dict[str, tuple[int, int]]] = {
     "no-barrier": (3, 12),
     "push-not-durable": (107, 430),
     "listed-from-head": (64, 256),
-    "state-not-synced": (8, 32),
+    "state-not-synced": (4, 16),
     "segment-before-packs": (8, 32),
     "no-outbox": (9, 36),
     "fetched-parents": (2, 12),
