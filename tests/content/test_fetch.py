@@ -14,6 +14,7 @@ from tcfs.content.fetch import (
     cut_windows,
     open_frames,
     plan_ranges,
+    plan_together,
 )
 from tcfs.content.pack import Pack
 from tcfs.content.seal import Cipher
@@ -87,6 +88,27 @@ def test_ranges_hold_their_frames_and_keep_their_bounds(
         for frame in plan.frames:
             assert frame.offset - reach <= gap
             reach = max(reach, frame.offset + frame.length)
+
+
+@given(st.data())
+def test_plans_made_together_share_their_reads_and_get_what_each_wants(data: st.DataObject) -> None:
+    pack = small_pack([[noise(1 + 37 * n, seed=9 * i + n) for n in range(3)] for i in range(8)])
+    many = data.draw(st.lists(st.lists(st.sampled_from(pack.chunks)), max_size=4))
+    gap, most = data.draw(st.integers(0, 500)), data.draw(st.integers(1, 2000))
+    plans = plan_together(many, max_gap=gap, max_range=most)
+    for wanted, plan in zip(many, plans, strict=True):
+        got = [
+            item
+            for ranged in plan.ranges
+            for item in open_frames(read(pack, ranged), ranged, reader_of(pack))
+        ]
+        assert {item.id for item in got} == {name for name, _ in wanted}
+        assert len(got) == len({name for name, _ in wanted})
+        assert all(isinstance(item, OpenedChunk) for item in got)
+    every = [place for wanted in many for place in wanted]
+    whole = plan_ranges(every, max_gap=gap, max_range=most)
+    places = {ranged[:3] for plan in plans for ranged in plan.ranges}
+    assert places == {ranged[:3] for ranged in whole.ranges}
 
 
 def test_neighbours_are_read_together_and_strangers_apart() -> None:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from tcfs.errors import IdentityError, IntegrityError, StoreError
 from tcfs.ledger.chain import BEHIND, KnownSegment, check_own_chain, next_place
-from tcfs.ledger.fetch import NO_HEAD, fetch, fetch_in_parts
+from tcfs.ledger.fetch import fetch, fetch_in_parts
 from tcfs.ledger.keys import key_of
 from tcfs.ledger.segment import open_segment
+from tcfs.ledger.walk import NO_HEAD
 from tcfs.model.event import ChainHead
 from tcfs.model.ids import CONTROL, SegmentHash, StoreKey
 from tests.ledger.world import (
@@ -131,7 +132,7 @@ def test_parts_of_a_fetch_are_all_of_it_and_chains_are_listed_once(monkeypatch):
 
 
 def test_what_there_is_no_room_for_is_read_when_all_that_is_held_waits_for_it(monkeypatch):
-    monkeypatch.setattr("tcfs.ledger.fetch.AHEAD_BYTES", 1)
+    monkeypatch.setattr("tcfs.ledger.walk.AHEAD_BYTES", 1)
     _store, (one, two, three) = fleet()
     two.write()
     two.write()

@@ -14,7 +14,7 @@ from tcfs.content.seal import Cipher
 from tcfs.device.phrase import SigningKey
 from tcfs.errors import AccessError
 from tcfs.ledger.chain import KnownSegment, next_place
-from tcfs.ledger.fetch import FetchResult, fetch
+from tcfs.ledger.fetch import fetch
 from tcfs.ledger.keys import parse_key
 from tcfs.ledger.segment import (
     Place,
@@ -24,6 +24,7 @@ from tcfs.ledger.segment import (
     open_segment,
     seal_segment,
 )
+from tcfs.ledger.walk import FetchResult
 from tcfs.model.access import ControlState, DeviceRecord, Role
 from tcfs.model.clock import VectorClock
 from tcfs.model.event import ChainHead, ContentEvent

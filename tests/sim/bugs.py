@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from tcfs.content import ingest, restore
 from tcfs.content.unpack import PackReader
-from tcfs.ledger import chain, fetch
+from tcfs.ledger import chain, walk
 from tcfs.model.membership import _Building
 from tcfs.model.upkeep import Upkeep
 from tcfs.state import garbage, history
@@ -359,7 +359,7 @@ BUGS: Final[dict[str, Bug]] = {
     ),
     "branch-kept": Bug(
         "the branch of a fork that was taken up stays, whichever its revocation names",
-        lambda: _replace(fetch._Walk, "_leave_branch", lambda _walk, _chain, _cut: False),
+        lambda: _replace(walk.Walk, "_leave_branch", lambda _walk, _chain, _cut: False),
     ),
     "control-forgotten": Bug(
         "a control segment that was sent is known once the store was looked at again",

@@ -11,7 +11,9 @@ import pytest
 from tcfs.host import executor
 from tcfs.model.ids import RelPath
 from tcfs.state.roots import Intent
-from tcfs.sync import leftovers, session, staging
+from tcfs.store.open import open_store
+from tcfs.store.wrappers.count import CountStore
+from tcfs.sync import leftovers, receive, session, staging
 from tests.sync.kit import Device, Link, World, assert_same
 
 JOBS: dict[str, Any] = {"TCFS_SYNC_JOBS": "2"}
@@ -75,6 +77,52 @@ def test_a_damaged_pack_costs_the_files_in_it_alone(world: World, pooled: list[i
     # They share a frame, and what was pushed before is in another pack.
     assert [p.path for p in result.problems] == ["d/bad.bin", "d/near.txt"]
     assert sorted(ben.contents()) == ["d/good.txt"]
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_neighbouring_units_share_the_reads_of_their_packs(
+    world: World, pooled: list[int], jobs: str
+) -> None:
+    anna, ben = world.device("anna"), world.device("ben", TCFS_SYNC_JOBS=jobs)
+    anna.fill({f"{n:02}": os.urandom(100_000) for n in range(30)})
+    anna.push()
+    counting = CountStore(open_store(world.endpoint))
+    ben.reopen(store=counting)
+    pulled = ben.pull()
+    assert pulled.problems == ()
+    assert_same(anna.tree, ben.tree)
+    assert counting.count("get_range").requests == 1  # of ten units
+    assert pulled.transfer is not None
+    assert pulled.transfer.bytes_received == counting.count("get_range").bytes
+
+
+def test_workers_start_while_the_history_that_they_work_on_is_taken_up(
+    world: World, pooled: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+
+    def noted(place: object, name: str) -> None:
+        real = getattr(place, name)
+
+        def note(*arguments: Any) -> None:
+            steps.append(name)
+            real(*arguments)
+
+        monkeypatch.setattr(place, name, note)
+
+    noted(executor.ProcessExecutor, "start")
+    noted(receive, "_take_up")
+    anna, ben, carl = (world.device(name, **JOBS) for name in ("anna", "ben", "carl"))
+    fill(anna)
+    anna.push()
+    steps.clear()
+    assert ben.pull().problems == ()
+    assert steps[:2] == ["start", "_take_up"]
+    assert_same(anna.tree, ben.tree)
+
+    steps.clear()
+    carl.pull(dry_run=True)
+    assert "start" not in steps
 
 
 def test_unfinished_copies_of_a_pull_that_was_cut_off_are_rubbish(world: World) -> None:

@@ -89,8 +89,53 @@ def plan_ranges(
         max_gap: bytes between two frames that are read along.
         max_range: bytes above which a range is not extended.
     """
+    (plan,) = plan_together([wanted], max_gap=max_gap, max_range=max_range)
+    return plan
+
+
+def plan_together(
+    many: Iterable[Iterable[tuple[ChunkId, ChunkAddress]]],
+    *,
+    max_gap: int = MAX_GAP,
+    max_range: int = MAX_RANGE,
+) -> list[FetchPlan]:
+    """``plan_ranges`` for several who are served by the same reads, a plan for each.
+
+    Ranges of two plans are equal in pack, offset and length, or have nothing in common. Each names
+    the frames that are wanted by its own plan.
+    """
+    each = [_by_frame(wanted) for wanted in many]
+    every: dict[PackId, set[tuple[int, int]]] = {}
+    for packs, _ in each:
+        for pack, frames in packs.items():
+            every.setdefault(pack, set()).update(frames)
+    ranges = {pack: list(_ranges(every[pack], max_gap, max_range)) for pack in sorted(every)}
+    plans = []
+    for packs, refused in each:
+        plan = FetchPlan([], refused)
+        for pack in sorted(packs):
+            mine = packs[pack]
+            for start, end, inside in ranges[pack]:
+                members = [
+                    WantedFrame(*place, sorted(mine[place], key=_by_offset))
+                    for place in inside
+                    if place in mine
+                ]
+                if members:
+                    plan.ranges.append(RangePlan(pack, start, end - start, members))
+        plans.append(plan)
+    return plans
+
+
+_Frames = dict[tuple[int, int], dict[WantedChunk, None]]
+
+
+def _by_frame(
+    wanted: Iterable[tuple[ChunkId, ChunkAddress]],
+) -> tuple[dict[PackId, _Frames], list[DamagedChunk]]:
+    """What is wanted of each frame of each pack, and the chunks that no pack can hold."""
     refused: list[DamagedChunk] = []
-    packs: dict[PackId, dict[tuple[int, int], dict[WantedChunk, None]]] = {}
+    packs: dict[PackId, _Frames] = {}
     for chunk, address in wanted:
         try:
             check_address(address)
@@ -100,19 +145,22 @@ def plan_ranges(
         frames = packs.setdefault(address.pack, {})
         frame = frames.setdefault((address.frame_offset, address.frame_length), {})
         frame[WantedChunk(chunk, address.offset, address.length)] = None
-    ranges: list[RangePlan] = []
-    for pack in sorted(packs):
-        start, end, members = 0, 0, list[WantedFrame]()
-        for (offset, length), chunks in sorted(packs[pack].items()):
-            too_far = offset - end > max_gap or max(end, offset + length) - start > max_range
-            if too_far:
-                if members:
-                    ranges.append(RangePlan(pack, start, end - start, members))
-                start, end, members = offset, offset, []
-            members.append(WantedFrame(offset, length, sorted(chunks, key=_by_offset)))
-            end = max(end, offset + length)
-        ranges.append(RangePlan(pack, start, end - start, members))
-    return FetchPlan(ranges, refused)
+    return packs, refused
+
+
+def _ranges(
+    frames: Iterable[tuple[int, int]], max_gap: int, max_range: int
+) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
+    """Start and end of the ranges that frames of one pack are read in, and which are in each."""
+    start, end, inside = 0, 0, list[tuple[int, int]]()
+    for offset, length in sorted(frames):
+        if offset - end > max_gap or max(end, offset + length) - start > max_range:
+            if inside:
+                yield start, end, inside
+            start, end, inside = offset, offset, []
+        inside.append((offset, length))
+        end = max(end, offset + length)
+    yield start, end, inside
 
 
 def _by_offset(chunk: WantedChunk) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from blake3 import blake3
 from tcfs.errors import AccessError, IntegrityError
 from tcfs.ledger.chain import Finding, KnownSegment, next_place
 from tcfs.ledger.claim import CLAIMS_PREFIX, invite_of, parse_claim
-from tcfs.ledger.fetch import FetchResult, fetch
+from tcfs.ledger.fetch import fetch
 from tcfs.ledger.keys import namespace_prefix, parse_key
 from tcfs.ledger.segment import (
     SealedSegment,
@@ -27,6 +27,7 @@ from tcfs.ledger.segment import (
     open_segment,
     seal_segment,
 )
+from tcfs.ledger.walk import FetchResult
 from tcfs.model.access import (
     Claim,
     ControlEntry,

@@ -1,7 +1,7 @@
 """Segments: what a device signs, and what a reader believes of it.
 
 Formats are those of FORMAT.md, section History. ``open_segment`` verifies one segment by itself;
-its place in the chain and in causal order is for ``tcfs.ledger.fetch``.
+its place in the chain and in causal order is for ``tcfs.ledger.walk``.
 """
 
 from __future__ import annotations

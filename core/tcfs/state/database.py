@@ -72,7 +72,7 @@ class Database:
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = FULL")
         run("PRAGMA foreign_keys = ON")
-        run("PRAGMA cache_size = -32000")
+        run("PRAGMA cache_size = -16000")
         # A first pull writes many pages more than once: fewer checkpoints copy each less often.
         run(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         (version,) = run("PRAGMA user_version").fetchone()

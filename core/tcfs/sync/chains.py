@@ -6,9 +6,9 @@ from typing import Final
 
 from tcfs.errors import IntegrityError
 from tcfs.ledger.chain import KnownSegment, check_own_chain
-from tcfs.ledger.fetch import Opener
 from tcfs.ledger.keys import parse_key
 from tcfs.ledger.segment import Segment, open_segment
+from tcfs.ledger.walk import Opener
 from tcfs.model.event import ChainHead
 from tcfs.model.ids import DeviceId, NamespaceId, StoreKey
 from tcfs.sync.context import Context

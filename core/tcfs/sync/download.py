@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from blake3 import blake3
 
 from tcfs.content.address import ChunkAddress
-from tcfs.content.fetch import RangePlan, cut_windows, of_chunk, plan_ranges, unseal_frames
+from tcfs.content.fetch import RangePlan, cut_windows, of_chunk, plan_together, unseal_frames
 from tcfs.content.ids import ChunkHasher
 from tcfs.content.restore import Part
 from tcfs.content.unpack import Unsealed, inflate, not_its_id
 from tcfs.errors import IntegrityError, LimitError, StoreError, TcfsError
 from tcfs.host.room import Room
 from tcfs.model.event import Version
-from tcfs.model.ids import ChunkId, NamespaceId
+from tcfs.model.ids import ChunkId, NamespaceId, PackId
 from tcfs.model.paths import show
 from tcfs.sync.context import Context
 
@@ -52,10 +52,26 @@ class FetchedFrames(NamedTuple):
     failed: dict[ChunkId, TcfsError]
 
 
+class _Read:
+    """One read of a pack, done once for all who want bytes of it, and let go of with the last."""
+
+    def __init__(self, download: Download, read: Callable[[], bytes]) -> None:
+        self._download = download
+        self._read = read
+        self._data: bytes | None = None
+
+    def __call__(self) -> bytes:
+        if self._data is None:
+            self._data = self._read()
+            self._download.bytes_received += len(self._data)
+            del self._read
+        return self._data
+
+
 class Begun(NamedTuple):
     """Ranges of packs that are being read, or will be, and chunks that cannot be had."""
 
-    reads: deque[tuple[RangePlan, Callable[[], bytes]]]
+    reads: deque[tuple[RangePlan, _Read]]
     failed: dict[ChunkId, TcfsError]
 
     @property
@@ -78,50 +94,57 @@ class Download:
         """What names the namespace's chunks."""
         return ChunkHasher(self._context.keys(self._namespace).chunk_key)
 
-    def begin(self, chunks: Iterable[ChunkId], *, ahead: bool = False) -> Begun:
-        """Find out what to read for these chunks; ``finish`` waits for it.
+    def locate(self, chunks: Iterable[ChunkId]) -> list[Located]:
+        """Where these chunks are, each once; those that no segment told of are left out."""
+        distinct = list(dict.fromkeys(chunks))
+        return list(self._context.state.index.addresses(self._namespace, distinct).items())
+
+    def begin(self, many: Iterable[Iterable[Located]], *, ahead: bool = False) -> list[Begun]:
+        """Plan the reads for several who share them; ``finish`` waits for those of one.
 
         Args:
+            many: the chunks of each.
             ahead: read in threads, from now on.
         """
-        distinct = list(dict.fromkeys(chunks))
-        known = self._context.state.index.addresses(self._namespace, distinct)
-        begun = self.begin_located(known.items(), ahead=ahead)
-        for chunk in distinct:
-            if chunk not in known:
-                begun.failed[chunk] = _nowhere(chunk)
+        reads: dict[tuple[PackId, int, int], _Read | IntegrityError] = {}
+        begun = []
+        for plan in plan_together(many):
+            mine = Begun(deque(), {chunk.id: chunk.error for chunk in plan.refused})
+            for ranged in plan.ranges:
+                place = ranged[:3]
+                if place not in reads:
+                    reads[place] = self._read(*place, ahead=ahead)
+                read = reads[place]
+                if isinstance(read, IntegrityError):
+                    _fail(mine.failed, ranged, read)
+                else:
+                    mine.reads.append((ranged, read))
+            begun.append(mine)
         return begun
 
-    def begin_located(self, located: Iterable[Located], *, ahead: bool = False) -> Begun:
-        """``begin`` for chunks whose places are known."""
-        context, failed = self._context, dict[ChunkId, TcfsError]()
-        plan = plan_ranges(located)
-        for refused in plan.refused:
-            failed[refused.id] = refused.error
-        reads: deque[tuple[RangePlan, Callable[[], bytes]]] = deque()
-        for ranged in plan.ranges:
-            try:
-                read = context.pack_read(ranged.pack, ranged.offset, ranged.length)
-            except IntegrityError as error:
-                _fail(failed, ranged, error)
-                continue
-            reads.append((ranged, self._threads().submit(read).result if ahead else read))
-        return Begun(reads, failed)
+    def _read(
+        self, pack: PackId, offset: int, length: int, *, ahead: bool
+    ) -> _Read | IntegrityError:
+        try:
+            read = self._context.pack_read(pack, offset, length)
+        except IntegrityError as error:
+            return error
+        return _Read(self, self._threads().submit(read).result if ahead else read)
 
     def read_ahead(
-        self, items: Iterable[T], begin: Callable[..., Begun], ahead: int
+        self, groups: Iterable[list[tuple[T, list[Located]]]], ahead: int
     ) -> Iterator[tuple[T, Begun]]:
-        """Each item with its reads, those of ``ahead`` further ones under way in threads.
+        """Each item with its reads, which it shares with its group.
 
-        Args:
-            begin: ``begin`` or ``begin_located``, or one that calls it in the end.
+        While ``ahead`` items or fewer wait with reads under way, a further group is begun.
         """
-        begun: deque[tuple[T, Begun]] = deque()
-        for item in items:
-            begun.append((item, begin(item, ahead=ahead > 0)))
-            if len(begun) > ahead:
-                yield begun.popleft()
-        yield from begun
+        waiting: deque[tuple[T, Begun]] = deque()
+        for group in groups:
+            begun = self.begin([located for _, located in group], ahead=ahead > 0)
+            waiting.extend(zip([item for item, _ in group], begun, strict=True))
+            while len(waiting) > ahead:
+                yield waiting.popleft()
+        yield from waiting
 
     def windows(
         self, version: Version, sealed: int = SEALED_WINDOW, plain: int = WINDOW
@@ -139,7 +162,7 @@ class Download:
             known = self._context.state.index.addresses(self._namespace, list(dict.fromkeys(some)))
             for chunk in some:
                 if chunk not in known:
-                    raise _nowhere(chunk)
+                    raise nowhere(chunk)
                 yield chunk, known[chunk]
 
     def finish(self, begun: Begun, room: Callable[[int], Room] = Room.private) -> FetchedFrames:
@@ -164,7 +187,6 @@ class Download:
             try:
                 data = read()
                 del read
-                self.bytes_received += len(data)
                 reader = readers.reader(ranged.pack, ranged.head(data))
             except (IntegrityError, StoreError) as error:
                 if error.retryable:
@@ -203,7 +225,10 @@ class Download:
             StoreError: the store failed in a way that trying again may mend.
             CancelledError: the caller asked to stop.
         """
-        return self._open(self.begin(chunks))
+        wanted = list(chunks)
+        (begun,) = self.begin([self.locate(wanted)])
+        found = self._open(begun)
+        return {chunk: found[chunk] if chunk in found else nowhere(chunk) for chunk in wanted}
 
     def _open(self, begun: Begun) -> Fetched:
         held = self.finish(begun)
@@ -235,10 +260,8 @@ class Download:
         manifest = version.manifest
         hasher = blake3()
         size = 0
-        begun = self.read_ahead(
-            self.windows(version), self.begin_located, int(manifest.file_size > WINDOW)
-        )
-        for window, reads in begun:
+        windows = ([(window, window)] for window in self.windows(version))
+        for window, reads in self.read_ahead(windows, int(manifest.file_size > WINDOW)):
             found = self._open(reads)
             for chunk, _ in window:
                 data = have(found, chunk)
@@ -249,7 +272,8 @@ class Download:
             raise not_as_signed(version)
 
 
-def _nowhere(chunk: ChunkId) -> IntegrityError:
+def nowhere(chunk: ChunkId) -> IntegrityError:
+    """No segment tells of it."""
     return IntegrityError(f"no segment says where chunk {chunk.hex()} is")
 
 
@@ -257,6 +281,23 @@ def _fail(failed: dict[ChunkId, TcfsError], ranged: RangePlan, error: TcfsError)
     for frame in ranged.frames:
         for want in frame.chunks:
             failed[want.id] = error
+
+
+def together(
+    items: Iterable[tuple[T, list[Located]]], sealed: int
+) -> Iterator[list[tuple[T, list[Located]]]]:
+    """Groups of neighbours, each with frames of up to so many bytes, or of one item."""
+    group: list[tuple[T, list[Located]]] = []
+    frames: dict[tuple[PackId, int], int] = {}
+    for item, located in items:
+        mine = {(at.pack, at.frame_offset): at.frame_length for _, at in located}
+        if group and sum((frames | mine).values()) > sealed:
+            yield group
+            group, frames = [], {}
+        group.append((item, located))
+        frames |= mine
+    if group:
+        yield group
 
 
 def have(found: Fetched, chunk: ChunkId) -> memoryview:

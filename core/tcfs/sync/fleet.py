@@ -116,7 +116,7 @@ class Fleet:
         """Put on disk what the fleet has at a remote path; without one, at the sync root."""
         with self._working(progress, cancel) as context:
             namespace = places.parse(context, remote)[0] if remote else context.namespace
-            receive(context, namespace)
+            operations.receive_for_pull(context, namespace, dry_run=dry_run)
             place = operations.pull_place(context, remote, local)
             result = operations.pull(
                 context,

@@ -241,8 +241,19 @@ def join_plans(plans: Sequence[Plan]) -> Plan:
 # Pull
 
 
+def receive_for_pull(context: Context, namespace: NamespaceId, *, dry_run: bool) -> None:
+    """``receive``, and start workers as soon as so much comes that a pull of it will want them."""
+    from tcfs.sync.staging import Expected
+
+    def coming(events: int) -> None:
+        if Expected(events, 0).pays and not dry_run:
+            context.executor.start()
+
+    receive(context, namespace, coming=coming)
+
+
 def pull_place(context: Context, remote: str, local: bytes) -> Place:
-    """Where a pull of ``remote`` goes. Call after ``receive``: what stands there matters.
+    """Where a pull of ``remote`` goes. Call after ``receive_for_pull``: what stands there matters.
 
     Raises:
         NotFoundError: nothing stands at ``remote`` in the fleet, and never did here.
@@ -307,7 +318,7 @@ def pull(
     plan: str,
     limits: Limits,
 ) -> SyncResult:
-    """Pull into a place. ``receive`` has been called.
+    """Pull into a place. ``receive_for_pull`` has been called.
 
     Raises:
         TcfsError: what was put on disk and recorded before stays.

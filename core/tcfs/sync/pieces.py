@@ -21,7 +21,7 @@ from tcfs.content.restore import DISK_FULL, Part, PieceOrder, RestoreBatch, rest
 from tcfs.errors import IntegrityError, StoreError, TcfsError
 from tcfs.host.base import Executor, FileSystem, Reader, Stat
 from tcfs.host.room import Room
-from tcfs.sync.download import SEALED_WINDOW, WINDOW, Begun, Download, FetchedFrames, Located
+from tcfs.sync.download import SEALED_WINDOW, WINDOW, Download, FetchedFrames, Located
 from tcfs.sync.wanted import Wanted
 
 T = TypeVar("T")
@@ -149,13 +149,10 @@ class PieceWriter:
 
     def _batches(self, large: Iterable[LargeFile]) -> Iterator[RestoreBatch]:
         """What workers need, the packs of a few pieces read ahead."""
-
-        def begin(piece: _Piece, *, ahead: bool) -> Begun:
-            return self._download.begin_located(piece.chunks, ahead=ahead)
-
         several = self._executor.workers > 1
         pieces = _in_turn(map(self._cut, large), self._executor.workers)
-        for piece, begun in self._download.read_ahead(pieces, begin, READ_AHEAD * several):
+        alone = ([(piece, piece.chunks)] for piece in pieces)
+        for piece, begun in self._download.read_ahead(alone, READ_AHEAD * several):
             file = piece.file
             if file.error is not None:
                 self._landed(file)

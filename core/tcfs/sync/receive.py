@@ -5,16 +5,17 @@ No file is touched here. After it, the state says what the fleet is; a pull puts
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Final
 
 from tcfs.errors import AccessError, IntegrityError
 from tcfs.ledger.chain import Finding, KnownSegment, SegmentSource
 from tcfs.ledger.control import load_control
-from tcfs.ledger.fetch import DEFAULT_BUDGET, FetchResult, fetch_in_parts
+from tcfs.ledger.fetch import DEFAULT_BUDGET, fetch_in_parts
 from tcfs.ledger.keys import parse_key
 from tcfs.ledger.segment import Segment
+from tcfs.ledger.walk import FetchResult
 from tcfs.model.event import ChainHead
 from tcfs.model.ids import CONTROL, DeviceId, NamespaceId
 from tcfs.model.paths import relative_to
@@ -127,12 +128,19 @@ def settle_outbox(context: Context) -> None:
         refresh_control(context)
 
 
-def receive(context: Context, namespace: NamespaceId, *, rebuild: bool = False) -> int:
+def receive(
+    context: Context,
+    namespace: NamespaceId,
+    *,
+    rebuild: bool = False,
+    coming: Callable[[int], None] = lambda events: None,
+) -> int:
     """Fetch and take up what is new in a namespace. Returns the number of new segments.
 
     Args:
         rebuild: the state was lost, and this device's own chain is read like any other. The
             outbox waits until it is known where that chain ends.
+        coming: told how many events a part has, before it is taken up.
 
     Raises:
         AccessError: this device waits to be admitted.
@@ -148,7 +156,7 @@ def receive(context: Context, namespace: NamespaceId, *, rebuild: bool = False) 
         from tcfs.sync.gc.loading import bootstrap
 
         bootstrap(context, namespace)
-    return take_all(context, namespace, context.store, keep_findings=True)
+    return take_all(context, namespace, context.store, keep_findings=True, coming=coming)
 
 
 def prepare_to_write(context: Context, namespace: NamespaceId) -> None:
@@ -164,12 +172,18 @@ def prepare_to_write(context: Context, namespace: NamespaceId) -> None:
 
 
 def take_all(
-    context: Context, namespace: NamespaceId, source: SegmentSource, *, keep_findings: bool = False
+    context: Context,
+    namespace: NamespaceId,
+    source: SegmentSource,
+    *,
+    keep_findings: bool = False,
+    coming: Callable[[int], None] = lambda events: None,
 ) -> int:
     """Fetch and take up what a source has after the known heads; the number of new segments.
 
     Args:
         keep_findings: whether what is wrong is remembered: not where a source shows only a part.
+        coming: told how many events a part has, before it is taken up.
 
     Raises:
         StoreError: the store failed; what was taken up before stays.
@@ -189,6 +203,7 @@ def take_all(
         astray = False
         with closing(parts):
             for result in parts:
+                coming(sum([len(segment.events) for segment in result.segments]))
                 _take_up(context, namespace, result)
                 count += len(result.segments)
                 if keep_findings:

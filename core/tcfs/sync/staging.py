@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final, NamedTuple
 
 from msgspec import Struct
@@ -29,7 +30,7 @@ from tcfs.model.ids import RelPath
 from tcfs.model.paths import show
 from tcfs.model.spelling import folded
 from tcfs.store.open import MIB
-from tcfs.sync.download import Begun, Download, not_as_signed
+from tcfs.sync.download import Begun, Download, Located, not_as_signed, nowhere, together
 from tcfs.sync.pieces import LargeFile, PieceWriter, Result
 from tcfs.sync.wanted import Wanted
 from tcfs.sync.workbench import Workbench
@@ -37,10 +38,14 @@ from tcfs.sync.workbench import Workbench
 UNIT_FILES: Final = 1000
 UNIT_BYTES: Final = 8 << 20
 """Plaintext of a unit; a few of them are in memory at a time."""
-READ_AHEAD: Final = 3
-"""Units whose packs are read before a worker can take them."""
-AHEAD: Final = 6
-"""Units for each worker in flight: enough for the time in which a batch is placed."""
+SHARED_READ: Final = 16 << 20
+"""Bytes of packs up to which units share reads: to many servers a request costs more than a
+mebibyte."""
+READ_AHEAD: Final = 2
+"""Units whose packs are read before a worker can take them, and those that share their reads."""
+AHEAD: Final = 4
+"""Units for each worker in flight: nearly enough for the time in which a batch is placed. With six,
+files that do not compress take more than 300 MB."""
 LARGE: Final = 8 << 20
 """Bytes from which a file is written in pieces."""
 POOL_FILES: Final = 2000
@@ -208,19 +213,15 @@ class Stager:
             self._leave(self._parts)
 
     def _orders(self, units: Iterator[Unit]) -> Iterator[RestoreBatch]:
-        """What workers need for these units, the packs of a few read ahead."""
+        """What workers need for these units, which share reads of packs, some of them ahead."""
 
-        def begin(unit: Unit, *, ahead: bool) -> Begun:
-            chunks = (
-                chunk
-                for w in unit.wanted
-                if w.kind == "file"
-                for chunk in w.wanted_version.manifest.chunks
-            )
-            return self._download.begin(chunks, ahead=ahead)
+        def located(unit: Unit) -> list[Located]:
+            files = [w.wanted_version.manifest for w in unit.wanted if w.kind == "file"]
+            return self._download.locate(chain.from_iterable(m.chunks for m in files))
 
+        groups = together(((unit, located(unit)) for unit in units), SHARED_READ)
         ahead = READ_AHEAD if self._executor.workers > 1 else 0
-        for unit, begun in self._download.read_ahead(units, begin, ahead):
+        for unit, begun in self._download.read_ahead(groups, ahead):
             yield self._order(unit, begun)
 
     def _order(self, unit: Unit, begun: Begun) -> RestoreBatch:
@@ -234,7 +235,8 @@ class Stager:
             try:
                 parts = [held.parts[chunk] for chunk in manifest.chunks]
             except KeyError as missing:
-                self._bench.failure(w.path, held.failed[missing.args[0]])
+                chunk = missing.args[0]
+                self._bench.failure(w.path, held.failed.get(chunk) or nowhere(chunk))
                 continue
             temp = self._temp(unit, place, number, w.path)
             orders.append(
