@@ -15,6 +15,8 @@ from msgspec.structs import replace
 from tcfs.content import ingest, restore
 from tcfs.content.unpack import PackReader
 from tcfs.ledger import chain, walk
+from tcfs.model.membership import _Building
+from tcfs.model.upkeep import Upkeep
 from tcfs.state import garbage, history
 from tcfs.state.database import Database
 from tcfs.state.index import Outbox
@@ -271,6 +273,24 @@ def _control_forgotten() -> Undo:
     )
 
 
+def _first_decision_stays() -> Undo:
+    policy, apply = _Building._policy, Upkeep.apply
+
+    def first_policy(self: Any, entry: Any) -> None:
+        before = dict(self.policies)
+        policy(self, entry)
+        self.policies.update(before)
+
+    def first_retention(self: Any, *event: Any) -> None:
+        before = dict(self._retention)
+        apply(self, *event)
+        self._retention.update(before)
+
+    return _all(
+        _replace(_Building, "_policy", first_policy), _replace(Upkeep, "apply", first_retention)
+    )
+
+
 BUGS: Final[dict[str, Bug]] = {
     "no-barrier": Bug(
         "a pull renames files that are not durable",
@@ -345,37 +365,43 @@ BUGS: Final[dict[str, Bug]] = {
         "a control segment that was sent is known once the store was looked at again",
         _control_forgotten,
     ),
+    "first-decision": Bug(
+        "the first strategy or retention policy that was decided stays", _first_decision_stays
+    ),
     "todo-forgotten": Bug("what a pull has yet to do is forgotten", _todo_forgotten),
 }
 """By name."""
 
 SEEDS: Final[dict[str, tuple[int, int]]] = {
-    "no-barrier": (1, 12),
+    "no-barrier": (3, 12),
     "push-not-durable": (107, 430),
-    "listed-from-head": (12, 48),
-    "state-not-synced": (8, 32),
+    "listed-from-head": (64, 256),
+    "state-not-synced": (4, 16),
     "segment-before-packs": (8, 32),
-    "no-outbox": (4, 16),
+    "no-outbox": (9, 36),
     "fetched-parents": (2, 12),
-    "clock-entry": (1, 12),
+    "clock-entry": (3, 12),
     "tombstone-dropped": (1, 12),
-    "tombstone-wins": (6, 24),
-    "unverified-pack": (243, 972),
+    "tombstone-wins": (1, 12),
+    "unverified-pack": (33, 132),
     "swap-unseen": (5, 20),
-    "removal-unseen": (58, 240),
-    "rename-clobbers": (15, 60),
-    "no-intents": (105, 420),
-    "edits-not-kept": (12, 48),
-    "torn-read": (40, 160),
-    "same-tick": (8, 32),
-    "winner-by-device": (14, 60),
-    "unreadable-is-empty": (72, 288),
-    "sweep-at-once": (157, 628),
-    "sweep-needed": (50, 200),
-    "sweep-by-clock": (285, 1140),
-    "marks-unheeded": (8, 32),
-    "barrier-after-renames": (20, 80),
-    "todo-forgotten": (1, 12),
+    "removal-unseen": (98, 392),
+    "rename-clobbers": (3, 12),
+    "no-intents": (90, 360),
+    "edits-not-kept": (21, 84),
+    "torn-read": (28, 112),
+    "same-tick": (17, 68),
+    "winner-by-device": (32, 128),
+    "unreadable-is-empty": (44, 176),
+    "sweep-at-once": (78, 312),
+    "sweep-needed": (78, 312),
+    "sweep-by-clock": (126, 504),
+    "marks-unheeded": (17, 68),
+    "barrier-after-renames": (8, 32),
+    "branch-kept": (357, 1428),
+    "first-decision": (4, 16),
+    "control-forgotten": (169, 676),
+    "todo-forgotten": (2, 12),
 }
 """For each bug the seed, from 1, that found it, and within how many it must be."""
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tcfs.config.load import LoadedConfig, load_config
+from tcfs.device import format as formats
 from tcfs.device.enroll import claim
 from tcfs.device.format import load_format
 from tcfs.device.identity import DeviceIdentity, generate
@@ -48,7 +49,7 @@ from tcfs.sync.hinted import Hint
 from tcfs.sync.settings_desk import SettingsDesk
 from tests.sim.bucket import Bucket
 from tests.sim.disk import EXACT, Gate, SimulatedFiles
-from tests.sim.machine import Machine, put_state
+from tests.sim.machine import Machine, put_state, state_at
 from tests.sim.model import Violation
 from tests.sim.timeline import Timeline
 from tests.sim.users import Tree, User, snapshot
@@ -174,9 +175,14 @@ class Template:
     admin_state: bytes
 
 
-@cache
 def template(names: tuple[str, ...], encrypted: bool, admins: int = 1) -> Template:
     """The fleet that a world begins with."""
+    # What its format says depends on this: a world with another is not to find it.
+    return _template(names, encrypted, admins, formats.DEFAULT_SINGLE_MAX)
+
+
+@cache
+def _template(names: tuple[str, ...], encrypted: bool, admins: int, _single_max: int) -> Template:
     bucket = Bucket()
     machine = new_machine(Timeline(), NAMES[0], bucket, seed="template")
     now = machine.now()
@@ -192,7 +198,7 @@ def template(names: tuple[str, ...], encrypted: bool, admins: int = 1) -> Templa
         code = fleet.invite(role=role).code
         claim(machine.store, parse_code(code), identities[name], now)
     device.close()
-    return Template(bucket, identities, created.format.hash, machine.state_path.read_bytes())
+    return Template(bucket, identities, created.format.hash, state_at(machine.state_path))
 
 
 def new_machine(timeline: Timeline, name: str, bucket: Bucket, **options: Any) -> Machine:
@@ -228,6 +234,7 @@ class Device:
         alone: why its tree need not agree with the others', or nothing.
         inbox: what the live bus has for it: who wrote which segment.
         touched: what its user touched since the operation began that runs now.
+        mode: what it is configured to do about conflicts.
     """
 
     def __init__(
@@ -242,6 +249,7 @@ class Device:
         self.alone = ""
         self.inbox: list[Hint] = []
         self.touched: set[bytes] = set()
+        self.mode = "auto"
         self._told = 0
         self.last_segment = ""
         self._format_hash = format_hash
@@ -335,7 +343,7 @@ class Device:
         make_directory(machine, os.fsencode(machine.home))
         machine.disk.barrier()
         if self.machine.state_path.exists():
-            put_state(machine.state_path, self.machine.state_path.read_bytes())
+            put_state(machine.state_path, state_at(self.machine.state_path))
         return Device(machine, self.identity, self._format_hash, self.like)
 
     def close(self) -> None:
@@ -357,7 +365,7 @@ class Device:
         return operation(*values)
 
     def _do_sync(self) -> Any:
-        pulled = self._do_pull("auto")
+        pulled = self._do_pull(self.mode)
         if self.reader:
             return (pulled,)
         return pulled, self._do_push()
@@ -386,7 +394,7 @@ class Device:
         """What a daemon does when events arrive: it fetches what they name, and nothing else."""
         keeper = self.open().keeper
         keeper.receive_hinted(hints)
-        return keeper.pull(keeper.roots()[0], "auto")
+        return keeper.pull(keeper.roots()[0], self.mode)
 
     def _do_kept_push(self, path: bytes, received: bool) -> Any:
         """What a daemon does when its watcher saw something."""
@@ -451,7 +459,7 @@ class Device:
             return
 
     def _do_retention(self, versions: int) -> None:
-        self.open().gc.set_retention(keep_versions=versions)
+        self.open().gc.set_retention(keep_versions=versions or None)
 
     def _do_revoke(self, device_id: str) -> None:
         self.open().revoke(device_id)

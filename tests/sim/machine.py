@@ -12,7 +12,7 @@ import random
 import sqlite3
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from weakref import WeakSet
@@ -307,6 +307,15 @@ class Machine(Gate):
 def _is_users(target: str | bytes) -> bool:
     """Whether an operation is about a user's file, or about none."""
     return isinstance(target, str) or b"/.tcfs/" not in target
+
+
+def state_at(path: Path) -> bytes:
+    """A state database, with what is committed and not in its main file yet.
+
+    That is more than nothing where a cursor outlives its connection until it is collected.
+    """
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.serialize()
 
 
 def put_state(path: Path, data: bytes) -> None:

@@ -12,10 +12,11 @@ from typing import Any, Final
 
 from tcfs.model.spelling import own_name
 from tests.sim.clones import TWIN
+from tests.sim.decisions import CHOICES
 from tests.sim.disk import LOSSES, Naming
 from tests.sim.fleet import NAMES, READER, Device
 from tests.sim.machine import FAULTS
-from tests.sim.scenes import SCENES
+from tests.sim.scenes import RARE, SCENES
 from tests.sim.world import WHOLE, Move, Setting, World
 
 # Few, and prefixes of each other, so that files become directories and back.
@@ -52,6 +53,10 @@ LISTS: Final = {
     "tcfs.sync.abridging.WORTH": 1,
 }
 HEAD: Final = b"as in every file\n" * 8
+RARE_SHARE: Final = 0.2
+"""How many of the worlds have rare scenes."""
+DECIDING: Final = 0.15
+"""In how many admins decide anew while all work."""
 UPKEEP: Final = frozenset(("snapshot", "compact", "hold", "release"))
 """Operations that are an admin's."""
 
@@ -86,6 +91,9 @@ def draw_setting(seed: int) -> Setting:
     if rng.random() < (0.9 if retention else 0.1):
         # Packs of their own, which can be collected.
         sizes["tcfs.sync.upload.MAX_INLINE_PACK"] = 40
+    decides = _draw_decides(seed)
+    if "retention" in decides:
+        sizes["tcfs.sync.upload.MAX_INLINE_PACK"] = 40
     return Setting(
         seed,
         names,
@@ -96,7 +104,16 @@ def draw_setting(seed: int) -> Setting:
         naming=naming,
         retention=retention,
         sizes=sizes,
+        decides=decides,
     )
+
+
+def _draw_decides(seed: int) -> tuple[str, ...]:
+    """What admins decide anew in the world of a seed. Drawn apart, as above."""
+    rng = random.Random(f"decisions {seed}")
+    if rng.random() >= DECIDING:
+        return ()
+    return rng.choice((("strategy",), ("retention",), ("strategy", "retention")))
 
 
 class Drawer:
@@ -152,6 +169,12 @@ class Drawer:
         self._scene_share = rng.choice((0.02, 0.05, 0.15))
         if world.setting.retention:
             self._scene_share = 0.15
+        # Drawn apart, so that worlds without them stay as they were.
+        self._apart = random.Random(f"rare scenes {world.setting.seed}")
+        self._rare = self._choose_rare()
+        if world.setting.decides:
+            self._phases = self._apart.choice((1, 2))
+            self._operations += [(0.7, "mode"), *((0.7, what) for what in world.setting.decides)]
 
     def _choose_scenes(self) -> list[tuple[float, str]]:
         setting = self._world.setting
@@ -166,7 +189,20 @@ class Drawer:
             "decide": 2 if setting.admins > 1 else 0,
         }
         writers = [name for name in setting.names if name != READER]
-        return [(weights.get(name, 1), name) for name in SCENES if len(writers) > 1]
+        names = [name for name in SCENES if name not in RARE]
+        return [(weights.get(name, 1), name) for name in names if len(writers) > 1]
+
+    def _choose_rare(self) -> list[tuple[float, str]]:
+        """Those of this world, if it has any."""
+        deciding = self._world.setting.decides
+        if self._apart.random() >= RARE_SHARE and not deciding:
+            return []
+        others = len(self._world.setting.names) - 1
+        return [
+            (0 if others < 2 else 2, "branches"),
+            (1, "unheard"),
+            (3 if deciding else 0, "decided"),
+        ]
 
     def __iter__(self) -> Iterator[Move]:
         world, rng = self._world, self.rng
@@ -187,6 +223,8 @@ class Drawer:
                     yield ("banish", rng.choice(others), how, self.admin())
                 if rng.random() < self._scene_share:
                     yield from self._play(_weighted(rng, self._scenes))
+                if self._rare and self._apart.random() < 0.03:
+                    yield from self._play(_weighted(self._apart, self._rare))
                 yield self._next()
             if rng.random() < 0.03:
                 yield ("roll_back", rng.choice((1, 3, 10, 30)))
@@ -216,6 +254,14 @@ class Drawer:
         """One of them."""
         return self.rng.choice(self.admins())
 
+    def decides(self) -> tuple[str, ...]:
+        """What admins decide anew."""
+        return self._world.setting.decides
+
+    def others(self, *but: str) -> list[str]:
+        """All other machines."""
+        return [name for name in self._world.devices if name not in but]
+
     def two(self) -> tuple[str, str]:
         """Two of them."""
         first = self.one()
@@ -229,6 +275,11 @@ class Drawer:
     def busy(self, name: str) -> bool:
         """Whether an operation of a device is under way."""
         return self._world.devices[name].running
+
+    def last_events(self, name: str, count: int) -> tuple[int, ...]:
+        """The last that the live bus has for a device."""
+        waiting = len(self._world.devices[name].inbox)
+        return tuple(range(max(0, waiting - count), waiting))
 
     def pending(self, name: str) -> str:
         """What the operation of a device waits to do."""
@@ -331,6 +382,10 @@ class Drawer:
             values = (self.path(),)
         elif operation == "kept_push":
             values = (self.path(), rng.random() < 0.5)
+        elif operation == "mode":
+            return ("mode", name, rng.choice(("auto", "defer")))
+        elif operation in CHOICES:
+            name, values = self.admin(), (rng.choice(CHOICES[operation]),)
         elif operation in UPKEEP:
             name = self.admin()
             values = (rng.choice(("one", "two")),) if operation in ("hold", "release") else ()

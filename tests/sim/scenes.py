@@ -6,9 +6,12 @@ nothing where it makes no sense by then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Final
 
+from tcfs.ledger.keys import namespace_prefix
+from tcfs.model.ids import CONTROL
+from tests.sim.decisions import CHOICES
 from tests.sim.disk import LOSSES
 from tests.sim.fleet import NAMES
 from tests.sim.world import WHOLE, Move
@@ -242,24 +245,30 @@ def away(draw: Drawer) -> Iterator[Move]:
 def cloned(draw: Drawer) -> Iterator[Move]:
     """A cloned disk begins to work in a second machine, and both go on at once."""
     rng = draw.rng
-    name = draw.one(NAMES[0])  # another admin is not cloned either, and nothing happens
-    yield ("run", name, WHOLE)
-    yield ("clone", name)
-    twin = draw.twin(name)
-    if twin is None:
+    pair = yield from _clone(draw)
+    if not pair:
         return
-    for one in (name, twin):
+    for one in pair:
         if rng.random() < 0.8:
             yield ("user", one, True, "write", draw.path(), draw.content())
         yield ("operation", one, rng.choice(("push", "sync")))
     for _ in range(rng.randint(0, 10)):
-        one = rng.choice((name, twin))
+        one = rng.choice(pair)
         yield ("run", one, WHOLE, "", "safe")
         if not draw.busy(one):
             yield ("user", one, True, "write", draw.path(), draw.content())
             yield ("operation", one, "sync")
     if rng.random() < 0.5:
-        yield from _put_behind(draw, *rng.sample((name, twin), 2))
+        yield from _put_behind(draw, *rng.sample(pair, 2))
+
+
+def _clone(draw: Drawer) -> Generator[Move, None, tuple[str, ...]]:
+    """Clone a device. Returns both machines; none if there are no two."""
+    name = draw.one(NAMES[0])  # another admin is not cloned either, and nothing happens
+    yield ("run", name, WHOLE)
+    yield ("clone", name)
+    twin = draw.twin(name)
+    return (name, twin) if twin is not None else ()
 
 
 def _put_behind(draw: Drawer, one: str, other: str) -> Iterator[Move]:
@@ -278,6 +287,120 @@ def _put_behind(draw: Drawer, one: str, other: str) -> Iterator[Move]:
         if rng.random() < 0.7:
             yield from _do(draw.one(), rng.choice(("push", "sync")))
     yield ("run", one, WHOLE)
+
+
+def two_branches(draw: Drawer) -> Iterator[Move]:
+    """Two machines have one identity, and of the others some take up one branch, some the other."""
+    rng = draw.rng
+    pair = yield from _clone(draw)
+    if not pair:
+        return
+    one, other = rng.sample(pair, 2)
+    others = draw.others(*pair)
+    late = set(rng.sample(others, rng.randint(1, max(1, len(others) - 1))))
+    for name in others:
+        if rng.random() < 0.7:
+            yield ("run", name, WHOLE)
+    for name in pair:
+        for _ in range(rng.randint(1, 3)):
+            yield _change(draw, name)
+    yield ("operation", one, "push")
+    for _ in range(10):
+        yield ("run", one, WHOLE, "", "safe")
+        if _is_segment(draw, one):
+            break
+    yield from _do(other, rng.choice(("push", "push", "sync")))
+    for name in others:
+        if name not in late:
+            yield from _do(name, rng.choice(("sync", "push")))
+    yield ("run", one, WHOLE)
+    for name in others:
+        if name in late:
+            yield ("hint", name, draw.last_events(name, 1), False, "")
+            yield ("run", name, WHOLE)
+            if rng.random() < 0.3:
+                yield ("user", name, True, "write", draw.path(), draw.content())
+    if rng.random() < 0.5:
+        # Else whoever comes back sends what it had sent before.
+        yield _change(draw, one)
+
+
+def _change(draw: Drawer, name: str) -> Move:
+    if draw.rng.random() < 0.4:
+        return ("user", name, True, "delete", draw.path())
+    return ("user", name, True, "write", draw.path(), draw.content())
+
+
+def _is_segment(draw: Drawer, name: str, prefix: str = "ledger/") -> bool:
+    """Whether a device is about to send a segment."""
+    return draw.pending(name) == "put" and draw.key(name).startswith(prefix)
+
+
+def unheard(draw: Drawer) -> Iterator[Move]:
+    """A control segment arrives, and what its writer does next fails; then it signs another."""
+    rng = draw.rng
+    admin = draw.admin()
+    one = draw.one(admin)
+    yield from _do(admin, "sync")
+    yield from _do(admin, rng.choice(("snapshot", "compact", "gc")))
+    if rng.random() < 0.5:
+        yield ("user", admin, True, "write", draw.path(), draw.content())
+        yield from _do(admin, "push")
+    operation = rng.choice(("pull", "push", "sync"))
+    yield ("operation", one, operation, *(("auto",) if operation == "pull" else ()))
+    for _ in range(10):
+        yield ("run", one, WHOLE, "", "safe")
+        if _is_segment(draw, one, namespace_prefix(CONTROL)):
+            yield ("arm", one, *rng.choice(AFTER_IT_WAS_SENT))
+            break
+    if rng.random() < 0.2:
+        yield ("run", one, rng.randint(1, 5))
+        yield ("crash", one, rng.choice((None, *LOSSES)), rng.randrange(1 << 30))
+    yield ("run", one, WHOLE)
+    other = draw.one(one)
+    yield ("user", other, True, "write", draw.path(), draw.content())
+    yield from _do(other, rng.choice(("push", "sync")))
+    if rng.random() < 0.3:
+        yield from _do(admin, rng.choice(("snapshot", "gc")))
+    if rng.random() < 0.6:
+        yield ("hint", one, draw.last_events(one, 3), False, "")
+    else:
+        yield ("operation", one, "kept_push", draw.path(), rng.random() < 0.7)
+    yield ("run", one, WHOLE)
+
+
+def decided(draw: Drawer) -> Iterator[Move]:
+    """An admin decides anew while two settle a conflict, or while what was let go is collected."""
+    rng = draw.rng
+    admin = draw.admin()
+    one, other = draw.two()
+    path = draw.path()
+    what = rng.choice(draw.decides())
+    yield ("run", admin, WHOLE)
+    for _ in range(1 if what == "strategy" else rng.randint(1, 3)):
+        for name in (one, other):
+            yield ("user", name, True, "write", path, draw.content())
+            if what == "retention":
+                yield from _do(name, "sync")
+    for name in (one, other):
+        if name != admin:
+            yield ("operation", name, "sync" if what == "strategy" else rng.choice(("gc", "sync")))
+            yield ("run", name, rng.randint(1, 60))
+    yield ("operation", admin, what, rng.choice(CHOICES[what]))
+    for _ in range(rng.randint(2, 12)):
+        name = rng.choice((admin, one, other))
+        yield ("run", name, rng.randint(1, 60))
+        if rng.random() < 0.03:
+            yield ("crash", name, rng.choice((None, *LOSSES)), rng.randrange(1 << 30))
+        if not draw.busy(name):
+            yield ("operation", name, rng.choice(("sync", "sync", "gc")))
+
+
+AFTER_IT_WAS_SENT: Final = (
+    *(("list", "lost"), ("list", "lost"), ("list", "late"), ("list_dirs", "lost")),
+    *(("commit", "full"), ("get", "lost"), ("put", "late")),
+)
+"""Faults that keep a device from knowing that its segment was sent."""
 
 
 def both_decide(draw: Drawer) -> Iterator[Move]:
@@ -320,5 +443,11 @@ SCENES: Final[dict[str, Scene]] = {
     "away": away,
     "decide": both_decide,
     "cloned": cloned,
+    "branches": two_branches,
+    "unheard": unheard,
+    "decided": decided,
 }
 """By name."""
+
+RARE: Final = frozenset(("branches", "unheard", "decided"))
+"""Scenes that are played in some worlds alone, and there beside the others."""

@@ -25,6 +25,7 @@ from tcfs.model.paths import parents, show
 from tcfs.sync.hinted import Hint
 from tests.sim.bucket import Bucket
 from tests.sim.clones import clone, part_clones
+from tests.sim.decisions import CHOICES, Decisions
 from tests.sim.disk import Inode, Loss, Naming
 from tests.sim.fleet import NAMES, Device, install_state, new_machine, tamed, template
 from tests.sim.leaks import nothing_leaks
@@ -55,6 +56,7 @@ class Setting:
         naming: how each compares names; by default exactly.
         tick_ns: the granularity of each file system's times.
         sizes: constants of the engine that are set lower, so that small trees meet them.
+        decides: what admins decide anew while all work.
     """
 
     seed: int
@@ -66,6 +68,7 @@ class Setting:
     naming: dict[str, Naming] = field(default_factory=dict)
     tick_ns: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
+    decides: tuple[str, ...] = ()
 
 
 class World:
@@ -75,6 +78,7 @@ class World:
         self.setting = setting
         self.timeline = Timeline(traced=traced)
         self.model = Model()
+        self.decisions = Decisions(setting, self.model)
         self.ended = False
         """Whether nothing more can be said of this world."""
         start = template(setting.names, setting.encrypted, setting.admins)
@@ -87,8 +91,6 @@ class World:
             self.devices[name] = Device(machine, start.identities[name], start.format_hash)
         if setting.strategy:
             self.devices[NAMES[0]].operate("strategy", setting.strategy)
-            self.model.merging = setting.strategy == "merge"
-        self.model.by_name = not setting.strategy
         if setting.retention:
             self.devices[NAMES[0]].operate("retention", setting.retention)
 
@@ -171,6 +173,8 @@ class World:
             # What stood above it on this disk before, say, is not told of.
             names = values[0].split(b"/")
             self.model.unclear(b"/".join(names[: i + 1]) for i in range(len(names)))
+        if operation in CHOICES:
+            self.decisions.asked(name, operation, values[0])
         before = device.snapshot()
         device.touched.clear()
 
@@ -243,6 +247,11 @@ class World:
         """The live bus loses an event."""
         del self.devices[name].inbox[:1]
 
+    def _mode(self, name: str, mode: str) -> None:
+        """A device settles conflicts from now on, or leaves them to the others."""
+        # Somebody must, or they stand for ever.
+        self.devices[name].mode = mode if name != NAMES[0] else "auto"
+
     def _clone(self, name: str) -> None:
         clone(self, name)
 
@@ -256,6 +265,8 @@ class World:
         if name in (NAMES[0], by) or device.reader or self.devices[by].running:
             return
         self.model.anything_goes()
+        if name in self.admins:
+            self.decisions.admin_left()
         for one in self.devices.values():
             if one.reader:
                 one.alone = one.alone or "a reader may hold what the revocation takes back"
@@ -301,6 +312,8 @@ class World:
         if error is None:
             self.timeline.note(f"{device.name}: {task.name} ended")
             self._tell(device)
+            if task.name in CHOICES:
+                self.decisions.done(device.name)
             return
         self.timeline.note(f"{device.name}: {task.name} ended with {type(error).__name__}: {error}")
         if isinstance(error, Violation):
@@ -416,6 +429,7 @@ class World:
         """Everything that must hold in quiet. Raises Violation."""
         trees = {name: device.snapshot() for name, device in self.devices.items()}
         equal = {name: tree for name, tree in trees.items() if not self.devices[name].alone}
+        self.decisions.check(self.devices[name] for name in equal)
         # The fleet's way of writing é wins over that of who wrote it on such a disk.
         normalising = {n for n, it in self.setting.naming.items() if it.normalises_unicode}
         self.model.check_quiet(equal, folding=normalising)
@@ -423,7 +437,7 @@ class World:
         for name in equal:
             device = self.devices[name]
             known = {saved[digest] for digest in device.known_contents() if digest in saved}
-            if not self.setting.retention:
+            if not self.decisions.lets_go:
                 self.model.check_kept(trees.values(), known)
             device.clocks_only_rise()
             device.nothing_is_left_over()
@@ -436,6 +450,7 @@ class World:
                 (version.manifest.rel_path, version.manifest.file_hash, version.op == "delete")
                 for version in device.history()
             )
+        self.decisions.begin_anew()
 
 
 def _untrue(hint: Hint, lie: str) -> Hint:
