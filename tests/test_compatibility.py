@@ -394,10 +394,11 @@ class Reader:
     def live(self) -> dict[bytes, list[dict[str, Any]]]:
         """The representative of each group of live versions, by path."""
         versions = self.versions()
-        superseded = {tuple(p) for _, m in versions.values() for p in m["parents"]}
+        superseded = {(*p, text(m, "rel_path")) for _, m in versions.values() for p in m["parents"]}
         groups: dict[bytes, dict[Any, tuple[Any, dict[str, Any]]]] = {}
         for version, (order, manifest) in versions.items():
-            if version in superseded or manifest["kind"] == "tombstone":
+            ended = (*version, text(manifest, "rel_path")) in superseded
+            if ended or manifest["kind"] == "tombstone":
                 continue
             mode = manifest["mode"] if manifest["kind"] in ("file", "dir") else 0
             content = (manifest["kind"], manifest["file_hash"], mode, text(manifest, "target"))

@@ -110,3 +110,24 @@ def test_who_edits_a_conflict_copy_has_it_before_his_eyes() -> None:
             ("run", "bob", steps),
             ("user", "bob", True, "write", b"a.conflict-bob", b"bob's again\n"),
         )
+
+
+def test_an_answer_to_one_branch_ends_nothing_of_the_other_at_another_path() -> None:
+    """Versions are named by device and number, and both branches gave the same numbers."""
+    hold(
+        ("user", "ann", True, "write", b"q/r/s", b"1\n"),
+        ("user", "cy", False, "write", b"p/x", b"2\n"),
+        ("settle",),
+        ("user", "bob", True, "write", b"p/x", b"3\n"),
+        ("clone", "bob"),
+        ("user", "bob", True, "write", b"q/r/s", b"4\n"),
+        ("user", "bob.twin", True, "write", b"b", b"5\n"),
+        ("operation", "bob", "push"),
+        ("run", "bob", WHOLE, "", "safe"),
+        *whole("bob.twin", "push"),
+        *whole("ann", "push"),
+        ("run", "bob", WHOLE),
+        ("hint", "dee", (11,), False, ""),
+        ("user", "cy", True, "write", b"q/r/s", b"6\n"),
+        names=("ann", "bob", "cy", "dee"),
+    )

@@ -345,3 +345,18 @@ def test_a_version_of_another_branch_is_replaced_by_what_names_its_id_as_a_paren
         for one in branch:
             accept(state.history, one)
         assert heads(state.history) == folded([answer, *branch])
+
+
+def test_a_version_ends_those_of_its_own_path_alone() -> None:
+    """Two branches of a cloned identity give one number to versions of different paths."""
+    here = version(DEVICES[0], 1, b"p", content=1)
+    there = version(DEVICES[0], 1, b"q", content=2)
+    answer = version(DEVICES[1], 1, b"q", [there], content=3)
+    for order in ((here, answer), (answer, here)):
+        with opened() as state:
+            for one in order:
+                accept(state.history, one)
+            found = heads(state.history)
+            assert found == folded(order)
+            assert found[RelPath(b"p")].ids == (here.id,)
+            assert found[RelPath(b"q")].ids == (answer.id,)

@@ -357,3 +357,19 @@ def test_a_chunk_keeps_its_first_address_and_is_announced_once_told(
     index.forget_pack(PACK)
     assert index.address(SPACE, chunk) is None
     assert index.location(PACK) is None
+
+
+def test_parents_that_a_state_of_before_waits_for_are_found_anew(tmp_path: Path) -> None:
+    state = State(tmp_path / "state.db")
+    first = version(DEVICES[0], 1, b"p", content=1)
+    answer = version(DEVICES[1], 1, b"p", [first], content=2)
+    accept(state.history, answer)
+    run = state.database.connection.execute
+    run("DROP TABLE superseded")
+    run("CREATE TABLE superseded (ns TEXT, device INTEGER, counter INTEGER)")
+    run("PRAGMA user_version = 7")
+    state.close()
+    again = State(state.database.path)
+    accept(again.history, first)
+    assert again.history.head(SPACE, RelPath(b"p")).ids == (answer.id,)
+    again.close()

@@ -1,8 +1,8 @@
 """The fold: which versions of each path are live, and what that makes of the path.
 
-A version is live if no accepted version names it among its parents. This depends on the set of
-accepted versions alone, so the fold is commutative, associative and idempotent. See FORMAT.md,
-*Fold*.
+A version is live if no accepted version of its path names it among its parents. This depends on the
+set of accepted versions alone, so the fold is commutative, associative and idempotent. See
+FORMAT.md, *Fold*.
 """
 
 from __future__ import annotations
@@ -81,18 +81,20 @@ class Fold:
 
     def __init__(self) -> None:
         self._versions: dict[VersionId, Version] = {}
-        self._superseded: set[VersionId] = set()
+        self._superseded: set[tuple[RelPath, VersionId]] = set()
 
     def add(self, version: Version) -> None:
         """Accept a version; again is harmless."""
         self._versions[version.id] = version
-        self._superseded.update(version.manifest.parents)
+        path = version.manifest.rel_path
+        self._superseded.update((path, parent) for parent in version.manifest.parents)
 
     def heads(self) -> Mapping[RelPath, Head]:
         """Every path that was ever written, as it is now."""
         live: dict[RelPath, list[Version]] = {}
         for version in self._versions.values():
-            entry = live.setdefault(version.manifest.rel_path, [])
-            if version.id not in self._superseded:
+            path = version.manifest.rel_path
+            entry = live.setdefault(path, [])
+            if (path, version.id) not in self._superseded:
                 entry.append(version)
         return {path: settle(path, versions) for path, versions in live.items()}

@@ -22,7 +22,7 @@ from msgspec import msgpack
 from tcfs.errors import LocalFileError
 from tcfs.model.ids import DeviceId
 
-SCHEMA_VERSION: Final = 7
+SCHEMA_VERSION: Final = 8
 BUSY_TIMEOUT_S: Final = 10.0
 _PARAMETERS: Final = 960
 """Of one statement; SQLite before 3.32 took 999."""
@@ -112,6 +112,9 @@ class Database:
             if renumbered:  # Up to version 5 a number could be given twice.
                 run("ALTER TABLE intent_list RENAME TO former_intent_list")
                 known.remove("intent_list")
+            if "superseded" in known:  # Up to version 7 it had no paths.
+                run("DROP TABLE superseded")
+                known.remove("superseded")
             for statement in _statements(schema):
                 made = _CREATES.search(statement)
                 if made and made.group(1) not in known:
@@ -121,9 +124,22 @@ class Database:
                 run("DROP TABLE former_intent_list")
             if "intent" in known:
                 self._list_intents()
+            self._find_superseded()
             run(f"PRAGMA user_version = {SCHEMA_VERSION}")
         run("COMMIT")
         return SCHEMA_VERSION
+
+    def _find_superseded(self) -> None:
+        """What versions name as parents and is not there, path by path."""
+        self.connection.execute(
+            "INSERT OR IGNORE INTO superseded"
+            " SELECT ns, no, counter, path FROM ("
+            "  SELECT v.ns, device.no, v.path, json_extract(parent.value, '$[1]') AS counter"
+            "  FROM version AS v, json_each(v.parents) AS parent"
+            "  JOIN device ON device.id = json_extract(parent.value, '$[0]')) AS named"
+            " WHERE NOT EXISTS (SELECT 1 FROM version AS v WHERE v.ns = named.ns"
+            "  AND v.device = named.no AND v.counter = named.counter AND v.path = named.path)"
+        )
 
     def _list_intents(self) -> None:
         """Up to version 3 an intent was a row of its own."""

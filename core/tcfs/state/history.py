@@ -120,15 +120,15 @@ class History(Chains):
     ) -> None:
         """Another branch of that chain may bring versions with these counters."""
         rows = run.execute(
-            "SELECT parents FROM version WHERE ns = ? AND parents LIKE ?",
+            "SELECT path, parents FROM version WHERE ns = ? AND parents LIKE ?",
             (namespace, f'%"{device}"%'),
         )
-        parents = {parent for (text,) in rows for parent in parse_ids(text)}
+        parents = {(path, parent) for path, text in rows for parent in parse_ids(text)}
         run.executemany(
-            "INSERT OR IGNORE INTO superseded VALUES (?, ?, ?)",
+            "INSERT OR IGNORE INTO superseded VALUES (?, ?, ?, ?)",
             [
-                (namespace, self._db.device_no(device), parent.counter)
-                for parent in parents
+                (namespace, self._db.device_no(device), parent.counter, path)
+                for path, parent in parents
                 if parent.device == device and parent.counter in gone
             ],
         )
@@ -140,7 +140,10 @@ class History(Chains):
         author = self._db.device_no(header.device)
         with self._db.transaction() as run:
             superseded = [
-                (namespace, self._db.device_no(parent.device), parent.counter)
+                (
+                    *(namespace, self._db.device_no(parent.device), parent.counter),
+                    event.manifest.rel_path,
+                )
                 for event in events
                 for parent in event.manifest.parents
             ]
@@ -154,28 +157,25 @@ class History(Chains):
             self._apply_waiting(run, namespace, author, header)
 
     def _supersede(
-        self, run: sqlite3.Connection, superseded: list[tuple[NamespaceId, int, int]]
+        self, run: sqlite3.Connection, superseded: list[tuple[NamespaceId, int, int, RelPath]]
     ) -> None:
+        where = "ns = ? AND device = ? AND counter = ? AND path = ?"
         before = run.total_changes
-        run.executemany(
-            "UPDATE version SET live = 0 WHERE ns = ? AND device = ? AND counter = ?", superseded
-        )
+        run.executemany(f"UPDATE version SET live = 0 WHERE {where}", superseded)
         if run.total_changes - before == len(superseded):
             return
         for row in set(superseded):
-            known = run.execute(
-                "SELECT 1 FROM version WHERE ns = ? AND device = ? AND counter = ?", row
-            ).fetchone()
+            known = run.execute(f"SELECT 1 FROM version WHERE {where}", row).fetchone()
             if not known:
-                run.execute("INSERT OR IGNORE INTO superseded VALUES (?, ?, ?)", row)
+                run.execute("INSERT OR IGNORE INTO superseded VALUES (?, ?, ?, ?)", row)
 
     def _apply_waiting(
         self, run: sqlite3.Connection, namespace: NamespaceId, author: int, header: SegmentHeader
     ) -> None:
         run.execute(
             "UPDATE version SET live = 0 WHERE ns = ?1 AND device = ?2"
-            " AND counter BETWEEN ?3 AND ?4 AND counter IN"
-            " (SELECT counter FROM superseded WHERE ns = ?1 AND device = ?2"
+            " AND counter BETWEEN ?3 AND ?4 AND (counter, path) IN"
+            " (SELECT counter, path FROM superseded WHERE ns = ?1 AND device = ?2"
             "  AND counter BETWEEN ?3 AND ?4)",
             (namespace, author, header.first, header.last),
         )

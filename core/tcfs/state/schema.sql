@@ -70,12 +70,14 @@ CREATE TABLE version (
 CREATE INDEX version_path ON version (ns, path);
 CREATE UNIQUE INDEX version_id ON version (ns, device, counter);
 
--- Parents whose versions have not arrived: they are born superseded.
+-- Parents whose versions have not arrived: they are born superseded. A version ends those of its own
+-- path alone: two branches of a cloned identity give one number to versions of different paths.
 CREATE TABLE superseded (
     ns      TEXT NOT NULL,
     device  INTEGER NOT NULL REFERENCES device,
     counter INTEGER NOT NULL,
-    PRIMARY KEY (ns, device, counter)
+    path    BLOB NOT NULL,
+    PRIMARY KEY (ns, device, counter, path)
 ) WITHOUT ROWID;
 
 -- Where packs are: objects of their own, or inside a segment (offset > 0).

@@ -49,7 +49,8 @@ def common_ancestor(
             known[current.id] = current
             for parent in current.manifest.parents:
                 found = known.get(parent) or context.state.history.version(namespace, parent)
-                if found is not None:
+                # Another path's is of another branch of a cloned identity.
+                if found is not None and found.manifest.rel_path == current.manifest.rel_path:
                     waiting.append(found)
         shared = reached if shared is None else shared & reached
     candidates = [known[i] for i in shared or ()]
