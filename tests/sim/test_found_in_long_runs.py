@@ -131,3 +131,26 @@ def test_an_answer_to_one_branch_ends_nothing_of_the_other_at_another_path() -> 
         ("user", "cy", True, "write", b"q/r/s", b"6\n"),
         names=("ann", "bob", "cy", "dee"),
     )
+
+
+def test_where_chunks_were_moved_to_is_asked_until_the_store_shows_it() -> None:
+    """The pack was passed over for good, and what it held not found when its old place was gone."""
+    hold(
+        ("user", "ann", True, "replace", b"a", b"ann's\n"),
+        *whole("ann", "sync"),
+        ("operation", "bob", "sync"),
+        ("operation", "ann", "push"),
+        ("run", "bob", WHOLE),
+        ("user", "ann", True, "move", b"a", b"p/y"),
+        ("arm", "bob", "head", "stale"),
+        ("run", "ann", WHOLE),
+        ("operation", "ann", "compact"),
+        ("operation", "bob", "push"),
+        ("run", "ann", WHOLE, "", "read"),
+        ("run", "bob", WHOLE, "", "read"),
+        ("operation", "ann", "compact"),
+        admins=2,
+        encrypted=False,
+        strategy="first-write",
+        sizes={"tcfs.sync.upload.MAX_INLINE_PACK": 2000, "tcfs.content.packer.SOFT_LIMIT": 6000},
+    )

@@ -373,3 +373,20 @@ def test_parents_that_a_state_of_before_waits_for_are_found_anew(tmp_path: Path)
     accept(again.history, first)
     assert again.history.head(SPACE, RelPath(b"p")).ids == (answer.id,)
     again.close()
+
+
+def test_a_state_of_before_keeps_what_waits_and_learns_of_unread_packs(tmp_path: Path) -> None:
+    state = State(tmp_path / "state.db")
+    first = version(DEVICES[0], 1, b"p", content=1)
+    accept(state.history, version(DEVICES[1], 1, b"p", [first], content=2))
+    run = state.database.connection.execute
+    waiting = run("SELECT * FROM superseded").fetchall()
+    assert waiting
+    run("DROP TABLE unread_pack")
+    run("PRAGMA user_version = 8")
+    state.close()
+    again = State(state.database.path)
+    assert again.database.connection.execute("SELECT * FROM superseded").fetchall() == waiting
+    again.garbage.note_unread(SPACE, [PACK])
+    assert again.garbage.unread(SPACE) == [PACK]
+    again.close()

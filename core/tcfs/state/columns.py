@@ -7,8 +7,8 @@ from typing import Final
 
 import orjson
 
-from tcfs.model.ids import DeviceId, RelPath, VersionId
-from tcfs.model.manifest import SyncManifest
+from tcfs.model.ids import ChunkId, DeviceId, RelPath, VersionId
+from tcfs.model.manifest import HASH_SIZE, SyncManifest
 from tcfs.model.paths import MAX_NAME
 
 ABOVE_ALL: Final = b"\xff" * (MAX_NAME + 1)
@@ -27,6 +27,12 @@ def at_and_below(prefix: RelPath) -> tuple[tuple[bytes, bytes], ...]:
     """
     inside = below(prefix)
     return ((prefix, prefix + b"\0"), inside) if prefix else (inside,)
+
+
+def parted(chunks: bytes) -> tuple[ChunkId, ...]:
+    """The chunk ids that stand in one column one after the other."""
+    parts = range(0, len(chunks), HASH_SIZE)
+    return tuple([ChunkId(chunks[i : i + HASH_SIZE]) for i in parts])
 
 
 FEW_ROWS: Final = 10_000

@@ -22,7 +22,7 @@ from msgspec import msgpack
 from tcfs.errors import LocalFileError
 from tcfs.model.ids import DeviceId
 
-SCHEMA_VERSION: Final = 8
+SCHEMA_VERSION: Final = 9
 BUSY_TIMEOUT_S: Final = 10.0
 _PARAMETERS: Final = 960
 """Of one statement; SQLite before 3.32 took 999."""
@@ -112,7 +112,8 @@ class Database:
             if renumbered:  # Up to version 5 a number could be given twice.
                 run("ALTER TABLE intent_list RENAME TO former_intent_list")
                 known.remove("intent_list")
-            if "superseded" in known:  # Up to version 7 it had no paths.
+            pathless = version < 8
+            if pathless and "superseded" in known:  # Up to version 7 it had no paths.
                 run("DROP TABLE superseded")
                 known.remove("superseded")
             for statement in _statements(schema):
@@ -124,7 +125,8 @@ class Database:
                 run("DROP TABLE former_intent_list")
             if "intent" in known:
                 self._list_intents()
-            self._find_superseded()
+            if pathless:
+                self._find_superseded()
             run(f"PRAGMA user_version = {SCHEMA_VERSION}")
         run("COMMIT")
         return SCHEMA_VERSION

@@ -7,7 +7,7 @@ again; it can be read from where it was for as long as the pack is there.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Final, NamedTuple
 
 import orjson
@@ -23,13 +23,13 @@ from tcfs.model.ids import (
     StoreKey,
     VersionId,
 )
-from tcfs.model.manifest import HASH_SIZE
 from tcfs.model.retention import Old, Rules, effective_times, is_exempt, let_go
 from tcfs.model.upkeep import Progress
+from tcfs.state.columns import parted
 from tcfs.state.database import Database
 from tcfs.state.index import PackLocation
 
-TABLES: Final = ("chunk_copy", "marked_chunk", "marked_pack", "progress")
+TABLES: Final = ("chunk_copy", "marked_chunk", "marked_pack", "progress", "unread_pack")
 """What ``rebuild-index`` empties."""
 
 _PLACE = "frame_offset, frame_length, offset, length"
@@ -82,6 +82,7 @@ class Garbage:
             )
             if run.total_changes == before:
                 return
+            run.execute("DELETE FROM unread_pack WHERE id IN (SELECT id FROM marked_pack)")
             self._set_rows_aside(run)
 
     def any_marked(self) -> bool:
@@ -147,6 +148,26 @@ class Garbage:
                 )
                 run.execute("DELETE FROM chunk_copy WHERE ns = ? AND id = ? AND pack = ?", where)
 
+    def unread(self, namespace: NamespaceId) -> list[PackId]:
+        """Packs to which chunks were moved, and whose trailers are still to be read."""
+        rows = self._db.connection.execute(
+            "SELECT id FROM unread_pack WHERE ns = ? ORDER BY id", (namespace,)
+        ).fetchall()
+        return [PackId(pack) for (pack,) in rows]
+
+    def note_unread(self, namespace: NamespaceId, packs: Iterable[PackId]) -> None:
+        """The trailers of these packs, which are not marked, could not be read yet."""
+        with self._db.transaction() as run:
+            run.executemany(
+                "INSERT OR IGNORE INTO unread_pack VALUES (?, ?)",
+                [(pack, namespace) for pack in packs],
+            )
+
+    def note_read(self, packs: Iterable[PackId]) -> None:
+        """What these packs hold is known now."""
+        with self._db.transaction() as run:
+            run.executemany("DELETE FROM unread_pack WHERE id = ?", [(pack,) for pack in packs])
+
     def uncounted(self, namespace: NamespaceId, chunks: Iterable[ChunkId]) -> list[ChunkId]:
         """Those of the chunks that have no place that stays."""
         run = self._db.connection.execute
@@ -191,7 +212,7 @@ class Garbage:
                     continue
                 write.executemany(
                     "INSERT OR IGNORE INTO temp.needed VALUES (?)",
-                    [(chunks[i : i + HASH_SIZE],) for i in range(0, len(chunks), HASH_SIZE)],
+                    [(chunk,) for chunk in parted(chunks)],
                 )
             # What access rules refuse may be accepted when they change.
             refused = write.execute("SELECT event FROM refused WHERE ns = ?", (namespace,))
@@ -201,6 +222,13 @@ class Garbage:
                     [(bytes.fromhex(c),) for c in orjson.loads(text)["manifest"]["chunks"]],
                 )
         return gone
+
+    def replaced_with(self, namespace: NamespaceId, chunks: Set[ChunkId]) -> int:
+        """How many replaced versions name any of these chunks. Reads the whole history."""
+        rows = self._db.connection.execute(
+            "SELECT chunks FROM version WHERE ns = ? AND NOT live AND chunks != x''", (namespace,)
+        )
+        return sum(not chunks.isdisjoint(parted(listed)) for (listed,) in rows)
 
     def kept_history(self, namespace: NamespaceId, rules: Rules) -> tuple[int, int]:
         """How many replaced versions with content there are, and how many the rules let go."""

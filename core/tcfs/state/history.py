@@ -34,6 +34,7 @@ from tcfs.state.columns import (
     dump_extra,
     dump_ids,
     parse_ids,
+    parted,
     touched_query,
 )
 from tcfs.state.database import insert_rows
@@ -208,7 +209,7 @@ class History(Chains):
             written_at,
             file_hash,
             file_size,
-            (chunks,) if len(chunks) == HASH_SIZE else _parted(chunks),
+            (chunks,) if len(chunks) == HASH_SIZE else parted(chunks),
             mode,
             mtime_ns,
             target,
@@ -475,8 +476,7 @@ class History(Chains):
             "SELECT path, chunks FROM version WHERE ns = ? AND live = 1 ORDER BY path",
             (namespace,),
         ):
-            parts = range(0, len(joined), HASH_SIZE)
-            if any(joined[i : i + HASH_SIZE] in chunks for i in parts):
+            if not chunks.isdisjoint(parted(joined)):
                 found.append(RelPath(path))
                 if len(found) == limit:
                     break
@@ -490,11 +490,6 @@ class History(Chains):
             (namespace, start, start + ABOVE_ALL, limit),
         ).fetchall()
         return [RelPath(path) for (path,) in rows]
-
-
-def _parted(chunks: bytes) -> tuple[ChunkId, ...]:
-    parts = range(0, len(chunks), HASH_SIZE)
-    return tuple([ChunkId(chunks[i : i + HASH_SIZE]) for i in parts])
 
 
 def _path_of(row: tuple[Any, ...]) -> RelPath:

@@ -276,6 +276,13 @@ CREATE TABLE marked_chunk (
 ) WITHOUT ROWID;
 CREATE INDEX marked_chunk_pack ON marked_chunk (pack);
 
+-- Packs to which chunks were moved, by a segment that was taken up while the store did not show the
+-- pack, or showed it damaged: asked for until it is read or marked.
+CREATE TABLE unread_pack (
+    id TEXT PRIMARY KEY,
+    ns TEXT NOT NULL
+) WITHOUT ROWID;
+
 -- What each device's last accepted segment had seen, of the control ledger and of its namespace.
 CREATE TABLE progress (
     ns      TEXT NOT NULL,

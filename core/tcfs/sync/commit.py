@@ -335,10 +335,13 @@ def flush_outbox(context: Context) -> set[NamespaceId]:
             keyring=context.keys(entry.namespace) if context.format.encryption else None,
         )
         roots = {root.id: root for root in context.state.roots.all()}
-        moved = _moved(context, segment)
+        # The trailers are read before the transaction: imported here, since collections commit too.
+        from tcfs.sync.gc.trailers import keep_moved, moved_chunks
+
+        moved = moved_chunks(context, entry.namespace, [segment])
         with context.state.transaction():
             take_up_segment(context, segment)
-            context.state.garbage.prefer(entry.namespace, moved)
+            keep_moved(context, entry.namespace, moved)
             root = roots.get(entry.root) if entry.root is not None else None
             if root is not None:
                 _base_from(context, root, segment.events)
@@ -358,14 +361,6 @@ def control_sent(context: Context, entry: OutboxEntry) -> None:
         context.state.control.add({entry.key: entry.data})
         context.state.outbox.remove(entry)
     refresh_control(context, offline=True)
-
-
-def _moved(context: Context, segment: Segment) -> list[tuple[ChunkId, ChunkAddress]]:
-    if segment.events:
-        return []
-    from tcfs.sync.gc.trailers import moved_chunks
-
-    return moved_chunks(context, segment.header.namespace, [segment])
 
 
 def take_up_segment(context: Context, segment: Segment) -> None:

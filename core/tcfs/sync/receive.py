@@ -26,7 +26,7 @@ from tcfs.sync.chains import check_own, known_segment, opener
 from tcfs.sync.commit import flush_outbox, take_up_segment
 from tcfs.sync.context import Context
 from tcfs.sync.gc.marks import take_up_marks
-from tcfs.sync.gc.trailers import moved_chunks
+from tcfs.sync.gc.trailers import keep_moved, moved_chunks, read_again
 from tcfs.sync.judge import rejudge
 from tcfs.sync.results import Problem as ReportedProblem
 from tcfs.sync.upload import pack_key
@@ -156,6 +156,7 @@ def receive(
         from tcfs.sync.gc.loading import bootstrap
 
         bootstrap(context, namespace)
+    read_again(context, namespace)
     return take_all(context, namespace, context.store, keep_findings=True, coming=coming)
 
 
@@ -232,7 +233,7 @@ def _take_up(context: Context, namespace: NamespaceId, result: FetchResult) -> N
                 _take_up_quarantined(context, segment, result.known)
             for segment in result.segments:
                 take_up_segment(context, segment)
-            context.state.garbage.prefer(namespace, moved)
+            keep_moved(context, namespace, moved)
     for device, last in result.astray.items():
         # Its revocation names the other branch of a fork, which now comes in its place.
         with context.state.transaction():

@@ -274,3 +274,81 @@ def test_what_only_marked_packs_hold_is_moved_before_they_go(world: World) -> No
     ben.remove("one")
     ben.fleet.pull("one", ben.path("again"))
     assert ben.read("again") == noise(1)
+
+
+def test_what_an_earlier_policy_let_go_is_counted_and_stops_no_collection(world: World) -> None:
+    anna, ben = world.devices("anna", "ben")
+    for seed in range(3):
+        anna.fill({"one": noise(seed)})
+        anna.push()
+    anna.fleet.gc.set_retention(keep_versions=2)
+    settle((anna, ben))
+    assert collect(anna).forgotten_versions == 1
+    settle((anna, ben))
+    assert collect(anna).swept.packs == 1
+    # Ben did not sweep: for all he knows the marked pack is there.
+    anna.fleet.gc.set_retention(keep_versions=3)
+    settle((ben,))
+    done = collect(ben)
+    assert (done.gone_versions, done.forgotten_versions, done.problems) == (1, 0, ())
+    check_clean(anna, ben)
+
+
+def test_current_content_that_is_gone_is_told_by_its_path_and_the_rest_is_collected(
+    world: World,
+) -> None:
+    anna, ben = world.devices("anna", "ben")
+    anna.fill({"one": noise(1)})
+    anna.push()
+    ben.pull()
+    context = ben.fleet._context
+    (pack,) = packs(world)
+    with ben.fleet._working():
+        publish_upkeep(context, [mark_event(context.namespace, [PackId(pack)], 1)])
+    settle((anna, ben))
+    (path,) = world.objects("packs")
+    path.unlink()
+    orphan = leave_orphan(anna)
+    done = collect(anna)
+    assert [problem.path for problem in done.problems] == ["one"]
+    assert (done.orphans.packs, done.gone_versions) == (1, 0)
+    # As the problem's remedy says.
+    anna.fill({"two": noise(1)})
+    anna.push()
+    settle((ben,))
+    again = collect(ben)
+    assert (again.swept.packs, again.problems) == (1, ())
+    assert orphan not in packs(world)
+    check_clean(anna, ben)
+
+
+def test_a_pack_with_moved_chunks_that_the_store_did_not_show_is_asked_for_again(
+    world: World,
+) -> None:
+    anna, ben = world.devices("anna", "ben")
+    anna.fill({"one": noise(1, SIZE * 2), "two": noise(2)})
+    anna.push()
+    (old,) = packs(world)
+    ben.pull()
+    for text in (b"small", b"smaller"):
+        anna.fill({"one": text})
+        anna.push()
+    anna.fleet.gc.set_retention(keep_versions=2)
+    settle((anna, ben))
+    assert collect(ben).repacked.packs == 1
+    (new,) = packs(world) - {old}
+    (path,) = [path for path in world.objects("packs") if path.name == new]
+    hidden = path.with_name("hidden")
+    path.rename(hidden)
+    # Anna acknowledges all the same: what is asked for again is not forgotten.
+    settle((anna,))
+    with pytest.raises(IntegrityError, match="no snapshot can be taken"):
+        anna.fleet.gc.snapshot()
+    hidden.rename(path)
+    assert collect(ben).swept.packs == 1
+    assert packs(world) == {new}
+    anna.remove("two")
+    anna.fleet.pull("two", anna.path("again"))
+    assert anna.read("again") == noise(2)
+    assert anna.fleet.gc.snapshot().chunks
+    check_clean(anna, ben)

@@ -100,6 +100,9 @@ def _show_gc(ctx: Context, result: g.GcResult) -> None:
             out("  ", text, f": {plural(amount.packs, 'pack')}, {show_size(amount.bytes)}")
     if not any(amount.packs for _, amount in lines):
         out("nothing to collect")
+    if result.gone_versions:
+        versions = plural(result.gone_versions, "old version")
+        out(dim(f"  {versions} that the policy keeps now went under an earlier one"))
     for device in result.waiting_for:
         last = f"last wrote {when(device.last_written_at)}" if device.last_written_at else "new"
         out(yellow("  waits for "), device.name, dim(f"  {last}"))

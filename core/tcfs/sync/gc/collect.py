@@ -122,6 +122,7 @@ def _result(context: Context, surveys: list[Survey], plan: str, dry_run: bool) -
         waiting=amount(one.waiting for one in surveys),
         kept=amount(one.kept for one in surveys),
         forgotten_versions=sum(one.forgotten for one in surveys),
+        gone_versions=sum(one.gone for one in surveys),
         waiting_for=tuple(sorted(awaited.values(), key=lambda a: (a.name, a.device_id))),
         problems=tuple(problems[:LIST_LIMIT]),
     )

@@ -44,6 +44,8 @@ class GcResult:
         waiting: marked packs that some device has not acknowledged.
         kept: marked packs that something turned out to need: it is moved first, they go later.
         forgotten_versions: old versions whose content the retention policy lets go.
+        gone_versions: old versions that the policy keeps, whose content was let go by an earlier
+            one and deleted.
     """
 
     dry_run: bool
@@ -56,6 +58,7 @@ class GcResult:
     waiting: Amount = field(default_factory=Amount)
     kept: Amount = field(default_factory=Amount)
     forgotten_versions: int = 0
+    gone_versions: int = 0
     waiting_for: tuple[Awaited, ...] = ()
     problems: tuple[Problem, ...] = ()
 

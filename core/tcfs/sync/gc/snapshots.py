@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from tcfs.content.seal import SALT_SIZE
 from tcfs.device.change import require_admin
+from tcfs.errors import IntegrityError
 from tcfs.ledger.snapshot import (
     LISTED,
     PackRecord,
@@ -49,11 +50,12 @@ def take(context: Context, namespace: NamespaceId) -> SnapshotResult:
 
     Raises:
         AccessError: this device is no admin.
-        IntegrityError: not all history is known here.
+        IntegrityError: not all history is known here, or not where all chunks were moved to.
         StoreError: the store failed; take it again.
     """
     require_admin(context.view, context.identity.device_id)
     check_history(context, namespace)
+    _check_places(context, namespace)
     scope, sealed_as = scope_of(context, namespace), sealing(context, namespace)
     counts = {SegmentRecord: 0, VersionRecord: 0}
     chunks = size = 0
@@ -95,6 +97,16 @@ def take(context: Context, namespace: NamespaceId) -> SnapshotResult:
         chunks=head.chunks,
         size=size,
     )
+
+
+def _check_places(context: Context, namespace: NamespaceId) -> None:
+    """Who begins from a snapshot never reads the segments that say where chunks were moved to."""
+    for pack in context.state.garbage.unread(namespace):
+        raise IntegrityError(
+            f"no snapshot can be taken: pack {pack}, to which chunks were moved, cannot be read",
+            remedy="Try again; if it stays so, see what is wrong with it: tcfs verify",
+            details={"namespace": namespace, "pack": pack},
+        )
 
 
 def _records(context: Context, namespace: NamespaceId) -> Iterator[Record]:

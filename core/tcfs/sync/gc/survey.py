@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tcfs.content.pack import HEADER_READ, PackHeader
-from tcfs.errors import AccessError, IntegrityError, LimitError
+from tcfs.errors import AccessError, IntegrityError, LimitError, NotFoundError
 from tcfs.model.ids import CONTROL, ChunkId, DeviceId, NamespaceId, PackId, StoreKey
+from tcfs.model.paths import show
 from tcfs.model.retention import RetentionPolicy, Rules, present
 from tcfs.store.base import ObjectMissing
 from tcfs.sync.context import Context
 from tcfs.sync.gc.marks import waited_for
-from tcfs.sync.results import Problem
+from tcfs.sync.results import LIST_LIMIT, Problem
 from tcfs.sync.upload import pack_key
 
 PACKS: Final = "packs/"
@@ -28,7 +29,8 @@ class Survey:
     """What was found in one namespace. Packs with the bytes of their objects.
 
     ``unnamed`` and ``void`` are objects of snapshots, by their hash: those that are to be marked,
-    and those that were and may go.
+    and those that were and may go. ``stranded`` are needed chunks that marked packs alone hold;
+    ``gone`` counts replaced versions whose content the policy keeps and an earlier one let go.
     """
 
     namespace: NamespaceId
@@ -43,6 +45,7 @@ class Survey:
     kept: dict[PackId, int] = field(default_factory=dict)
     stranded: list[ChunkId] = field(default_factory=list)
     forgotten: int = 0
+    gone: int = 0
     awaited: dict[DeviceId, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
@@ -219,13 +222,7 @@ def _marked(
     listed: Mapping[StoreKey, int],
     unnamed: Mapping[PackId, int],
 ) -> None:
-    garbage, namespace = context.state.garbage, found.namespace
-    found.stranded = sorted(garbage.stranded(namespace))
-    keepers = {
-        location.id
-        for chunk in found.stranded
-        for location in garbage.marked_homes(namespace, chunk)
-    }
+    namespace, keepers = found.namespace, _stranded(context, found, listed)
     found.unnamed.update(unnamed)
     waited: dict[tuple[DeviceId, int], list[DeviceId]] = {}
     for mark in context.control.upkeep.marks:
@@ -254,3 +251,39 @@ def _marked(
     # A pack that two marks name goes by the one that all have acknowledged.
     for pack in found.sweep.keys() | found.kept.keys() | found.void.keys():
         found.waiting.pop(pack, None)
+
+
+def _stranded(context: Context, found: Survey, listed: Mapping[StoreKey, int]) -> set[PackId]:
+    """Find the needed chunks that lie in marked packs alone. Returns the packs that stay for them.
+
+    What is nowhere any more cannot be moved. Of replaced versions that is no fault: a policy let
+    them go that has been loosened since. Should a listing have missed a pack, then it is not swept
+    by this collection either.
+    """
+    garbage, namespace = context.state.garbage, found.namespace
+    keepers: set[PackId] = set()
+    gone: set[ChunkId] = set()
+    for chunk in sorted(garbage.stranded(namespace)):
+        homes = {
+            home.id
+            for home in garbage.marked_homes(namespace, chunk)
+            if (context.store.head(home.key) is not None if home.offset else home.key in listed)
+        }
+        if homes:
+            found.stranded.append(chunk)
+            keepers |= homes
+        else:
+            gone.add(chunk)
+    if gone:
+        found.gone = garbage.replaced_with(namespace, gone)
+        found.problems += [
+            Problem(
+                show(path),
+                NotFoundError.code,
+                "some of its content is in the store no longer",
+                "A device that has the file sends it again: copy it to another name there, and "
+                "push.",
+            )
+            for path in context.state.history.paths_using(namespace, gone, LIST_LIMIT)
+        ]
+    return keepers

@@ -55,31 +55,61 @@ def read_ends(
     return PackEnds(reader.header, list(addresses(pack, frames)))
 
 
-def moved_chunks(
-    context: Context, namespace: NamespaceId, segments: Iterable[Segment]
-) -> list[tuple[ChunkId, ChunkAddress]]:
-    """Where chunks are from now on that a collection moved.
+class Moved(NamedTuple):
+    """Where chunks are from now on that collections moved, and the packs that do not tell yet."""
 
-    A segment without events moves what the packs that it names hold. A pack that is gone again was
-    marked meanwhile, or its chunks are found where they were.
+    chunks: list[tuple[ChunkId, ChunkAddress]]
+    unread: list[PackId]
+
+
+def moved_chunks(context: Context, namespace: NamespaceId, segments: Iterable[Segment]) -> Moved:
+    """What segments tell that were written by collections: those have no events.
+
+    They move what the packs that they name hold.
 
     Raises:
         StoreError: the store failed.
     """
-    found: list[tuple[ChunkId, ChunkAddress]] = []
-    for segment in segments:
-        if segment.events:
+    packs = [pack for segment in segments if not segment.events for pack in segment.packs]
+    return _read(context, namespace, packs)
+
+
+def _read(context: Context, namespace: NamespaceId, packs: list[PackId]) -> Moved:
+    """What the packs hold, but for marked ones: that was moved on, or is not needed."""
+    found = Moved([], [])
+    marked = context.state.garbage.marked_among(packs)
+    for pack in packs:
+        if pack in marked:
             continue
-        marked = context.state.garbage.marked_among(segment.packs)
-        for pack in segment.packs:
-            if pack in marked:
-                continue
-            key = StoreKey(f"packs/{pack[:2]}/{pack}")
+        key = StoreKey(f"packs/{pack[:2]}/{pack}")
+        try:
             info = context.store.head(key)
             if info is None:
-                continue
-            try:
-                found += read_ends(context, namespace, pack, key, info.size).chunks
-            except (IntegrityError, AccessError, ObjectMissing):
-                continue
+                raise ObjectMissing(f"the store has no object {key}")
+            found.chunks.extend(read_ends(context, namespace, pack, key, info.size).chunks)
+        except (IntegrityError, AccessError, ObjectMissing):
+            # Not shown yet, perhaps, or damaged on its way; once old places are gone it is the only
+            # one there is.
+            found.unread.append(pack)
     return found
+
+
+def keep_moved(context: Context, namespace: NamespaceId, moved: Moved) -> None:
+    """Remember it; part of the transaction that takes the segments up."""
+    context.state.garbage.prefer(namespace, moved.chunks)
+    context.state.garbage.note_unread(namespace, moved.unread)
+
+
+def read_again(context: Context, namespace: NamespaceId) -> None:
+    """Ask once more for the packs that did not tell what was moved to them.
+
+    Raises:
+        StoreError: the store failed.
+    """
+    packs = context.state.garbage.unread(namespace)
+    if not packs:
+        return
+    moved = _read(context, namespace, packs)
+    with context.state.transaction():
+        context.state.garbage.note_read(set(packs) - set(moved.unread))
+        context.state.garbage.prefer(namespace, moved.chunks)
