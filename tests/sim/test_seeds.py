@@ -15,11 +15,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FRESH_IN_EVERY_RUN = False
-"""Whether fresh seeds are played in every run of the tests, or with TCFS_DEEP=1 alone."""
-fresh = pytest.mark.skipif(
-    not (FRESH_IN_EVERY_RUN or os.environ.get("TCFS_DEEP")), reason="a long run: set TCFS_DEEP=1"
-)
 
 
 def sim(*arguments: str, timeout: float = 300) -> str:
@@ -45,7 +40,6 @@ def test_the_fixed_seeds_hold(first: int) -> None:
     assert "50 seeds" in said
 
 
-@fresh
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("part", range(2))
 def test_fresh_seeds_hold(part: int) -> None:
