@@ -154,3 +154,28 @@ def test_where_chunks_were_moved_to_is_asked_until_the_store_shows_it() -> None:
         strategy="first-write",
         sizes={"tcfs.sync.upload.MAX_INLINE_PACK": 2000, "tcfs.content.packer.SOFT_LIMIT": 6000},
     )
+
+
+def test_bytes_saved_once_more_while_their_conflict_copy_goes_are_kept_once_more() -> None:
+    """A settlement counted the copy of an earlier conflict, whose removal was still to be sent."""
+    hold(
+        ("user", "bob", True, "write", b"p/x/z", b"same 1\n"),
+        ("user", "ann", True, "write", b"p/x/z", b"ann's\n"),
+        *whole("ann", "sync"),
+        *whole("bob", "sync"),
+        ("user", "ann", True, "write", b"p/x/z", b"ann's again\n"),
+        ("user", "bob", True, "write", b"p", b"bob's\n"),
+        ("user", "bob", True, "write", b"p/x/z", b"same 1\n"),
+    )
+
+
+def test_a_removal_that_an_edit_outlived_is_looked_at_again_when_the_edit_is_gone() -> None:
+    hold(
+        ("user", "ann", True, "write", b"p/x/z", b"ann's\n"),
+        ("settle",),
+        ("user", "ann", False, "move", b"p/x", b"a"),
+        ("user", "bob", False, "replace", b"p/x", b"bob's\n"),
+        *whole("ann", "push"),
+        *whole("bob", "pull", "auto"),
+        ("user", "bob", True, "mkdir", b"p/x"),
+    )

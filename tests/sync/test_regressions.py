@@ -268,3 +268,40 @@ def test_a_conflict_below_what_is_a_file_here_can_be_asked_about() -> None:
         assert not third.resolve(b"p/x", "keep_local")
         fleet.settle()
         fleet.check()
+
+
+def test_an_edit_that_is_taken_back_before_it_is_sent_no_longer_outlives_a_removal(
+    world: NaiveFleet, ann: Device, bob: Device
+) -> None:
+    """Nobody had asked again, and the directory stayed on the disk of its maker alone."""
+    ann.write(b"p/x/z", b"1")
+    world.settle()
+    ann.move(b"p/x", b"a")
+    ann.push()
+    bob.write(b"p/x", b"2")
+    bob.pull()
+    bob.mkdir(b"p/x")
+    world.settle()
+    world.trees_are_equal()
+    assert bob.snapshot()[b"a/z"].data == b"1"
+
+
+def test_a_conflict_copy_is_written_again_for_bytes_whose_copy_is_being_removed(
+    world: NaiveFleet, ann: Device, bob: Device
+) -> None:
+    """The copy of an earlier conflict counted, though its removal was still to be sent."""
+    bob.write(b"p/z", b"same")
+    ann.write(b"p/z", b"ann's")
+    ann.push()
+    bob.sync()
+    assert bob.snapshot()[b"p/z.conflict-bob"].data == b"same"
+    ann.pull()
+    ann.write(b"p/z", b"ann's again")
+    ann.push()
+    bob.delete(b"p/z.conflict-bob")
+    bob.write(b"p/z", b"same")
+    bob.pull()
+    world.settle()
+    world.check()
+    assert bob.snapshot()[b"p/z.conflict-bob"].data == b"same"
+    assert bob.snapshot()[b"p/z"].data == b"ann's again"

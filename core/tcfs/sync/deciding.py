@@ -57,6 +57,12 @@ class Decision(Struct, frozen=True, gc=False):
     content: Content | None
     dirty: bool
 
+    @property
+    def outlives(self) -> bool:
+        """Whether an edit on disk outlives a removal, as long as nobody takes that edit back."""
+        known = self.base.ids if self.base else ()
+        return self.dirty and self.head.absent and not set(self.head.ids) <= set(known)
+
 
 def _holds_all_but_time(
     action: PullAction,

@@ -322,7 +322,8 @@ class Pull:
         wanted: list[Wanted] = []
         for d in decisions:
             if d.action is PullAction.NOTHING:
-                nothing.append(d.path)
+                if not d.outlives:  # Else it is asked again, until a push has sent the edit.
+                    nothing.append(d.path)
             elif d.action is PullAction.ADOPT:
                 if d.content is None:
                     dropped.append(d.path)

@@ -171,7 +171,11 @@ class Resolver:
         return drafts
 
     def _copy(self, loser: Version) -> list[Draft]:
-        """A loser beside its path; none if such a copy is there already."""
+        """A loser beside its path.
+
+        Where such a copy is there already it is written once more: somebody may be about to remove
+        that one, who does not know that it holds this edit too.
+        """
         manifest = loser.manifest
 
         def taken(path: RelPath) -> bool:
@@ -182,9 +186,9 @@ class Resolver:
             return not head.absent and head.group_of(manifest.content) is None
 
         path = conflict_path(manifest.rel_path, manifest.written_by, taken)
+        if path in self._taken:
+            return []
         self.resolved.conflict_copies.append(show(path))
         self._taken[path] = manifest
         head = self._context.state.history.head(self._namespace, path)
-        if not head.absent:
-            return []
         return [Draft("write", replace(manifest, rel_path=path, parents=head.ids), head.clock)]
