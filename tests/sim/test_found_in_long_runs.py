@@ -131,3 +131,21 @@ def test_an_answer_to_one_branch_ends_nothing_of_the_other_at_another_path() -> 
         ("user", "cy", True, "write", b"q/r/s", b"6\n"),
         names=("ann", "bob", "cy", "dee"),
     )
+
+
+def test_a_hint_from_the_other_machine_does_not_hide_that_the_own_chain_forks() -> None:
+    """What it named was taken up as this device's own, and what waited in the outbox put beside."""
+    hold(
+        *whole("bob", "sync"),
+        ("clone", "bob"),
+        ("user", "bob", True, "write", b"a", b"bob's\n"),
+        ("user", "bob.twin", True, "write", b"b", b"the twin's\n"),
+        ("operation", "bob.twin", "push"),
+        ("arm", "bob.twin", "put", "lost"),
+        ("run", "bob.twin", WHOLE),
+        *whole("bob", "push"),
+        # Settled, that writes: the outbox is sent first.
+        ("user", "bob.twin", True, "write", b"a", b"the twin's\n"),
+        ("hint", "bob.twin", (0,), False, ""),
+        ("run", "bob.twin", WHOLE),
+    )
