@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.sim.stories import hold, whole
-from tests.sim.world import WHOLE
+from tests.sim.world import WHOLE, Move
 
 
 @pytest.mark.parametrize("fault", ["lost", "late"])
@@ -149,3 +149,31 @@ def test_a_hint_from_the_other_machine_does_not_hide_that_the_own_chain_forks() 
         ("hint", "bob.twin", (0,), False, ""),
         ("run", "bob.twin", WHOLE),
     )
+
+
+ACROSS_BRANCHES: list[Move] = [
+    ("user", "ann", True, "write", b"q/r", b"1\n"),
+    ("operation", "cy", "sync"),
+    ("operation", "ann", "strategy", "first-write"),
+    ("run", "cy", WHOLE, "", "read"),
+    ("clone", "dee"),
+    ("user", "dee", True, "write", b"p/y", b"2\n"),
+    ("user", "dee", True, "write", b"q/r", b"3\n"),
+    ("user", "dee.twin", True, "write", b"q/r", b"4\n"),
+    ("operation", "dee.twin", "push"),
+    *[("run", "dee.twin", WHOLE, "", "safe")] * 3,
+    *whole("dee", "push"),
+    # Which takes up dee's branch, and answers it.
+    ("run", "ann", WHOLE),
+    ("run", "dee.twin", WHOLE),
+    ("hint", "ann", (16, 11), True, ""),
+    # Which takes up the twin's, and learns of dee's from ann.
+    ("hint", "cy", (1,), False, ""),
+]
+"""Somebody knows two branches of a chain, and settles what lies inside the one that falls away."""
+
+
+@pytest.mark.parametrize("end", [("settle",), ("tidy",)])
+def test_what_was_settled_across_two_branches_can_be_had_by_all(end: Move) -> None:
+    """A segment can say of one branch alone that its writer had seen it."""
+    hold(*ACROSS_BRANCHES, end, names=("ann", "bob", "cy", "dee"))
