@@ -177,3 +177,31 @@ ACROSS_BRANCHES: list[Move] = [
 def test_what_was_settled_across_two_branches_can_be_had_by_all(end: Move) -> None:
     """A segment can say of one branch alone that its writer had seen it."""
     hold(*ACROSS_BRANCHES, end, names=("ann", "bob", "cy", "dee"))
+
+
+def test_what_comes_before_a_fork_is_not_taken_up_as_past_it() -> None:
+    """Else its packs are looked for where they are not: they travelled inside what comes before."""
+    hold(
+        ("user", "ann", True, "write", b"d/e/f.txt", b"1\n"),
+        ("user", "ann", True, "write", b"q/r", b"2\n"),
+        ("user", "ann", True, "write", b"p/y", b"3\n"),
+        ("settle",),
+        ("user", "dee", False, "git", b"repo", b"7"),
+        ("user", "dee", False, "cycle", b"p", b"d/e/f.txt", b"b"),
+        ("operation", "dee", "push"),
+        ("user", "cy", False, "delete", b"q/r"),
+        ("run", "dee", WHOLE),
+        ("clone", "dee"),
+        ("user", "dee", True, "delete", b"p"),
+        ("user", "dee.twin", True, "write", b"p/x", b"4\n"),
+        ("operation", "dee", "push"),
+        ("run", "dee", WHOLE, "", "safe"),
+        *whole("dee.twin", "push"),
+        ("operation", "cy", "push"),
+        names=("ann", "bob", "cy", "dee"),
+        sizes={
+            "tcfs.sync.commit.PART_BYTES": 900,
+            "tcfs.content.packer.TARGET": 3000,
+            "tcfs.content.packer.SOFT_LIMIT": 600,
+        },
+    )

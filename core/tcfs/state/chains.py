@@ -115,15 +115,16 @@ class Chains:
     def add_quarantined(
         self, header: SegmentHeader, segment_hash: SegmentHash, counter: int
     ) -> None:
-        """Record a verified segment that is no part of its chain."""
+        """Record a verified segment that is no part of its chain; one that is stays that."""
         self._add_segment(header, segment_hash, counter, accepted=False)
 
     def _add_segment(
         self, header: SegmentHeader, segment_hash: SegmentHash, counter: int, *, accepted: bool
     ) -> None:
+        otherwise = "REPLACE" if accepted else "IGNORE"
         with self._db.transaction() as run:
             run.execute(
-                "INSERT OR REPLACE INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT OR {otherwise} INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *(header.namespace, self._db.device_no(header.device), header.seq),
                     *(segment_hash, header.lamport, counter, header.written_at, int(accepted)),

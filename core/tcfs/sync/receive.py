@@ -210,10 +210,11 @@ def _take_up(context: Context, namespace: NamespaceId, result: FetchResult) -> N
     if result.segments or result.quarantined:
         moved = moved_chunks(context, namespace, result.segments)
         with context.state.transaction():
-            for segment in result.quarantined:
-                _take_up_quarantined(context, segment, result.known)
             for segment in result.segments:
                 take_up_segment(context, segment)
+            # After what their chains led to: they name packs that travelled inside that.
+            for segment in result.quarantined:
+                _take_up_quarantined(context, segment, result.known)
             context.state.garbage.prefer(namespace, moved)
             suspects = may_fork(context, result.segments, result.quarantined)
             uncount_branches(context, namespace, suspects)
