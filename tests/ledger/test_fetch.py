@@ -283,6 +283,28 @@ def test_readers_who_followed_different_branches_still_read_each_other():
     assert ("fork", one.id, 1) in problems(result)
 
 
+@pytest.mark.parametrize("forked", [0, 2])
+@pytest.mark.parametrize("revoked", [False, True])
+def test_only_what_lies_past_a_fork_or_a_cut_is_in_quarantine(forked, revoked):
+    """Whichever chain is followed first: what comes before that is still to come."""
+    _store, devices = fleet()
+    one, two, three = devices[forked], devices[1], devices[2 - forked]
+    for _ in range(3):
+        one.write()
+    cut = one.heads[one.id]
+    clone = one.clone()
+    mine = one.write(b"mine")
+    two.fetch()
+    clone.write(b"theirs")
+    two.write()
+    if revoked:
+        records = [record(1 + n, cut={SPACE: cut} if n == forked else None) for n in range(3)]
+        three.state = members(*records)
+    result = three.fetch()
+    assert [s.key for s in result.quarantined] == [mine.key]
+    assert sorted(told(result)) == sorted([*((one.id, seq) for seq in (1, 2, 3)), (two.id, 1)])
+
+
 def test_a_revocation_names_the_branch_of_a_fork_that_stands():
     _store, (one, _two, three) = fleet()
     one.write()

@@ -361,6 +361,10 @@ BUGS: Final[dict[str, Bug]] = {
         "the branch of a fork that was taken up stays, whichever its revocation names",
         lambda: _replace(walk.Walk, "_leave_branch", lambda _walk, _chain, _cut: False),
     ),
+    "branches-counted-on": Bug(
+        "who knows two branches of a fork counts on what either tells",
+        lambda: _replace(receive, "uncount_branches", _nothing),
+    ),
     "control-forgotten": Bug(
         "a control segment that was sent is known once the store was looked at again",
         _control_forgotten,

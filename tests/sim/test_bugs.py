@@ -17,6 +17,7 @@ import pytest
 from tests.sim.bugs import BUGS, SEEDS, planted
 from tests.sim.minimise import replay
 from tests.sim.test_found import TWO_BRANCHES, acknowledged
+from tests.sim.test_found_in_long_runs import ACROSS_BRANCHES
 from tests.sim.world import WHOLE, Move, Setting
 
 ROOT = Path(__file__).parents[2]
@@ -84,6 +85,7 @@ STORIES: dict[str, tuple[Setting, list[Move]]] = {
         ],
     ),
     "branch-kept": (Setting(0, ("ann", "bob", "cy")), TWO_BRANCHES),
+    "branches-counted-on": (Setting(0, ("ann", "bob", "cy", "dee")), ACROSS_BRANCHES),
     "control-forgotten": (Setting(0), acknowledged(4)),
 }
 

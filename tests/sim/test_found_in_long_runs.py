@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.sim.stories import hold, whole
-from tests.sim.world import WHOLE
+from tests.sim.world import WHOLE, Move
 
 
 @pytest.mark.parametrize("fault", ["lost", "late"])
@@ -178,4 +178,78 @@ def test_a_removal_that_an_edit_outlived_is_looked_at_again_when_the_edit_is_gon
         *whole("ann", "push"),
         *whole("bob", "pull", "auto"),
         ("user", "bob", True, "mkdir", b"p/x"),
+    )
+
+
+def test_a_hint_from_the_other_machine_does_not_hide_that_the_own_chain_forks() -> None:
+    """What it named was taken up as this device's own, and what waited in the outbox put beside."""
+    hold(
+        *whole("bob", "sync"),
+        ("clone", "bob"),
+        ("user", "bob", True, "write", b"a", b"bob's\n"),
+        ("user", "bob.twin", True, "write", b"b", b"the twin's\n"),
+        ("operation", "bob.twin", "push"),
+        ("arm", "bob.twin", "put", "lost"),
+        ("run", "bob.twin", WHOLE),
+        *whole("bob", "push"),
+        # Settled, that writes: the outbox is sent first.
+        ("user", "bob.twin", True, "write", b"a", b"the twin's\n"),
+        ("hint", "bob.twin", (0,), False, ""),
+        ("run", "bob.twin", WHOLE),
+    )
+
+
+ACROSS_BRANCHES: list[Move] = [
+    ("user", "ann", True, "write", b"q/r", b"1\n"),
+    ("operation", "cy", "sync"),
+    ("operation", "ann", "strategy", "first-write"),
+    ("run", "cy", WHOLE, "", "read"),
+    ("clone", "dee"),
+    ("user", "dee", True, "write", b"p/y", b"2\n"),
+    ("user", "dee", True, "write", b"q/r", b"3\n"),
+    ("user", "dee.twin", True, "write", b"q/r", b"4\n"),
+    ("operation", "dee.twin", "push"),
+    *[("run", "dee.twin", WHOLE, "", "safe")] * 3,
+    *whole("dee", "push"),
+    # Which takes up dee's branch, and answers it.
+    ("run", "ann", WHOLE),
+    ("run", "dee.twin", WHOLE),
+    ("hint", "ann", (16, 11), True, ""),
+    # Which takes up the twin's, and learns of dee's from ann.
+    ("hint", "cy", (1,), False, ""),
+]
+"""Somebody knows two branches of a chain, and settles what lies inside the one that falls away."""
+
+
+@pytest.mark.parametrize("end", [("settle",), ("tidy",)])
+def test_what_was_settled_across_two_branches_can_be_had_by_all(end: Move) -> None:
+    """A segment can say of one branch alone that its writer had seen it."""
+    hold(*ACROSS_BRANCHES, end, names=("ann", "bob", "cy", "dee"))
+
+
+def test_what_comes_before_a_fork_is_not_taken_up_as_past_it() -> None:
+    """Else its packs are looked for where they are not: they travelled inside what comes before."""
+    hold(
+        ("user", "ann", True, "write", b"d/e/f.txt", b"1\n"),
+        ("user", "ann", True, "write", b"q/r", b"2\n"),
+        ("user", "ann", True, "write", b"p/y", b"3\n"),
+        ("settle",),
+        ("user", "dee", False, "git", b"repo", b"7"),
+        ("user", "dee", False, "cycle", b"p", b"d/e/f.txt", b"b"),
+        ("operation", "dee", "push"),
+        ("user", "cy", False, "delete", b"q/r"),
+        ("run", "dee", WHOLE),
+        ("clone", "dee"),
+        ("user", "dee", True, "delete", b"p"),
+        ("user", "dee.twin", True, "write", b"p/x", b"4\n"),
+        ("operation", "dee", "push"),
+        ("run", "dee", WHOLE, "", "safe"),
+        *whole("dee.twin", "push"),
+        ("operation", "cy", "push"),
+        names=("ann", "bob", "cy", "dee"),
+        sizes={
+            "tcfs.sync.commit.PART_BYTES": 900,
+            "tcfs.content.packer.TARGET": 3000,
+            "tcfs.content.packer.SOFT_LIMIT": 600,
+        },
     )

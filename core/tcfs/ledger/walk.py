@@ -392,10 +392,7 @@ class Walk:
                 self._list_chain(chain)
         if self._on_its_way(chain, head) or not self._leads_past(chain, head):
             return None
-        found = self._quarantine(device, head)
-        if found is None:
-            self._hopeless.add((device, head))
-        return found
+        return self._quarantine(chain, head)
 
     def _on_its_way(self, chain: _Chain, head: ChainHead) -> bool:
         if chain.stopped or head.seq <= (chain.head.seq if chain.head else 0):
@@ -421,15 +418,31 @@ class Walk:
             return any(ref.hash == head.hash for ref in chain.refs.get(head.seq, ()))
         return chain.problem in ("fork", "refused")
 
-    def _quarantine(self, device: DeviceId, head: ChainHead) -> KnownSegment | None:
-        """Verify a segment, and those before it, that its own chain does not lead to."""
+    def _is_to_come(self, chain: _Chain, place: ChainHead) -> bool:
+        """Whether a chain, as far as can be known, is yet to lead to this segment."""
+        if any(segment.head == place for segment in chain.ready):
+            return True
+        listed = [ref.hash for ref in chain.refs.get(place.seq, ())]
+        if chain.stopped or place.seq < chain.next_seq or place.hash not in listed:
+            return False
+        return len(listed) == 1 or self._branch_of_cut(chain, place.seq) == place.hash
+
+    def _quarantine(self, chain: _Chain, head: ChainHead) -> KnownSegment | None:
+        """Verify a segment, and those before it, that its own chain does not lead to.
+
+        It waits for those before it that the chain is yet to lead to: they are no part of a branch.
+        """
+        device = chain.device
         branch: list[Segment] = []
         place = head
         found: KnownSegment | None = None
         while found is None:
+            if self._is_to_come(chain, place):
+                return None
             ref = SegmentRef(self._namespace, device, *place)
             segment = self._download(ref)
             if isinstance(segment, Exception):
+                self._hopeless.add((device, head))
                 return None
             branch.append(segment)
             if place.seq == 1:
@@ -437,16 +450,17 @@ class Walk:
                 break
             place = ChainHead(place.seq - 1, SegmentHash(segment.header.prev))
             found = self._lookup(device, place)
-        accepted = self._chains[device].head
+        accepted = chain.head
         for segment in reversed(branch):
             header = segment.header
             if header.lamport <= found.lamport or 0 < header.first <= found.last:
+                self._hopeless.add((device, head))
                 return None
             found = KnownSegment(header.lamport, header.last or found.last, accepted=False)
             self._known[device, segment.head] = found
             self._quarantined.append(segment)
             if accepted and header.seq <= accepted.seq and self._cut(device) is None:
-                self._stop(self._chains[device], "fork", header.seq, "two segments have this seq")
+                self._stop(chain, "fork", header.seq, "two segments have this seq")
         return found
 
     # -- findings ------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from tcfs.model.event import ChainHead, SegmentHeader
 from tcfs.model.ids import DeviceId, NamespaceId, SegmentHash
 from tcfs.state.database import Database
@@ -58,6 +60,39 @@ class Chains:
         ).fetchall()
         return {self._db.device_id(d): ChainHead(s, SegmentHash(h)) for d, s, h in rows}
 
+    def beside(self, namespace: NamespaceId, device: DeviceId, head: ChainHead) -> bool:
+        """Whether another segment with the same seq is known."""
+        row = self._db.connection.execute(
+            "SELECT 1 FROM segment WHERE ns = ? AND device = ? AND seq = ? AND hash != ?",
+            (namespace, self._db.device_no(device), head.seq, head.hash),
+        ).fetchone()
+        return row is not None
+
+    def forks(
+        self, namespace: NamespaceId, devices: Iterable[DeviceId] | None = None
+    ) -> dict[DeviceId, int]:
+        """The first seq of which two segments are known, of each chain that forks.
+
+        Args:
+            devices: those to look at; None for all.
+        """
+        run = self._db.connection.execute
+        if devices is None:
+            rows = run("SELECT DISTINCT device FROM segment WHERE ns = ?", (namespace,)).fetchall()
+            numbers = [number for (number,) in rows]
+        else:
+            numbers = [self._db.device_no(device) for device in set(devices)]
+        found = {}
+        for number in numbers:
+            (seq,) = run(
+                "SELECT min(seq) FROM (SELECT seq FROM segment WHERE ns = ? AND device = ?"
+                " GROUP BY seq HAVING count(*) > 1)",
+                (namespace, number),
+            ).fetchone()
+            if seq is not None:
+                found[self._db.device_id(number)] = seq
+        return found
+
     def segments(self, namespace: NamespaceId) -> list[tuple[DeviceId, int, SegmentHash]]:
         """Every accepted segment."""
         rows = self._db.connection.execute(
@@ -80,15 +115,16 @@ class Chains:
     def add_quarantined(
         self, header: SegmentHeader, segment_hash: SegmentHash, counter: int
     ) -> None:
-        """Record a verified segment that is no part of its chain."""
+        """Record a verified segment that is no part of its chain; one that is stays that."""
         self._add_segment(header, segment_hash, counter, accepted=False)
 
     def _add_segment(
         self, header: SegmentHeader, segment_hash: SegmentHash, counter: int, *, accepted: bool
     ) -> None:
+        otherwise = "REPLACE" if accepted else "IGNORE"
         with self._db.transaction() as run:
             run.execute(
-                "INSERT OR REPLACE INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT OR {otherwise} INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *(header.namespace, self._db.device_no(header.device), header.seq),
                     *(segment_hash, header.lamport, counter, header.written_at, int(accepted)),

@@ -81,11 +81,12 @@ class Index:
     def tell_again(self, namespace: NamespaceId) -> None:
         """Whatever segment uses a chunk next tells where it is, if it is in a pack of its own."""
         with self._db.transaction() as run:
-            run.execute(
-                "UPDATE chunk SET announced = 0 WHERE ns = ?1 AND pack IN"
-                " (SELECT no FROM pack WHERE ns = ?1 AND offset = 0)",
-                (namespace,),
-            )
+            for table in ("chunk", "chunk_copy"):
+                run.execute(
+                    f"UPDATE {table} SET announced = 0 WHERE ns = ?1 AND pack IN"
+                    " (SELECT no FROM pack WHERE ns = ?1 AND offset = 0)",
+                    (namespace,),
+                )
 
     def pending_packs(self, namespace: NamespaceId) -> list[PackLocation]:
         """Uploaded packs that the next segment is to name."""

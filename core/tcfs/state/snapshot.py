@@ -95,9 +95,11 @@ class SnapshotTables:
     def packs(self, namespace: NamespaceId, at_once: int) -> Iterator[StoredPack]:
         """Every named pack, with the chunks that were told to be in it.
 
-        A pack may come several times, with at most ``at_once`` chunks each time.
+        A pack may come several times, with at most ``at_once`` chunks each time. Where a chain
+        forks what is to be told again comes too: who loads that knows of the fork as well.
         """
         run = self._db.connection.execute
+        forked = bool(self._history.forks(namespace))
         for pack, key, offset in run(
             "SELECT id, key, offset FROM pack WHERE ns = ? AND NOT pending ORDER BY no",
             (namespace,),
@@ -108,8 +110,8 @@ class SnapshotTables:
             walk = run(
                 "SELECT pack.id, pack.key, pack.offset, c.id, frame_offset, frame_length, c.offset,"
                 f" length FROM {table} c JOIN pack ON pack.no = c.pack"
-                " WHERE c.ns = ? AND announced AND NOT pack.pending ORDER BY c.pack",
-                (namespace,),
+                " WHERE c.ns = ? AND (announced OR ?) AND NOT pack.pending ORDER BY c.pack",
+                (namespace, forked),
             )
             while group := walk.fetchmany(at_once):
                 for (pack, key, offset), members in groupby(group, key=lambda row: row[:3]):

@@ -3,6 +3,10 @@
 A hint is not believed: what it names is fetched and verified like anything else, in causal order,
 with the membership as it was last read. What a listing alone can show - forks, gaps, revocations -
 is seen by the next full ``receive``, which comes at the latest after ``sync.poll_interval``.
+
+Nobody has anything to tell this device of its own chain: what it sent it takes up by way of its
+outbox, and what somebody else put there is another machine's with this identity. Taken up, that
+would hide from ``check_own`` that the chain forks there.
 """
 
 from __future__ import annotations
@@ -61,6 +65,8 @@ def receive_hinted(context: Context, hints: Sequence[Hint]) -> int:
         StoreError: the store failed.
     """
     history, count = context.state.history, 0
+    me = context.identity.device_id
+    hints = [hint for hint in hints if hint.device != me]
     for namespace in dict.fromkeys(hint.namespace for hint in hints):
         known = history.heads(namespace)
         chains = {device: [head] for device, head in known.items()}

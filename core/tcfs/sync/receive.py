@@ -13,7 +13,6 @@ from tcfs.errors import AccessError, IntegrityError
 from tcfs.ledger.chain import Finding, KnownSegment, SegmentSource
 from tcfs.ledger.control import load_control
 from tcfs.ledger.fetch import DEFAULT_BUDGET, fetch_in_parts
-from tcfs.ledger.keys import parse_key
 from tcfs.ledger.segment import Segment
 from tcfs.ledger.walk import FetchResult
 from tcfs.model.event import ChainHead
@@ -22,6 +21,7 @@ from tcfs.model.paths import relative_to
 from tcfs.state.control import StoredFinding
 from tcfs.state.index import PackLocation
 from tcfs.store.base import BlobStore
+from tcfs.sync.branches import may_fork, uncount_branches
 from tcfs.sync.chains import check_own, known_segment, opener
 from tcfs.sync.commit import flush_outbox, take_up_segment
 from tcfs.sync.context import Context
@@ -96,24 +96,6 @@ def _take_back(context: Context, namespace: NamespaceId, device: DeviceId, last:
                 roots.forget_versions(root, device, counter)
                 local = [relative_to(path, root.remote) for path in paths]
                 roots.wait(root, [p for p in local if p is not None])
-
-
-def _leave_branch(context: Context, namespace: NamespaceId, device: DeviceId, last: int) -> None:
-    """Count no longer on what the segments after this seq alone told of.
-
-    From here on nothing that this device writes says that it had seen them, so that nobody has to
-    know them: what is stored inside them is stored anew by who needs it, and where the rest lies is
-    told again.
-    """
-    inside = []
-    for location in context.state.index.packs(namespace):
-        ref = parse_key(location.key) if location.offset else None
-        if ref is not None and ref.device == device and ref.seq > last:
-            known = known_segment(context, namespace, device, ref.head)
-            if known is not None and known.accepted:
-                inside.append(location.id)
-    context.state.garbage.mark(namespace, inside)
-    context.state.index.tell_again(namespace)
 
 
 def settle_outbox(context: Context) -> None:
@@ -229,16 +211,17 @@ def _take_up(context: Context, namespace: NamespaceId, result: FetchResult) -> N
     if result.segments or result.quarantined:
         moved = moved_chunks(context, namespace, result.segments)
         with context.state.transaction():
-            for segment in result.quarantined:
-                _take_up_quarantined(context, segment, result.known)
             for segment in result.segments:
                 take_up_segment(context, segment)
+            # After what their chains led to: they name packs that travelled inside that.
+            for segment in result.quarantined:
+                _take_up_quarantined(context, segment, result.known)
             keep_moved(context, namespace, moved)
+            suspects = may_fork(context, result.segments, result.quarantined)
+            uncount_branches(context, namespace, suspects)
     for device, last in result.astray.items():
         # Its revocation names the other branch of a fork, which now comes in its place.
-        with context.state.transaction():
-            _leave_branch(context, namespace, device, last)
-            _take_back(context, namespace, device, last)
+        _take_back(context, namespace, device, last)
 
 
 def stopped_chains(context: Context, namespace: NamespaceId) -> list[ReportedProblem]:

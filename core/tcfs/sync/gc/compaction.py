@@ -20,6 +20,7 @@ from tcfs.ledger.snapshot import SegmentRecord, VersionRecord
 from tcfs.model.event import ChainHead
 from tcfs.model.ids import DeviceId, NamespaceId, StoreKey, VersionId
 from tcfs.model.upkeep import MAX_MARKED, Progress, SnapshotRecord, compact_event, mark_event
+from tcfs.state.index import PackLocation
 from tcfs.sync.context import Context
 from tcfs.sync.gc.loading import candidates, read
 from tcfs.sync.gc.marks import past, publish_upkeep
@@ -137,10 +138,20 @@ def _holding(context: Context, namespace: NamespaceId) -> set[StoreKey]:
     """Segments with a pack inside that somebody may count on, or that only they hold."""
     garbage = context.state.garbage
     garbage.find_needed(namespace, rules_of(context, namespace))
-    found = {place.key for place in garbage.inline_packs(namespace)}
+    found = {place.key for place in _unmarked(context, namespace)}
     for chunk in garbage.stranded(namespace):
         found.update(place.key for place in garbage.marked_homes(namespace, chunk))
     return found
+
+
+def _unmarked(context: Context, namespace: NamespaceId) -> list[PackLocation]:
+    """The packs inside segments that no mark names.
+
+    One on which this device counts no longer, since it lies past a fork, others may count on.
+    """
+    marked = {pack for mark in context.control.upkeep.marks for pack in mark.packs}
+    packs = context.state.index.packs(namespace)
+    return [place for place in packs if place.offset and place.id not in marked]
 
 
 def empty_segments(context: Context, namespace: NamespaceId) -> None:
@@ -152,13 +163,19 @@ def empty_segments(context: Context, namespace: NamespaceId) -> None:
     garbage = context.state.garbage
     heads = context.state.history.heads(namespace)
     packs = []
-    for place in garbage.inline_packs(namespace):
+    for place in _unmarked(context, namespace):
         ref = parse_key(place.key)
         head = heads.get(ref.device)
         if head is not None and ref.seq < head.seq:
             packs.append(place.id)
+    inside = set(packs)
     garbage.find_needed(namespace, rules_of(context, namespace))
     chunks = [chunk for pack in packs for chunk in garbage.needed_in(namespace, pack)]
+    chunks += [
+        chunk
+        for chunk in garbage.stranded(namespace)
+        if any(place.id in inside for place in garbage.marked_homes(namespace, chunk))
+    ]
     if chunks:
         move(context, namespace, chunks)
     now = int(context.host.clock.now())

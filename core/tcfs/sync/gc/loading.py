@@ -31,6 +31,7 @@ from tcfs.model.upkeep import Progress, SnapshotRecord
 from tcfs.state.index import PackLocation
 from tcfs.state.snapshot import StoredSegment
 from tcfs.store.base import ObjectMissing
+from tcfs.sync.branches import uncount_branches
 from tcfs.sync.context import Context
 from tcfs.sync.judge import judge_anew
 
@@ -197,6 +198,8 @@ class _Loader:
             raise IntegrityError("a snapshot's parts do not hold what its head says")
         if self._context.state.history.heads(self._namespace) != dict(head.heads):
             raise IntegrityError("a snapshot's segments do not lead to its heads")
+        devices = {device for device, _ in self._segments}
+        uncount_branches(self._context, self._namespace, devices)
         # It holds what access rules refuse as well: each device judges for itself.
         judge_anew(self._context, self._namespace)
 
