@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tcfs.errors import ConflictError
 from tcfs.model.access import STRATEGIES
 from tcfs.model.clock import VectorClock
-from tcfs.model.conflict import SyncOutcome, compare, conflict_path, preferred
+from tcfs.model.conflict import SyncOutcome, compare, conflict_path, may_be_copy, preferred
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import MAX_NAME, MAX_PATH, path_problem
 from tests.model.values import DEVICES, clocks, histories, rel_paths, version
@@ -89,6 +89,7 @@ def test_a_conflict_copy_has_a_name_of_its_own_that_any_disk_takes(path, device,
         assert path_problem(found) is None
         assert len(os.path.basename(found)) <= MAX_NAME
         assert b".conflict-" + device.encode() in os.path.basename(found)
+        assert may_be_copy(found, path)
         taken.add(found)
 
 
@@ -121,3 +122,17 @@ def test_a_name_that_is_shortened_is_not_cut_within_a_character():
     path = RelPath(b"x" + "é".encode() * 127)
     found = conflict_path(path, "ann", lambda _: False)
     assert found.decode().startswith("xéé")
+
+
+@pytest.mark.parametrize(
+    ("path", "origin"),
+    [
+        (b"d/a.conflict-ann", b"d/b"),
+        (b"d/a.conflict-ann", b"e/a"),
+        (b"d/e/a.conflict-ann", b"d"),
+        (b"d/a", b"d/a"),
+        (b"d/a.conflict-ann", b"d/a.conflict-ann"),
+    ],
+)
+def test_what_has_another_place_or_stem_is_no_conflict_copy_of_a_path(path, origin):
+    assert not may_be_copy(RelPath(path), RelPath(origin))

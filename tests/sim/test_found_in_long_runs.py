@@ -253,3 +253,27 @@ def test_what_comes_before_a_fork_is_not_taken_up_as_past_it() -> None:
             "tcfs.content.packer.SOFT_LIMIT": 600,
         },
     )
+
+
+def test_a_file_gives_way_to_a_directory_whatever_copy_of_its_bytes_is_to_be_in_there() -> None:
+    """It waited for a conflict copy that needed its place."""
+    hold(
+        ("user", "ann", True, "write", b"p", b"same 2\n"),
+        ("settle",),
+        ("user", "ann", True, "write", b"p/x/z", b"ann's\n"),
+        ("user", "cy", True, "write", b"p/x/z", b"same 2\n"),
+        names=("ann", "bob", "cy"),
+    )
+
+
+def test_a_conflict_copy_that_moves_to_another_directory_is_no_copy_of_itself() -> None:
+    """The old one stayed until the new one was there, its directory with it, and that was sent."""
+    hold(
+        ("user", "ann", True, "write", b"b", b"ann's\n"),
+        ("user", "ann", True, "write", b"p/x/z", b"ann's too\n"),
+        ("user", "bob", True, "write", b"p/x/z", b"bob's\n"),
+        ("settle",),
+        ("user", "bob", True, "cycle", b"p/x", b"b"),
+        ("user", "bob", True, "replace", b"p", b"same 0\n"),
+        names=("ann", "bob", "cy"),
+    )

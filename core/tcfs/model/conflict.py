@@ -85,3 +85,12 @@ def conflict_path(path: RelPath, device_name: str, taken: Callable[[RelPath], bo
         if not taken(candidate):
             return candidate
         count += 1
+
+
+def may_be_copy(path: RelPath, origin: RelPath) -> bool:
+    """Whether ``conflict_path`` may have made one path from another, for any device and number."""
+    directory, _, name = path.rpartition(b"/")
+    above, _, original = origin.rpartition(b"/")
+    stem, mark, _ = name.partition(CONFLICT_MARK)
+    beside = not directory or above == directory or above.startswith(directory + b"/")
+    return bool(mark) and beside and original.startswith(stem) and path != origin

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from tcfs.model.conflict import CONFLICT_MARK
+from tcfs.model.conflict import CONFLICT_MARK, may_be_copy
 from tcfs.model.ids import RelPath
 from tcfs.model.paths import join
 from tcfs.model.plan import BaseEntry, Content, PullAction
@@ -51,22 +51,25 @@ class Beside:
         while some := list(islice(paths, SLICE)):
             yield some
 
-    def _copies(self) -> dict[_Bytes, RelPath]:
-        history, root, found = self._context.state.history, self._root, dict[_Bytes, RelPath]()
+    def _copies(self) -> dict[_Bytes, list[RelPath]]:
+        history, root = self._context.state.history, self._root
+        found = dict[_Bytes, list[RelPath]]()
         for some in self._touched(CONFLICT_MARK):
             remotes = [join(root.remote, path) for path in some]
             for path, head in zip(some, history.heads_of(root.namespace, remotes), strict=True):
                 for version in head.siblings:
                     if version.manifest.kind != "dir":
-                        found.setdefault(_bytes(version.manifest.content), path)
+                        found.setdefault(_bytes(version.manifest.content), []).append(path)
         return found
 
-    def _origins(self, copies: dict[_Bytes, RelPath]) -> Iterator[tuple[RelPath, RelPath]]:
+    def _origins(self, copies: dict[_Bytes, list[RelPath]]) -> Iterator[tuple[RelPath, RelPath]]:
         for some in self._touched():
             for path, base in self._base_at(some).items():
-                copy = copies.get(_bytes(base.content), path)
-                if copy != path:
-                    yield path, copy
+                # By the name as well: other copies of the same bytes may need this path's place.
+                for copy in copies.get(_bytes(base.content), ()):
+                    if may_be_copy(copy, path):
+                        yield path, copy
+                        break
 
     def _base_at(self, paths: list[RelPath]) -> dict[RelPath, BaseEntry]:
         return self._context.state.roots.base_at(self._root, paths)
