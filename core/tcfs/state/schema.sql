@@ -255,7 +255,7 @@ CREATE TABLE chunk_copy (
 CREATE INDEX chunk_copy_pack ON chunk_copy (pack);
 
 -- Packs that somebody marked, which may be gone at any time once all have acknowledged it; and those
--- inside the segments of a branch that was left, which others need not know.
+-- inside segments past a fork, which others need not know.
 CREATE TABLE marked_pack (
     id TEXT PRIMARY KEY,
     ns TEXT NOT NULL
