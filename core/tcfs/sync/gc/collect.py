@@ -8,6 +8,7 @@ later; some deletions - the same, fewer. The next collection, by any device, goe
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import Final
 
@@ -24,7 +25,15 @@ from tcfs.sync.context import Context
 from tcfs.sync.gc.marks import acknowledge, publish_upkeep
 from tcfs.sync.gc.move import check_readable, move
 from tcfs.sync.gc.results import Amount, Awaited, GcResult
-from tcfs.sync.gc.survey import REPACK_BELOW, Survey, list_packs, rules_of, survey
+from tcfs.sync.gc.survey import (
+    REPACK_BELOW,
+    Survey,
+    has_passed,
+    list_packs,
+    read_header,
+    rules_of,
+    survey,
+)
 from tcfs.sync.gc.trailers import read_ends
 from tcfs.sync.gc.unnamed import list_snapshots, unnamed
 from tcfs.sync.receive import receive, refresh_control
@@ -137,6 +146,8 @@ class _Work:
         self._namespace: NamespaceId = found.namespace
         self._garbage = context.state.garbage
         self._known: dict[PackId, bool] = {}
+        # Places that only the segments of a device tell of which was let go before it wrote them.
+        self._untold: dict[PackId, PackLocation] = {}
         # The surveys of other namespaces came between.
         self._garbage.find_needed(self._namespace, rules_of(context, self._namespace))
 
@@ -163,6 +174,8 @@ class _Work:
                     safe.append(pack)
                     continue
                 reason = "holds something that is needed and is nowhere else"
+                if self._untold:
+                    reason = "is where others find what a device moved that was let go meanwhile"
             except (IntegrityError, AccessError, ObjectMissing) as error:
                 reason = error.message
             found.problems.append(
@@ -170,16 +183,28 @@ class _Work:
             )
             for part in (found.orphans, found.unused, found.repack):
                 part.pop(pack, None)
+        safe += self._void(safe)
         safe += sorted(found.unnamed)
         now = int(self._context.host.clock.now())
         for batch in _batches(safe, MAX_MARKED):
             publish_upkeep(self._context, [mark_event(self._namespace, batch, now)])
 
+    def _void(self, going: Iterable[PackId]) -> list[PackId]:
+        """Those of the untold packs that are to be marked: then all find the rest where it was."""
+        safe = []
+        for pack, place in sorted(self._untold.items()):
+            with suppress(IntegrityError, AccessError, ObjectMissing):
+                info = self._context.store.head(place.key)
+                if info is not None and self._may_go(pack, info.size, {*going, *self._untold}):
+                    safe.append(pack)
+                    self._found.orphans[pack] = info.size
+        return safe
+
     def _may_go(self, pack: PackId, size: int, chosen: Iterable[PackId]) -> bool:
         """Whether everything needed of what a pack really holds can be read elsewhere.
 
         By its own trailer, whatever this device's index says; and the bytes are read, since
-        members may tell of chunks that they never stored.
+        members may tell of chunks that they never stored. Places that not all can know are none.
         """
         going = set(chosen)
         ends = read_ends(self._context, self._namespace, pack, pack_key(pack), size)
@@ -190,7 +215,7 @@ class _Work:
             chunk: [
                 address
                 for address in self._garbage.addresses(self._namespace, chunk)
-                if address.pack not in going
+                if address.pack not in going and self._told(address.pack)
             ]
             for chunk in needed
         }
@@ -236,14 +261,36 @@ class _Work:
         return False
 
     def _at_home(self, chunk: ChunkId) -> bool:
-        """Whether a chunk has a place that stays and is there."""
-        return any(self._there(place) for place in self._garbage.homes(self._namespace, chunk))
+        """Whether a chunk has a place that stays, is there, and can be known to all."""
+        return any(self._told(place.id) for place in self._garbage.homes(self._namespace, chunk))
 
-    def _there(self, place: PackLocation) -> bool:
-        known = self._known.get(place.id)
+    def _told(self, pack: PackId) -> bool:
+        """Whether a pack is there, and the segment that it was written for part of the history.
+
+        It is not where a device was let go that had moved something, and who had taken that up
+        took it back: others will never hear of that place.
+        """
+        known = self._known.get(pack)
         if known is None:
-            known = self._known[place.id] = self._context.store.head(place.key) is not None
+            known = self._known[pack] = self._look_up(pack)
         return known
+
+    def _look_up(self, pack: PackId) -> bool:
+        context, namespace = self._context, self._namespace
+        place = context.state.index.location(pack)
+        if place is None:
+            return False
+        if place.offset:
+            return context.store.head(place.key) is not None
+        header = read_header(context, namespace, pack, place.key)
+        if header is None:
+            return False
+        if has_passed(context, namespace, header):
+            return True
+        writer = context.control.devices.get(header.device)
+        if writer is not None and writer.revoked:
+            self._untold[pack] = place
+        return False
 
 
 def _batches(packs: list[PackId], size: int) -> Iterator[list[PackId]]:

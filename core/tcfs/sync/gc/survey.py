@@ -196,24 +196,38 @@ def _orphans(context: Context, found: Survey, listed: Mapping[StoreKey, int]) ->
             found.orphans[pack] = size
 
 
+def read_header(
+    context: Context, namespace: NamespaceId, pack: PackId, key: StoreKey
+) -> PackHeader | None:
+    """A pack's header; None if it is gone, or no pack of this namespace that can be read.
+
+    Of those that segments name ``verify`` tells.
+    """
+    try:
+        head = context.store.get_range(key, 0, HEADER_READ)
+        return PackHeader.parse(head, pack, context.scope(namespace))
+    except (IntegrityError, AccessError, ObjectMissing):
+        return None
+
+
+def has_passed(context: Context, namespace: NamespaceId, header: PackHeader) -> bool:
+    """Whether the accepted chain of a pack's writer has the segment that it was written for."""
+    last = context.state.history.heads(namespace).get(header.device)
+    return last is not None and last.seq >= header.seq
+
+
 def _settled(context: Context, found: Survey, pack: PackId, key: StoreKey) -> bool:
     """Whether the segment that a pack was written for is part of its writer's accepted history.
 
     Until then that segment, or another in its place, may come to name the pack; of a device that
     was revoked none will.
     """
-    try:
-        head = context.store.get_range(key, 0, HEADER_READ)
-        header = PackHeader.parse(head, pack, context.scope(found.namespace))
-    except ObjectMissing:
+    header = read_header(context, found.namespace, pack, key)
+    if header is None:
         return False
-    except (IntegrityError, AccessError):
-        return False  # Another namespace's, or none: `verify` tells of those that are named.
     record = context.control.devices.get(header.device)
-    if record is not None and record.revoked:
-        return True
-    last = context.state.history.heads(found.namespace).get(header.device)
-    return last is not None and last.seq >= header.seq
+    revoked = record is not None and record.revoked
+    return revoked or has_passed(context, found.namespace, header)
 
 
 def _marked(
