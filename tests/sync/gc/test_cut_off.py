@@ -54,7 +54,7 @@ def test_a_pack_stays_while_its_content_is_elsewhere_by_the_word_of_who_was_let_
     settle((dave, anna))
     done = collect(dave)
     # Where only cara's lost word says it is, it is no more.
-    assert (done.unused.packs, done.orphans.packs) == (0, 1)
+    assert (done.unused.packs, done.orphans.packs, done.problems) == (0, 1, ())
     settle((dave, anna))
     done = collect(dave)
     assert (done.problems, done.swept.packs) == ((), 1)

@@ -173,14 +173,15 @@ class _Work:
                 if self._may_go(pack, size, chosen.keys()):
                     safe.append(pack)
                     continue
-                reason = "holds something that is needed and is nowhere else"
-                if self._untold:
-                    reason = "is where others find what a device moved that was let go meanwhile"
+                # Said to be elsewhere by who was let go: the next collection looks again.
+                nowhere = "holds something that is needed and is nowhere else"
+                reason = "" if self._untold else nowhere
             except (IntegrityError, AccessError, ObjectMissing) as error:
                 reason = error.message
-            found.problems.append(
-                Problem(f"pack {pack}", IntegrityError.code, reason, "It was left as it is.")
-            )
+            if reason:
+                found.problems.append(
+                    Problem(f"pack {pack}", IntegrityError.code, reason, "It was left as it is.")
+                )
             for part in (found.orphans, found.unused, found.repack):
                 part.pop(pack, None)
         safe += self._void(safe)
