@@ -4,6 +4,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import platform
 import struct
 import subprocess
 import sys
@@ -122,3 +123,32 @@ def test_ctypes_is_not_loaded_before_a_call_needs_it():
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+
+
+_HOLE = """
+import os, sys
+from tcfs.host import native
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+if sys.argv[1] == "give back":
+    native.give_back_large_blocks()
+del_first = bytearray(b"x") * (24 << 20)
+del del_first
+before = resident()
+block = bytearray(b"x") * (20 << 20)
+above = [bytearray(b"x") * 100_000 for _ in range(20)]
+del block
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone has this habit")
+def test_a_large_block_that_is_freed_goes_back_to_the_system_whatever_lies_above_it():
+    kept, given = (
+        int(subprocess.check_output([sys.executable, "-c", _HOLE, what], text=True))
+        for what in ("leave it", "give back")
+    )
+    assert given < 8 << 20 < 16 << 20 < kept

@@ -164,8 +164,10 @@ class ProcessExecutor:
         return self._arena
 
     def _new_worker(self) -> Worker:
+        from tcfs.host.native import give_back_large_blocks
         from tcfs.host.worker import Worker
 
+        give_back_large_blocks()  # What is packed of their answers is large.
         return Worker(self._shared())
 
     def map(

@@ -30,6 +30,7 @@ from tcfs.content.unpack import PackReader, addresses
 from tcfs.errors import IntegrityError
 from tcfs.host.base import Executor
 from tcfs.host.executor import IN_FLIGHT, SerialExecutor
+from tcfs.host.native import give_back_large_blocks
 from tcfs.ledger.header import MAX_INLINE_PACK
 from tcfs.model.ids import ChunkId, NamespaceId, PackId, StoreKey
 from tcfs.state.index import PackLocation, StoredChunks
@@ -280,6 +281,7 @@ class Upload:
     def _store_large(
         self, source: SourceFile, recipe: Recipe
     ) -> Iterator[StoredFile | RefusedFile]:
+        give_back_large_blocks()
         files = self._context.host.files
         for item in ingest_large(files, source, recipe, self._packer, threads=self._threads):
             if isinstance(item, StoredFile | RefusedFile):
