@@ -402,7 +402,7 @@ SEEDS: Final[dict[str, tuple[int, int]]] = {
     "sweep-by-clock": (126, 504),
     "marks-unheeded": (17, 68),
     "barrier-after-renames": (8, 32),
-    "branch-kept": (357, 1428),
+    "branch-kept": (513, 2052),
     "first-decision": (4, 16),
     "control-forgotten": (169, 676),
     "todo-forgotten": (2, 12),
