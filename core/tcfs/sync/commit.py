@@ -36,6 +36,7 @@ from tcfs.sync.abridging import abridged, in_full
 from tcfs.sync.chains import look_again
 from tcfs.sync.context import Context
 from tcfs.sync.durable import make_durable
+from tcfs.sync.gc.trailers import keep_moved, moved_chunks
 from tcfs.sync.judge import Permit, accept
 from tcfs.sync.sealing import sealing
 from tcfs.sync.upload import Stored, Upload, pack_key
@@ -335,9 +336,6 @@ def flush_outbox(context: Context) -> set[NamespaceId]:
             keyring=context.keys(entry.namespace) if context.format.encryption else None,
         )
         roots = {root.id: root for root in context.state.roots.all()}
-        # The trailers are read before the transaction: imported here, since collections commit too.
-        from tcfs.sync.gc.trailers import keep_moved, moved_chunks
-
         moved = moved_chunks(context, entry.namespace, [segment])
         with context.state.transaction():
             take_up_segment(context, segment)

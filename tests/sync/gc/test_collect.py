@@ -21,7 +21,7 @@ from tests.sync.gc.support import (
     packs,
     settle,
 )
-from tests.sync.kit import World, assert_same
+from tests.sync.kit import Device, World, assert_same
 
 
 def test_an_orphan_goes_once_every_device_has_acknowledged_its_mark(world: World) -> None:
@@ -252,16 +252,22 @@ def test_nothing_is_collected_while_a_history_is_not_all_known(world: World) -> 
     assert collect(anna).orphans.packs == 1
 
 
+def mark_by_mistake(device: Device) -> str:
+    """A mark on the only pack there is, which is needed. Returns the pack."""
+    context = device.fleet._context
+    (pack,) = packs(device.world)
+    with device.fleet._working():
+        publish_upkeep(context, [mark_event(context.namespace, [PackId(pack)], 1)])
+    return pack
+
+
 def test_what_only_marked_packs_hold_is_moved_before_they_go(world: World) -> None:
     anna, ben = world.devices("anna", "ben")
     anna.fill({"one": noise(1)})
     anna.push()
     ben.pull()
-    # A mark that is wrong, of a device that was mistaken: nobody believes it.
-    context = ben.fleet._context
-    (pack,) = packs(world)
-    with ben.fleet._working():
-        publish_upkeep(context, [mark_event(context.namespace, [PackId(pack)], 1)])
+    # Nobody believes it.
+    pack = mark_by_mistake(ben)
     settle((anna, ben))
     assert collect(anna).kept.packs == 1
     assert pack in packs(world)
@@ -301,10 +307,7 @@ def test_current_content_that_is_gone_is_told_by_its_path_and_the_rest_is_collec
     anna.fill({"one": noise(1)})
     anna.push()
     ben.pull()
-    context = ben.fleet._context
-    (pack,) = packs(world)
-    with ben.fleet._working():
-        publish_upkeep(context, [mark_event(context.namespace, [PackId(pack)], 1)])
+    mark_by_mistake(ben)
     settle((anna, ben))
     (path,) = world.objects("packs")
     path.unlink()

@@ -173,15 +173,11 @@ class _Work:
                 if self._may_go(pack, size, chosen.keys()):
                     safe.append(pack)
                     continue
-                # Said to be elsewhere by who was let go: the next collection looks again.
-                nowhere = "holds something that is needed and is nowhere else"
-                reason = "" if self._untold else nowhere
+                if not self._untold:
+                    self._left(pack, "holds something that is needed and is nowhere else")
+                # Else who was let go said that it is elsewhere: the next collection looks again.
             except (IntegrityError, AccessError, ObjectMissing) as error:
-                reason = error.message
-            if reason:
-                found.problems.append(
-                    Problem(f"pack {pack}", IntegrityError.code, reason, "It was left as it is.")
-                )
+                self._left(pack, error.message)
             for part in (found.orphans, found.unused, found.repack):
                 part.pop(pack, None)
         safe += self._void(safe)
@@ -189,6 +185,11 @@ class _Work:
         now = int(self._context.host.clock.now())
         for batch in _batches(safe, MAX_MARKED):
             publish_upkeep(self._context, [mark_event(self._namespace, batch, now)])
+
+    def _left(self, pack: PackId, reason: str) -> None:
+        self._found.problems.append(
+            Problem(f"pack {pack}", IntegrityError.code, reason, "It was left as it is.")
+        )
 
     def _void(self, going: Iterable[PackId]) -> list[PackId]:
         """Those of the untold packs that are to be marked: then all find the rest where it was."""

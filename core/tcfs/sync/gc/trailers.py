@@ -13,6 +13,7 @@ from tcfs.ledger.segment import Segment
 from tcfs.model.ids import ChunkId, NamespaceId, PackId, StoreKey
 from tcfs.store.base import ObjectMissing
 from tcfs.sync.context import Context
+from tcfs.sync.upload import pack_key
 
 TAIL: Final = 64 << 10
 """Bytes read from the end at first: enough for the trailer of a pack of 1,500 chunks."""
@@ -81,7 +82,7 @@ def _read(context: Context, namespace: NamespaceId, packs: list[PackId]) -> Move
     for pack in packs:
         if pack in marked:
             continue
-        key = StoreKey(f"packs/{pack[:2]}/{pack}")
+        key = pack_key(pack)
         try:
             info = context.store.head(key)
             if info is None:
