@@ -58,8 +58,9 @@ NAMES: Final = ("ann", "bob", "cy", "dee", "eve", "ro")
 """The devices there can be; the first is an admin, the last may only read."""
 READER: Final = NAMES[-1]
 YES: Final = Limits(confirmed=True)
-SHARED: Final = "TCFS_SIM_SHARED"
-"""Variable of the environment: the directory that the processes of one command share."""
+SHARED: Final = "SIM_SHARED"
+"""Variable of the environment: the directory that the processes of one command share. tcfs itself
+warns of unknown ones that begin as its own do, so this does not."""
 # Warnings are for people; here there are none.
 logging.getLogger("tcfs").addHandler(logging.NullHandler())
 
