@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
+import os
 import shutil
+import signal
 import urllib.request
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,7 +23,7 @@ from tcfs.live.connection import NatsSettings
 from tcfs.live.forward import Forwarder
 from tcfs.live.nats import NatsBus
 from tcfs.service.servers.nats import NatsServer
-from tcfs.service.servers.process import free_ports
+from tcfs.service.servers.process import free_ports, running
 from tcfs.tls.contexts import NATS, TlsContexts, TlsFiles
 from tests.certificates import Authority, Pair
 from tests.jwts import DAY_S, Operator
@@ -162,6 +166,28 @@ def test_tls_needs_the_right_authority(start_nats: Start, open_bus: Opened, tmp_
     until(lambda: "no authority that is trusted here" in bad.problem, open_bus.bell)
     assert "sync.nats_ca_cert" in bad.problem
     assert not bad.connected
+
+
+def test_a_bus_leaves_no_socket_behind_where_the_server_no_longer_answers(
+    start_nats: Start, tmp_path: Path
+):
+    ca = Authority(tmp_path)
+    server = start_nats(token="", more=tls_lines(ca.pair("server")))
+    bell = Bell()
+    bus = NatsBus(NatsSettings((server.url,), tls=True, contexts=trusting(ca.file)), "queue")
+    bus.start(bell.ring)
+    until(lambda: bus.connected, bell)
+    pid = running(server.service)
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with warnings.catch_warnings(record=True) as noticed:
+            warnings.simplefilter("always")
+            bus.close()
+            gc.collect()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert [str(warning.message) for warning in noticed] == []
 
 
 def test_a_server_that_says_it_needs_no_tls_is_refused_where_tls_is_required(

@@ -38,6 +38,7 @@ MAX_DELIVER: Final = 5
 MAX_ACK_PENDING: Final = 1000
 PING_S: Final = 5
 CONNECT_S: Final = 5.0
+CLOSE_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +204,24 @@ async def _connect(
 
 
 async def abandon(client: Client) -> None:
-    """Close a connection without waiting long for it."""
-    with contextlib.suppress(Exception):
-        await asyncio.wait_for(client.close(), 2)
+    """Close a connection without waiting long for it. Its socket is gone in any case."""
+    try:
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(client.close(), CLOSE_S)
+    finally:
+        _abort(client)
+
+
+def _abort(client: Client) -> None:
+    # The library has no word for it: its close waits for what is still to be sent and for the
+    # other end's farewell, and does nothing for a client that is closing by itself already.
+    from nats.aio.transport import TcpTransport
+
+    transport = client._transport
+    if isinstance(transport, TcpTransport):
+        for writer in (transport._io_writer, transport._bare_io_writer):
+            if writer is not None:
+                writer.transport.abort()
 
 
 async def ensure_stream(stream: JetStreamContext) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from tcfs.live.base import STREAM
 from tcfs.live.connection import (
     NatsSettings,
+    abandon,
     connect,
     ensure_consumer,
     ensure_stream,
@@ -87,8 +88,7 @@ class Forwarder:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            with contextlib.suppress(Exception):
-                await hub.close()
+            await abandon(hub)
 
 
 async def _forward(source: Client, target: JetStreamContext) -> None:

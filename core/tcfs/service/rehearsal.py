@@ -433,7 +433,7 @@ def _remove_queues(loaded: LoadedConfig, devices: list[str]) -> list[str]:
     import asyncio
 
     from tcfs.live.base import STREAM, queue_name
-    from tcfs.live.connection import NatsSettings, connect, reason_of
+    from tcfs.live.connection import NatsSettings, abandon, connect, reason_of
 
     async def remove() -> None:
         config = loaded.config
@@ -443,7 +443,7 @@ def _remove_queues(loaded: LoadedConfig, devices: list[str]) -> list[str]:
             for device in devices:
                 await stream.delete_consumer(STREAM, queue_name(device))
         finally:
-            await client.close()
+            await abandon(client)
 
     try:
         asyncio.run(remove())
