@@ -12,9 +12,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from tcfs.errors import IntegrityError
 from tcfs.model.event import Version
 from tcfs.model.ids import NamespaceId, VersionId
 from tcfs.model.manifest import SyncManifest
+from tcfs.store.base import ObjectMissing
 from tcfs.sync.context import Context
 from tcfs.sync.download import read_content
 from tcfs.sync.upstream_import.records import without_record
@@ -124,16 +126,27 @@ def merge_versions(context: Context, namespace: NamespaceId, versions: Sequence[
         return Merge(base, None, "they have no common ancestor")
     if base.manifest.file_size > MAX_TEXT:
         return Merge(base, None, "their common ancestor is too large to merge as text")
-    index = context.state.index
-    if any(index.address(namespace, chunk) is None for chunk in base.manifest.chunks):
+    before = _kept(context, namespace, base)
+    if before is None:
         return Merge(base, None, "the content of their common ancestor is kept no longer")
-    texts = [read_content(context, namespace, v) for v in (base, one, other)]
+    texts = [before, *(read_content(context, namespace, v) for v in (one, other))]
     if any(b"\0" in text for text in texts):
         return Merge(base, None, "it is not text")
     merged = merge_text(*texts)
     if merged is None:
         return Merge(base, None, "both sides changed the same lines")
     return Merge(base, merged, "")
+
+
+def _kept(context: Context, namespace: NamespaceId, base: Version) -> bytes | None:
+    """What an ancestor held, unless a collection took it, or it is damaged: history may lose it."""
+    index = context.state.index
+    if any(index.address(namespace, chunk) is None for chunk in base.manifest.chunks):
+        return None
+    try:
+        return read_content(context, namespace, base)
+    except (IntegrityError, ObjectMissing):
+        return None  # Where it was is still known here, since nobody says what was collected.
 
 
 def merge_text(base: bytes, one: bytes, other: bytes) -> bytes | None:

@@ -300,6 +300,29 @@ def test_what_an_earlier_policy_let_go_is_counted_and_stops_no_collection(world:
     check_clean(anna, ben)
 
 
+def test_a_merge_whose_common_ancestor_was_collected_keeps_both_sides(world: World) -> None:
+    anna, ben = world.devices("anna", "ben")
+    anna.fleet.set_strategy("merge")
+    anna.fleet.gc.set_retention(keep_versions=2)
+    first, second, third, other = (noise(seed).hex("\n", 32) for seed in range(4))
+    anna.fill({"one.txt": first})
+    anna.push()
+    ben.pull()
+    mark_by_mistake(ben)
+    settle((anna, ben))
+    for text in (second, third):
+        ben.fill({"one.txt": text})
+        ben.push()
+    assert collect(ben).swept.packs == 1
+    # Anna has heard of the mark, and not of what came after it.
+    anna.fill({"one.txt": other})
+    anna.sync()
+    settle((ben,))
+    assert anna.contents() == ben.contents()
+    assert set(anna.contents().values()) == {third.encode(), other.encode()}
+    check_clean(anna, ben)
+
+
 def test_current_content_that_is_gone_is_told_by_its_path_and_the_rest_is_collected(
     world: World,
 ) -> None:
