@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tcfs.errors import StoreError
-from tcfs.model.ids import StoreKey
+from tcfs.model.ids import CONTROL, StoreKey
 from tcfs.store.base import (
     ALWAYS,
     Capabilities,
@@ -48,6 +48,11 @@ class Bucket:
         other = Bucket()
         other.objects, other.writes = dict(self.objects), self.writes
         return other
+
+    def segments(self) -> set[StoreKey]:
+        """The keys of segments that tell of trees."""
+        control = f"ledger/{CONTROL}/"
+        return {k for k in self.objects if k.startswith("ledger/") and not k.startswith(control)}
 
     def put(self, key: StoreKey, data: bytes, condition: Condition = ALWAYS) -> ETag:
         """Write an object. Raises PreconditionFailed."""

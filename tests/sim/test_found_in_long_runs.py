@@ -277,3 +277,15 @@ def test_a_conflict_copy_that_moves_to_another_directory_is_no_copy_of_itself() 
         ("user", "bob", True, "replace", b"p", b"same 0\n"),
         names=("ann", "bob", "cy"),
     )
+
+
+def test_quiet_is_not_reached_while_an_outbox_was_being_emptied() -> None:
+    """The rig took a round in which nothing was planned for the last, and somebody had sent what
+    waited when another had looked already."""
+    hold(
+        ("user", "bob", True, "mkdir", b"p/x"),
+        ("operation", "bob", "sync"),
+        ("arm", "bob", "put", "lost"),
+        ("run", "bob", WHOLE, "", "tree"),
+        seed=1109701,
+    )

@@ -383,6 +383,7 @@ class World:
     def _sync_together(self, number: int) -> list[str]:
         """Everybody syncs at once, as daemons do. Returns who had something to do."""
         rng = random.Random(f"settle {self.setting.seed} {number}")
+        before = self.bucket.segments()
         tasks = {}
         for name, device in self.devices.items():
             tasks[name] = device.machine.task = Task("sync", partial(device.operate, "sync"))
@@ -392,7 +393,9 @@ class World:
             self._run(name, 5 + int(rng.expovariate(0.02)))
             if tasks[name].ended:
                 waiting.remove(name)
-        return [name for name, task in tasks.items() if self._was_busy(name, task)]
+        busy = [name for name, task in tasks.items() if self._was_busy(name, task)]
+        # What waited in an outbox is in no plan, and new to all others.
+        return busy or sorted(self.bucket.segments() - before)
 
     def _was_busy(self, name: str, task: Task) -> bool:
         """Whether a sync that nothing disturbed had anything to do. Raises Violation."""
