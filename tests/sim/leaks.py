@@ -63,7 +63,10 @@ def nothing_leaks(world: World) -> None:
 def _all_named(world: World, device: Device) -> None:
     """Every object of a snapshot is one that an event leads to; and the last ones are whole."""
     context = device.open()._context
-    for record in candidates(context, context.namespace)[:2]:
+    found = candidates(context, context.namespace)
+    # One that a revocation cut off was among the newest two when older ones were let go.
+    fallen = len(context.control.upkeep.snapshots.get(context.namespace, ())) - len(found)
+    for record in found[: max(2 - fallen, 0)]:
         try:
             _, records = read(context, record)
             for _ in records:

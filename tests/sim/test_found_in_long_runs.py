@@ -289,3 +289,33 @@ def test_quiet_is_not_reached_while_an_outbox_was_being_emptied() -> None:
         ("run", "bob", WHOLE, "", "tree"),
         seed=1109701,
     )
+
+
+def test_a_snapshot_that_fell_with_a_branch_had_been_among_the_last_two() -> None:
+    """The rig asked for the one that was let go for it."""
+    hold(
+        ("user", "cy", True, "mkdir", b"p/x"),
+        ("operation", "ann", "snapshot"),
+        ("operation", "bob", "compact"),
+        ("operation", "cy", "kept_push", b"b", False),
+        ("run", "cy", WHOLE),
+        ("clone", "cy"),
+        ("run", "bob", WHOLE),
+        ("user", "cy", True, "delete", b"p/x"),
+        ("user", "cy.twin", True, "write", b"p/y", b"the twin's\n"),
+        ("operation", "bob", "compact"),
+        ("operation", "cy.twin", "push"),
+        ("run", "cy.twin", WHOLE, "", "safe"),
+        ("run", "cy.twin", WHOLE, "", "safe"),
+        ("run", "ann", WHOLE),
+        ("user", "cy.twin", True, "delete", b"p"),
+        *whole("cy", "sync"),
+        ("hint", "cy", (7,), True, ""),
+        ("hint", "ann", (0, 7), False, ""),
+        ("settle",),
+        ("tidy",),
+        names=("ann", "bob", "cy"),
+        admins=2,
+        encrypted=True,
+        seed=1108514,
+    )
