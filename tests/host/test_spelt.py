@@ -207,6 +207,88 @@ def test_nothing_is_recorded_for_names_that_are_as_they_are() -> None:
     assert len(record.rows) == 2, "a name that is too long to be told is recorded before it is used"
 
 
+class Hasty(SimulatedFiles):
+    """Somebody makes ``a`` of ``A`` in the moment before something is put beside it."""
+
+    def _hurry(self, place: bytes) -> None:
+        if place == b"/r/" + own_name(b"a"):
+            super().rename(b"/r/A", b"/r/a")
+
+    def mkdir(self, path: bytes, mode: int = 0o777) -> None:
+        self._hurry(path)
+        super().mkdir(path, mode)
+
+    def symlink(self, target: bytes, path: bytes, mtime_ns: int) -> Any:
+        self._hurry(path)
+        return super().symlink(target, path, mtime_ns)
+
+    def write_new(self, path: bytes, *values: Any) -> Any:
+        self._hurry(path)
+        return super().write_new(path, *values)
+
+    def rename_new(self, source: bytes, target: bytes) -> None:
+        self._hurry(target)
+        super().rename_new(source, target)
+
+    def rename(self, source: bytes, target: bytes) -> None:
+        self._hurry(target)
+        super().rename(source, target)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        ("mkdir", b"/r/a"),
+        ("symlink", b"there", b"/r/a", 5),
+        ("write_new", b"/r/a", [b"new"], 0o644, 5),
+        ("rename_new", b"/r/b", b"/r/a"),
+        ("rename", b"/r/b", b"/r/a"),
+    ],
+    ids=lambda step: step[0],
+)
+def test_what_would_not_be_found_at_its_path_any_more_is_not_put_there(step: Any) -> None:
+    files = apart(kind=Hasty)
+    files.write_new(b"/r/A", [b"user's"], 0o644, 5)
+    files.write_new(b"/r/b", [b"b"], 0o644, 5)
+    name, *values = step
+    with pytest.raises(FileExistsError):
+        getattr(files, name)(*values)
+    assert tree(files) == {b"/r/a": b"user's", b"/r/b": b"b"}
+    assert {name for name, _ in files.inner.scan(b"/r")} == {b"a", b"b"}
+    assert not files.names.given
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        ("unlink", b"/r/a"),
+        ("rename_new", b"/r/a", b"/r/b"),
+        ("rename", b"/r/a", b"/r/b"),
+        ("rename_new", b"/r/a", b"/r/A"),
+    ],
+    ids=["unlink", "rename_new", "rename", "another spelling"],
+)
+def test_what_a_user_called_as_another_might_be_is_not_taken_for_that_when_it_goes(
+    step: Any,
+) -> None:
+    files = apart()
+    files.write_new(b"/r/a", [b"a"], 0o644, 5)
+    files.inner.write_new(b"/r/" + own_name(b"a"), [b"user's"], 0o644, 5)
+    name, *values = step
+    getattr(files, name)(*values)
+    found = tree(files)
+    assert b"/r/a" not in found
+    assert found[b"/r/" + own_name(b"a")] == b"user's"
+
+
+def test_a_directory_called_as_another_might_be_is_not_taken_for_that_when_it_goes() -> None:
+    files = apart()
+    files.mkdir(b"/r/a")
+    files.inner.mkdir(b"/r/" + own_name(b"a"))
+    files.rmdir(b"/r/a")
+    assert tree(files) == {b"/r/" + own_name(b"a"): b"dir"}
+
+
 def test_what_is_outside_of_covered_directories_is_passed_on() -> None:
     files = SpeltFiles(disk_of(MAC), Names())
     files.write_new(b"/r/" + APART, [b"1"], 0o644, 5)

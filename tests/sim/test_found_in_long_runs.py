@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tcfs.model.spelling import own_name
+from tests.sim.disk import Naming
 from tests.sim.stories import hold, whole
 from tests.sim.world import WHOLE, Move
 
@@ -281,7 +283,8 @@ def test_a_conflict_copy_that_moves_to_another_directory_is_no_copy_of_itself() 
 
 def test_quiet_is_not_reached_while_an_outbox_was_being_emptied() -> None:
     """The rig took a round in which nothing was planned for the last, and somebody had sent what
-    waited when another had looked already."""
+    waited when another had looked already.
+    """
     hold(
         ("user", "bob", True, "mkdir", b"p/x"),
         ("operation", "bob", "sync"),
@@ -318,4 +321,32 @@ def test_a_snapshot_that_fell_with_a_branch_had_been_among_the_last_two() -> Non
         admins=2,
         encrypted=True,
         seed=1108514,
+    )
+
+
+FOLDS = {"naming": {"bob": Naming(ignores_case=True)}}
+
+
+def test_a_name_of_its_own_is_given_by_nobody_who_comes_too_late() -> None:
+    """Its user made room for ``p`` in the moment before it was put beside ``P``."""
+    hold(
+        ("user", "bob", True, "replace", b"P", b"bob's\n"),
+        ("user", "ann", True, "link", b"p/y", b"nowhere"),
+        ("user", "ann", True, "write", b"d/e/f.txt", b"ann's\n"),
+        *whole("ann", "sync"),
+        ("operation", "bob", "pull", "auto"),
+        ("run", "bob", WHOLE, "", "tree"),
+        ("run", "bob", WHOLE, "", "tree"),
+        ("user", "bob", False, "mkdir", b"p"),
+        **FOLDS,
+    )
+
+
+def test_a_file_called_as_another_might_be_is_not_that_one_when_it_is_removed() -> None:
+    hold(
+        ("user", "ann", True, "write", b"a", b"ann's\n"),
+        ("settle",),
+        ("user", "ann", False, "delete", b"a"),
+        ("user", "bob", True, "write", own_name(b"a"), b"bob's\n"),
+        **FOLDS,
     )

@@ -18,12 +18,15 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterable
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from tcfs.host.base import FileSystem, Reader, Stat
 from tcfs.host.names import Names
 from tcfs.model.paths import METADATA_DIR
 from tcfs.model.spelling import composed, folded, own_name, true_of_own
+
+T = TypeVar("T")
 
 _TEMPORARY: Final = METADATA_DIR + b"/tmp-"
 _GUARDED: Final = frozenset((METADATA_DIR, b".git"))
@@ -33,6 +36,10 @@ _GUARDED: Final = frozenset((METADATA_DIR, b".git"))
 def _may_stand(name: bytes) -> bool:
     """Whether a name, put on disk as it is, means itself and is nothing to any program."""
     return true_of_own(name) is None and (name in _GUARDED or folded(name) not in _GUARDED)
+
+
+def _exists(path: bytes) -> FileExistsError:
+    return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
 
 
 class SpeltFiles:
@@ -185,7 +192,7 @@ class SpeltFiles:
         directory, _, name = path.rpartition(b"/")
         place = self.at(directory)
         if self._find(place, directory, name) is not None:
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+            raise _exists(path)
         plain = self.shown(name)
         if _may_stand(plain) and self._is_free(place + b"/" + plain):
             known = self.names.true(directory, plain)
@@ -198,12 +205,57 @@ class SpeltFiles:
             return place + b"/" + name
         if self._find(place, directory, name) is not None:
             # Somebody has put it there since: nothing else that the disk takes for one with it.
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+            raise _exists(path)
         own = own_name(name)
         if self.names.get(path) not in (None, own) or true_of_own(own) != name:
             self.names.record({path: own})
         self.names.seen[path] = self.names.given[path] = own
         return place + b"/" + own
+
+    def _put(self, path: bytes, put: Callable[[bytes], T], take_back: Callable[[bytes], None]) -> T:
+        """Put something new where it is found at ``path``.
+
+        Args:
+            put, take_back: given its place on disk.
+
+        Raises:
+            FileExistsError: something is there, or came to be there in this very moment.
+            OSError: as ``new`` says, and ``put``.
+        """
+        place = self.new(path)
+        result = put(place)
+        name, given = path.rpartition(b"/")[2], place.rpartition(b"/")[2]
+        if given == own_name(name):
+            # Its user may have put something at the plain name since that was found taken: then
+            # this one would stand for itself, by a name that nobody gave it.
+            try:
+                there = self.shown(self._at(path).rpartition(b"/")[2])
+            except OSError:
+                there = b""
+            if there != given:
+                take_back(place)
+                for names in (self.names.seen, self.names.given):
+                    names.pop(path, None)
+                raise _exists(path)
+        return result
+
+    def _leave(self, path: bytes) -> bytes:
+        """Where something is on disk that is about to leave its path. Raises OSError.
+
+        What bears its name of its own beside it stands for itself, and is to do so when it is gone.
+        """
+        place = self.at(path)
+        directory, _, name = path.rpartition(b"/")
+        own = own_name(name)
+        there, _, spelt = place.rpartition(b"/")
+        if (
+            self._split(path)[1]
+            and self.shown(spelt) != own
+            and self.names.true(directory, own) != own
+            and self._shows(there, own) is not None
+        ):
+            self.names.record({directory + b"/" + own: own})
+        return place
 
     def plain_place(self, path: bytes) -> bytes | None:
         """Where a path would be on disk by its true name, if nothing is there. Raises OSError."""
@@ -267,24 +319,31 @@ class SpeltFiles:
     def write_new(
         self, path: bytes, parts: Iterable[bytes | memoryview], mode: int, mtime_ns: int
     ) -> Stat:
-        return self.inner.write_new(self.new(path), parts, mode, mtime_ns)
+        return self._put(
+            path,
+            lambda place: self.inner.write_new(place, parts, mode, mtime_ns),
+            self.inner.unlink,
+        )
 
     def write_at(self, path: bytes, offset: int, parts: Iterable[bytes | memoryview]) -> None:
         self.inner.write_at(self.at(path), offset, parts)
 
     def symlink(self, target: bytes, path: bytes, mtime_ns: int) -> Stat:
-        return self.inner.symlink(target, self.new(path), mtime_ns)
+        return self._put(
+            path, lambda place: self.inner.symlink(target, place, mtime_ns), self.inner.unlink
+        )
 
     def mkdir(self, path: bytes, mode: int = 0o777) -> None:
-        self.inner.mkdir(self.new(path), mode)
+        self._put(path, lambda place: self.inner.mkdir(place, mode), self.inner.rmdir)
 
     def rename_new(self, source: bytes, target: bytes) -> None:
-        place = self.at(source)
+        place = self._leave(source)
         other = self._other_spelling(place, target)
         if other is not None:
             self.inner.rename(place, other)
         else:
-            self.inner.rename_new(place, self.new(target))
+            rename_new = self.inner.rename_new
+            self._put(target, partial(rename_new, place), lambda new: rename_new(new, place))
 
     def _other_spelling(self, place: bytes, target: bytes) -> bytes | None:
         """Where what is at a place gets the name ``target`` by a change of its spelling alone."""
@@ -302,16 +361,18 @@ class SpeltFiles:
         self.inner.exchange(self.at(one), self.at(other))
 
     def rename(self, source: bytes, target: bytes) -> None:
+        place = self._leave(source)
         try:
-            self.inner.rename(self.at(source), self.at(target))
+            self.inner.rename(place, self.at(target))
         except FileNotFoundError:
-            self.inner.rename(self.at(source), self.new(target))
+            rename = self.inner.rename
+            self._put(target, partial(rename, place), lambda new: rename(new, place))
 
     def unlink(self, path: bytes) -> None:
-        self.inner.unlink(self.at(path))
+        self.inner.unlink(self._leave(path))
 
     def rmdir(self, path: bytes) -> None:
-        self.inner.rmdir(self.at(path))
+        self.inner.rmdir(self._leave(path))
 
     def set_attributes(self, path: bytes, *, mode: int | None, mtime_ns: int | None) -> None:
         self.inner.set_attributes(self.at(path), mode=mode, mtime_ns=mtime_ns)
