@@ -96,6 +96,20 @@ def test_neighbouring_units_share_the_reads_of_their_packs(
     assert pulled.transfer.bytes_received == counting.count("get_range").bytes
 
 
+def test_a_pull_does_not_gather_all_tiny_files_for_one_read(
+    world: World, pooled: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging, "SHARING", 2)
+    anna, ben = world.device("anna"), world.device("ben", TCFS_SYNC_JOBS="1")
+    anna.fill({f"{n:02}": os.urandom(100_000) for n in range(30)})
+    anna.push()
+    counting = CountStore(open_store(world.endpoint))
+    ben.reopen(store=counting)
+    assert ben.pull().problems == ()
+    assert_same(anna.tree, ben.tree)
+    assert counting.count("get_range").requests == 5  # of ten units
+
+
 def test_workers_start_while_the_history_that_they_work_on_is_taken_up(
     world: World, pooled: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

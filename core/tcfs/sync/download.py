@@ -284,14 +284,19 @@ def _fail(failed: dict[ChunkId, TcfsError], ranged: RangePlan, error: TcfsError)
 
 
 def together(
-    items: Iterable[tuple[T, list[Located]]], sealed: int
+    items: Iterable[tuple[T, list[Located]]], sealed: int, most: int
 ) -> Iterator[list[tuple[T, list[Located]]]]:
-    """Groups of neighbours, each with frames of up to so many bytes, or of one item."""
+    """Groups of neighbours.
+
+    Args:
+        sealed: bytes of frames up to which items share a group; more where one alone has them.
+        most: items of a group.
+    """
     group: list[tuple[T, list[Located]]] = []
     frames: dict[tuple[PackId, int], int] = {}
     for item, located in items:
         mine = {(at.pack, at.frame_offset): at.frame_length for _, at in located}
-        if group and sum((frames | mine).values()) > sealed:
+        if group and (len(group) == most or sum((frames | mine).values()) > sealed):
             yield group
             group, frames = [], {}
         group.append((item, located))

@@ -41,6 +41,8 @@ UNIT_BYTES: Final = 8 << 20
 SHARED_READ: Final = 16 << 20
 """Bytes of packs up to which units share reads: to many servers a request costs more than a
 mebibyte."""
+SHARING: Final = 16
+"""Units that share reads at most. All of them are in memory, however little of packs they need."""
 READ_AHEAD: Final = 2
 """Units whose packs are read before a worker can take them, and those that share their reads."""
 AHEAD: Final = 4
@@ -219,7 +221,7 @@ class Stager:
             files = [w.wanted_version.manifest for w in unit.wanted if w.kind == "file"]
             return self._download.locate(chain.from_iterable(m.chunks for m in files))
 
-        groups = together(((unit, located(unit)) for unit in units), SHARED_READ)
+        groups = together(((unit, located(unit)) for unit in units), SHARED_READ, SHARING)
         ahead = READ_AHEAD if self._executor.workers > 1 else 0
         for unit, begun in self._download.read_ahead(groups, ahead):
             yield self._order(unit, begun)
