@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import pickle
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import pytest
@@ -256,6 +256,46 @@ def test_what_would_not_be_found_at_its_path_any_more_is_not_put_there(step: Any
     assert tree(files) == {b"/r/a": b"user's", b"/r/b": b"b"}
     assert {name for name, _ in files.inner.scan(b"/r")} == {b"a", b"b"}
     assert not files.names.given
+
+
+def after_it_was_put(files: SpeltFiles, act: Callable[[SimulatedFiles, bytes], object]) -> None:
+    """Somebody acts on what was put at a name of its own, before it is looked for there."""
+    inner, place = files.inner, b"/r/" + own_name(b"a")
+    assert isinstance(inner, SimulatedFiles)
+    look = inner.spelling
+
+    def spelling(path: bytes) -> bytes:
+        if inner.disk.get(place) is not None:
+            inner.spelling = look  # type: ignore[method-assign]
+            act(inner, place)
+        return look(path)
+
+    inner.spelling = spelling  # type: ignore[method-assign]
+
+
+def test_what_somebody_took_away_again_is_not_taken_back() -> None:
+    files = apart()
+    files.write_new(b"/r/A", [b"user's"], 0o644, 5)
+    files.write_new(b"/r/b", [b"b"], 0o644, 5)
+    after_it_was_put(files, lambda inner, place: inner.unlink(place))
+    files.rename_new(b"/r/b", b"/r/a")
+    assert tree(files) == {b"/r/A": b"user's"}
+
+
+def test_what_somebody_wrote_to_meanwhile_stays_where_it_was_written() -> None:
+    files = apart(kind=Hasty)
+    files.write_new(b"/r/A", [b"user's"], 0o644, 5)
+    files.write_new(b"/r/b", [b"b"], 0o644, 5)
+
+    def act(inner: SimulatedFiles, place: bytes) -> None:
+        edited = inner.disk.get(place)
+        assert edited is not None
+        inner.disk.write(edited, b"edited")
+
+    after_it_was_put(files, act)
+    with pytest.raises(FileExistsError):
+        files.rename_new(b"/r/b", b"/r/a")
+    assert tree(files) == {b"/r/a": b"user's", b"/r/" + own_name(b"a"): b"edited"}
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Final, TypeVar
 
 from tcfs.host.base import FileSystem, Reader, Stat
@@ -224,20 +223,39 @@ class SpeltFiles:
         """
         place = self.new(path)
         result = put(place)
-        name, given = path.rpartition(b"/")[2], place.rpartition(b"/")[2]
+        directory, _, name = path.rpartition(b"/")
+        there, _, given = place.rpartition(b"/")
         if given == own_name(name):
             # Its user may have put something at the plain name since that was found taken: then
-            # this one would stand for itself, by a name that nobody gave it.
-            try:
-                there = self.shown(self._at(path).rpartition(b"/")[2])
-            except OSError:
-                there = b""
-            if there != given:
+            # this one stands for itself, by a name that nobody gave it. That they took it away
+            # again is as with any other.
+            found = self._find(there, directory, name)
+            found_here = found is not None and self.shown(found) == given
+            if not found_here and self._shows(there, given) is not None:
                 take_back(place)
                 for names in (self.names.seen, self.names.given):
                     names.pop(path, None)
                 raise _exists(path)
         return result
+
+    def _put_by_rename(self, place: bytes, target: bytes) -> None:
+        """Have what is at a place on disk found at ``target``. Raises as ``_put`` does."""
+        before: Stat | None = None
+
+        def put(new: bytes) -> None:
+            nonlocal before
+            if os.path.basename(new) != os.path.basename(target):
+                before = self.inner.lstat(place)
+            self.inner.rename_new(place, new)
+
+        def take_back(new: bytes) -> None:
+            self.inner.rename_new(new, place)
+            after = self.inner.lstat(place)
+            if before is not None and (after[:4], after.inode) != (before[:4], before.inode):
+                # Somebody wrote to it by the name that it had there: it is theirs.
+                self.inner.rename_new(place, new)
+
+        self._put(target, put, take_back)
 
     def _leave(self, path: bytes) -> bytes:
         """Where something is on disk that is about to leave its path. Raises OSError.
@@ -342,8 +360,7 @@ class SpeltFiles:
         if other is not None:
             self.inner.rename(place, other)
         else:
-            rename_new = self.inner.rename_new
-            self._put(target, partial(rename_new, place), lambda new: rename_new(new, place))
+            self._put_by_rename(place, target)
 
     def _other_spelling(self, place: bytes, target: bytes) -> bytes | None:
         """Where what is at a place gets the name ``target`` by a change of its spelling alone."""
@@ -365,8 +382,7 @@ class SpeltFiles:
         try:
             self.inner.rename(place, self.at(target))
         except FileNotFoundError:
-            rename = self.inner.rename
-            self._put(target, partial(rename, place), lambda new: rename(new, place))
+            self._put_by_rename(place, target)
 
     def unlink(self, path: bytes) -> None:
         self.inner.unlink(self._leave(path))
