@@ -13,7 +13,8 @@ import pytest
 from tcfs.host.posix import PosixFileSystem
 from tcfs.model.ids import RelPath
 from tcfs.model.spelling import own_name
-from tcfs.sync import places
+from tcfs.state.roots import Intent
+from tcfs.sync import leftovers, places
 from tcfs.sync.facade import Limits
 from tests.deep import deep
 from tests.host.folding import MAC, FoldingFiles
@@ -409,6 +410,44 @@ def test_a_directory_that_holds_what_is_not_synced_follows_a_change_of_case(pair
     assert os.listdir(mac.tree).count("Docs") == 1
     assert sorted(os.listdir(mac.path("Docs"))) == [b".DS_Store", b"a"]
     assert mac.push().plan.total == 0
+
+
+def test_a_file_called_as_another_could_be_is_itself_when_that_one_is_deleted(pair) -> None:
+    linux, mac = pair
+    linux.fill({"a": "1", "b": "2"})
+    linux.push()
+    mac.pull()
+    mac.fill({own("a"): "the user's"})
+    linux.remove("a")
+    linux.push(limits=CONFIRMED)
+    mac.pull(limits=CONFIRMED)
+    mac.push()
+    assert live(linux) == {"b": b"2", own("a"): b"the user's"}
+
+
+def test_what_a_crash_left_beside_who_took_its_name_is_removed_unless_it_was_edited(pair) -> None:
+    """It was put at a name of its own, and stands for itself: a path that nobody wrote."""
+    linux, mac = pair
+    linux.fill({"p/x": "1", "p/y": "2", "p/z": "3"})
+    linux.push()
+    # The files of another directory, under a name that p could have: as a pull puts them there.
+    mac.pull()
+    os.rename(mac.path("p"), mac.path(own("p")))
+    mac.fill({"p/mine": "the user's", f"{own('p')}/y": "edited", f"{own('p')}/new": "and new"})
+    context = mac.fleet._context
+    (root,) = context.state.roots.all()
+    paths = [RelPath(b"p/" + name) for name in (b"x", b"y", b"z")]
+    context.state.roots.drop_base(root, paths)
+    heads = [context.state.history.head(root.namespace, path) for path in paths]
+    context.state.roots.intend(
+        root, [Intent(path, "file", head.ids[0]) for path, head in zip(paths, heads, strict=True)]
+    )
+    assert leftovers.recover(context, root) == []
+    assert mac.contents() == {
+        "p/mine": b"the user's",
+        f"{own('p')}/y": b"edited",
+        f"{own('p')}/new": b"and new",
+    }
 
 
 def test_what_a_name_stood_for_in_a_directory_that_is_gone_means_nothing_in_a_new_one(pair) -> None:

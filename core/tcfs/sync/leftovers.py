@@ -8,6 +8,7 @@ kept beside the tree. Everything else under a temporary name is rubbish.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Literal
 
 from blake3 import blake3
@@ -15,12 +16,14 @@ from msgspec.structs import replace
 
 from tcfs.errors import LocalFileError
 from tcfs.host.base import FileSystem, Stat
+from tcfs.host.spelt import SpeltFiles
 from tcfs.model.ids import RelPath
-from tcfs.model.paths import show
+from tcfs.model.paths import join, parents, relative_to, show
 from tcfs.model.plan import BaseEntry
 from tcfs.state.roots import Intended, Root
 from tcfs.sync.context import Context
 from tcfs.sync.results import Problem
+from tcfs.sync.spelling import strays
 from tcfs.sync.workbench import SPARE, Workbench, name_of_displaced
 
 
@@ -48,6 +51,7 @@ def recover(context: Context, root: Root) -> list[Problem]:
         leftovers = [name for place in places for name in (place, *_list(bench.files, place))]
         if not intents and not leftovers:
             return []
+        _remove_strays(bench, intents)
         done: list[tuple[RelPath, BaseEntry]] = []
         gone: list[RelPath] = []
         again: list[RelPath] = []
@@ -227,6 +231,36 @@ def _with_stat(entry: BaseEntry, stat: Stat) -> BaseEntry:
         ctime_ns=stat.ctime_ns,
         inode=stat.inode,
     )
+
+
+def _remove_strays(bench: Workbench, intents: list[Intended]) -> None:
+    """Remove what was put on disk, and stands for a path that nobody wrote; see ``strays``.
+
+    Only what is as it was put there: its bytes are in the store.
+    """
+    files = bench.files
+    if not isinstance(files, SpeltFiles):
+        return
+    wanted = {intent.path: intent.entry for intent in intents if intent.entry is not None}
+    paths = {above for path in wanted for above in (path, *parents(path))}
+    for path, other in strays(bench.context, files, bench.root, paths):
+        for below in sorted(paths, reverse=True):
+            within = relative_to(below, path)
+            if within is None:
+                continue
+            local, entry = bench.local(join(other, within)), wanted.get(below)
+            stat = _there(files, local)
+            if stat is None:
+                continue
+            if stat.kind == "dir":
+                with suppress(OSError):  # what is somebody's is in it
+                    files.rmdir(local)
+            elif (
+                entry is not None
+                and _has_attributes(stat, entry)
+                and _holds_content(files, local, stat, entry)
+            ):
+                files.unlink(local)
 
 
 def _keep_edits(

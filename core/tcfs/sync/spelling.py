@@ -213,6 +213,31 @@ def hand_over(bench: Workbench, kept: list[RelPath], creations: list[Wanted]) ->
         roots.forget_base(root, [path])
 
 
+def strays(
+    context: Context, files: SpeltFiles, root: Root, paths: set[RelPath]
+) -> list[tuple[RelPath, RelPath]]:
+    """Of these paths, those that may stand on disk as another, and that other.
+
+    What ``SpeltFiles`` gave a name of its own stands for itself if somebody took the plain one
+    meanwhile. It takes that back, unless a crash comes first. Raises OSError.
+    """
+    found = list[tuple[RelPath, RelPath]]()
+    history, bases = context.state.history, context.state.roots
+    for path in sorted(paths):
+        directory, slash, name = path.rpartition(b"/")
+        other = RelPath(directory + slash + own_name(name))
+        try:
+            files.at(_below(root, other))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if (
+            bases.base_of(root, other) is None
+            and history.head(root.namespace, join(root.remote, other)).absent
+        ):
+            found.append((path, other))
+    return found
+
+
 def keep_seen(context: Context) -> None:
     """Remember what listings showed of names that nobody recorded. With the device's lock held."""
     if isinstance(context.host.files, SpeltFiles):
