@@ -230,10 +230,6 @@ class Hasty(SimulatedFiles):
         self._hurry(target)
         super().rename_new(source, target)
 
-    def rename(self, source: bytes, target: bytes) -> None:
-        self._hurry(target)
-        super().rename(source, target)
-
 
 @pytest.mark.parametrize(
     "step",

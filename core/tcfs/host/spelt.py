@@ -225,7 +225,7 @@ class SpeltFiles:
         result = put(place)
         directory, _, name = path.rpartition(b"/")
         there, _, given = place.rpartition(b"/")
-        if given == own_name(name):
+        if given != name:
             # Its user may have put something at the plain name since that was found taken: then
             # this one stands for itself, by a name that nobody gave it. That they took it away
             # again is as with any other.
@@ -263,12 +263,13 @@ class SpeltFiles:
         What bears its name of its own beside it stands for itself, and is to do so when it is gone.
         """
         place = self.at(path)
+        if not self._split(path)[1]:
+            return place
         directory, _, name = path.rpartition(b"/")
-        own = own_name(name)
         there, _, spelt = place.rpartition(b"/")
+        own = own_name(name)
         if (
-            self._split(path)[1]
-            and self.shown(spelt) != own
+            self.shown(spelt) != own
             and self.names.true(directory, own) != own
             and self._shows(there, own) is not None
         ):
