@@ -7,11 +7,12 @@ escapes, long texts are cut, and lists are shortened until the whole fits.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import unicodedata
 from collections.abc import Mapping
 from typing import Any, Final
+
+from tcfs.sync.jsonify import field_names
 
 BUDGET: Final = 9_000
 """Characters of compact JSON. A result travels twice, structured and as text: 20,000 in all."""
@@ -72,18 +73,17 @@ def clip(text: str, limit: int) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses and pydantic models as JSON values; texts escaped. Bytes never get this far."""
+    """Structs and dataclasses as JSON values; texts escaped. Bytes never get this far."""
     if isinstance(value, str):
         return clean(value)
     if value is None or isinstance(value, bool | int | float):
         return value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {clean(str(key), multiline=False): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in value]
-    return clean(str(value))
+    cls: type = type(value)
+    return {name: plain(getattr(value, name)) for name in field_names(cls)}
 
 
 def size(data: Any) -> int:

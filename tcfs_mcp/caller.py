@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 Role = Literal["reader", "writer", "admin"]
 ROLES: Final[tuple[Role, ...]] = ("reader", "writer", "admin")
 """Each may what those before it may."""
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(Struct, frozen=True):
     """Somebody whose token was checked for this one request.
 
     Attributes:
@@ -36,8 +36,7 @@ def covers(role: Role, needed: Role) -> bool:
     return ROLES.index(role) >= ROLES.index(needed)
 
 
-@dataclass(frozen=True, slots=True)
-class Roles:
+class Roles(Struct, frozen=True):
     """Which groups of a provider have which role. The highest of a user's counts.
 
     Attributes:

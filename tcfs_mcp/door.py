@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from tcfs_mcp.bound import BUDGET, render
 from tcfs_mcp.caller import CALLER

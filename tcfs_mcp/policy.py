@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from tcfs.errors import AccessError, ToolError, UsageError
 from tcfs.model.paths import show, unshow
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 NOT_GIVEN = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """The operator's limits.
 
     Attributes:

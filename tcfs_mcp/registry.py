@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from tcfs.errors import ToolError
 
@@ -13,8 +14,7 @@ if TYPE_CHECKING:
     from tcfs_mcp.caller import Role
 
 
-@dataclass(frozen=True, slots=True)
-class ToolSpec:
+class ToolSpec(Struct, frozen=True):
     """One tool: a typed Python function and what a caller should know before using it.
 
     The function takes a ``ToolContext`` and then its arguments; its docstring is the description

@@ -12,7 +12,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from msgspec.json import schema_components
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from tcfs.errors import UsageError
 from tcfs_mcp.bound import OMITTED
@@ -54,19 +55,20 @@ def argument_model(spec: ToolSpec) -> type[BaseModel]:
 def input_schema(spec: ToolSpec) -> dict[str, Any]:
     """JSON schema of a tool's arguments."""
     schema = argument_model(spec).model_json_schema()
-    _drop_titles(schema)
+    _tidy(schema)
     return {"properties": {}, **schema}
-
-
-@functools.cache
-def _answer_adapter(spec: ToolSpec) -> TypeAdapter[Any]:
-    return TypeAdapter(typing.get_type_hints(spec.function)["return"])
 
 
 def output_schema(spec: ToolSpec) -> dict[str, Any]:
     """JSON schema of a tool's answer, as ``bound.render`` writes it."""
-    schema = _answer_adapter(spec).json_schema(mode="serialization")
-    _drop_titles(schema)
+    answer = typing.get_type_hints(spec.function)["return"]
+    (root,), parts = schema_components((answer,), ref_template="#/$defs/{name}")
+    schema: dict[str, Any] = parts.pop(root["$ref"].removeprefix("#/$defs/"))
+    if parts:
+        schema["$defs"] = parts
+    for described in (schema, *parts.values()):
+        described["description"] = inspect.cleandoc(described["description"])
+    _tidy(schema)
     schema["properties"][OMITTED] = _OMITTED_SCHEMA
     schema["required"] = [*schema.get("required", []), OMITTED]
     return schema
@@ -146,14 +148,18 @@ def kinds(spec: ToolSpec) -> dict[str, str]:
     return found
 
 
-def _drop_titles(schema: Any) -> None:
-    """Remove pydantic's titles, which only repeat the names."""
+def _tidy(schema: Any) -> None:
+    """Drop what says nothing, as titles that repeat names; say of choices that they are text."""
     if isinstance(schema, dict):
+        if all(isinstance(choice, str) for choice in schema.get("enum", [0])):
+            schema["type"] = "string"
+        if schema.get("required") == []:
+            del schema["required"]
         if isinstance(schema.get("title"), str):
             del schema["title"]
         for key, item in schema.items():
             if key not in ("default", "const", "enum", "examples"):
-                _drop_titles(item)
+                _tidy(item)
     elif isinstance(schema, list):
         for item in schema:
-            _drop_titles(item)
+            _tidy(item)

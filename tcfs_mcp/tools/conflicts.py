@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
 
+from msgspec import structs
 from pydantic import Field
 
 from tcfs.sync import results as r
@@ -64,7 +64,7 @@ def show_conflict(
     merge = detail.proposed_merge
     if len(merge) > room_for_merge:
         changes |= {"proposed_merge": merge[:room_for_merge], "proposed_truncated": True}
-    return dataclasses.replace(detail, **changes)
+    return structs.replace(detail, **changes)
 
 
 def resolve_conflict(
@@ -99,4 +99,4 @@ def fitting(page: Callable[[int], T], limit: int, budget: int) -> T:
 def _cut(side: r.Side, room: int) -> r.Side:
     if len(side.text) <= room:
         return side
-    return dataclasses.replace(side, text=side.text[:room], truncated=True)
+    return structs.replace(side, text=side.text[:room], truncated=True)

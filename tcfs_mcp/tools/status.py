@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from msgspec import Struct
 from pydantic import Field
 
 from tcfs.model.paths import show, unshow
@@ -22,16 +22,14 @@ if TYPE_CHECKING:
 LOCAL = (b"/", b"./", b"../", b"~/")
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceAnswer:
+class DeviceAnswer(Struct, frozen=True):
     """This device, and the fleet it belongs to."""
 
     device: r.Status
     fleet: tuple[r.DeviceInfo, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class CredentialSource:
+class CredentialSource(Struct, frozen=True):
     """One place that credentials may come from: that it exists, never what it holds.
 
     Of kind ``chain`` are the sources of the store's credentials, in the order in which they are
@@ -44,8 +42,7 @@ class CredentialSource:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class CredentialAnswer:
+class CredentialAnswer(Struct, frozen=True):
     """Where credentials come from, without any value."""
 
     endpoint: str
@@ -57,8 +54,7 @@ class CredentialAnswer:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigAnswer:
+class ConfigAnswer(Struct, frozen=True):
     """The settings in effect, without secrets, and where each came from."""
 
     settings: dict[str, Any]

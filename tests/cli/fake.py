@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from tcfs.errors import LimitError, RepositoryError
@@ -14,6 +13,7 @@ from tcfs.sync.facade import Progress
 from tcfs.sync.gc import results as g
 from tcfs.sync.git.results import BranchStatus, DeviceCopy, GitStatus, RepositoryStatus
 from tcfs.sync.upstream_import.restore import ImportReport
+from tests.values import replace
 
 DEVICE = "00000000-0000-4000-8000-000000000001"
 OTHER = "00000000-0000-4000-8000-000000000002"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Struct, structs
 
 from tcfs.errors import ConflictError, UsageError
 from tcfs.model.paths import show
@@ -275,8 +276,8 @@ def _hostile(value: Any) -> Any:
     data = r.__dict__
     if isinstance(value, tuple | list):
         return type(value)(map(_hostile, value))
-    if type(value).__name__ in data and hasattr(value, "__dataclass_fields__"):
-        found = {name: getattr(value, name) for name in value.__dataclass_fields__}
+    if type(value).__name__ in data and isinstance(value, Struct):
+        found = structs.asdict(value)
         fixed = {"state", "role", "resolution", "action", "op"}
         return type(value)(**{k: v if k in fixed else _hostile(v) for k, v in found.items()})
     return HOSTILE if isinstance(value, str) else value

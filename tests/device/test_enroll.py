@@ -7,7 +7,6 @@ import json
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pyrage
 import pytest
@@ -26,6 +25,7 @@ from tcfs.errors import AccessError, IntegrityError, RepositoryError, UsageError
 from tcfs.ledger.control import load_control
 from tcfs.model.ids import DEFAULT_NAMESPACE, RECOVERY, EpochId
 from tests.ledger.world import MemoryStore
+from tests.values import replace
 
 ENTROPY = bytes(range(32))
 NOW = 1_700_000_000.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from typing import Any, Final
@@ -34,6 +34,7 @@ from tests.sim.model import Model, Violation
 from tests.sim.readmission import decisions_arrive, readmit
 from tests.sim.timeline import Timeline
 from tests.sim.users import Tree
+from tests.values import replace
 
 ROUNDS: Final = 12
 """How often every device may have to sync until nothing changes any more."""

@@ -3,6 +3,7 @@
 import datetime
 
 import pytest
+from msgspec.structs import replace
 
 from tcfs.errors import ConfigError, StoreError
 from tcfs.model.ids import StoreKey
@@ -35,11 +36,6 @@ def store(place, keys):
     made.close()
 
 
-def changed(place: S3Place, **fields: object) -> S3Place:
-    values = {name: getattr(place, name) for name in S3Place.__slots__}
-    return S3Place(**{**values, **fields})
-
-
 def everything(store: S3Store):
     """Each verb, as a call: none of them may take a failure for an absence."""
     return {
@@ -63,7 +59,7 @@ def refused_alike(store: S3Store, error: type[StoreError]) -> None:
 
 
 def test_a_missing_bucket_is_told_as_such_by_every_verb(place, keys):
-    store = S3Store(changed(place, bucket="no-such-bucket"), lambda: keys)
+    store = S3Store(replace(place, bucket="no-such-bucket"), lambda: keys)
     refused_alike(store, f.BucketMissing)
 
 
@@ -110,12 +106,12 @@ def test_a_read_only_key_reads_and_is_refused_what_writes(place, store):
 
 def test_nobody_at_the_endpoint_is_told_as_such_by_every_verb(place, keys):
     (port,) = free_ports(1)
-    store = S3Store(changed(place, server=f"http://127.0.0.1:{port}"), lambda: keys)
+    store = S3Store(replace(place, server=f"http://127.0.0.1:{port}"), lambda: keys)
     refused_alike(store, f.StoreUnreachable)
 
 
 def test_a_host_that_has_no_address_is_unreachable(place, keys):
-    store = S3Store(changed(place, server="http://no-such-host.invalid"), lambda: keys)
+    store = S3Store(replace(place, server="http://no-such-host.invalid"), lambda: keys)
     with pytest.raises(f.StoreUnreachable, match="nobody answers"):
         store.get(KEY)
 
@@ -128,14 +124,14 @@ def test_another_kind_of_server_is_told_as_such_by_every_verb(place, keys):
 
     proxy = FaultProxy(1, rule)
     try:
-        refused_alike(S3Store(changed(place, server=proxy.url), lambda: keys), f.NotThatStore)
+        refused_alike(S3Store(replace(place, server=proxy.url), lambda: keys), f.NotThatStore)
     finally:
         proxy.close()
 
 
 def test_a_server_without_tls_is_told_as_such(place, keys):
     server = place.server.replace("http:", "https:")
-    refused_alike(S3Store(changed(place, server=server), lambda: keys), f.TlsFailed)
+    refused_alike(S3Store(replace(place, server=server), lambda: keys), f.TlsFailed)
 
 
 def test_tls_can_be_asked_for(weed_server):
@@ -181,7 +177,7 @@ def test_a_large_object_goes_in_parts_and_a_failed_one_leaves_none(weed_server, 
         return Say(500, "InternalError") if "partNumber=3" in request.path else None
 
     proxy = FaultProxy(weed_server.s3_port, rule)
-    store = S3Store(changed(place, server=proxy.url), lambda: keys)
+    store = S3Store(replace(place, server=proxy.url), lambda: keys)
     data = bytes(1000) * (MULTIPART_FROM // 1000 + 1)
     try:
         with pytest.raises(StoreError):
@@ -202,7 +198,7 @@ def test_a_large_object_goes_in_parts_and_a_failed_one_leaves_none(weed_server, 
 @pytest.mark.parametrize("fault", [Truncate(), Say(500, "InternalError"), Say(503, "SlowDown")])
 def test_a_fault_while_reading_is_an_error_and_never_fewer_bytes(weed_server, place, keys, fault):
     proxy = FaultProxy(weed_server.s3_port)
-    store = S3Store(changed(place, server=proxy.url), lambda: keys)
+    store = S3Store(replace(place, server=proxy.url), lambda: keys)
     try:
         store.put(KEY, b"0123456789" * 1000)
         proxy.rule = lambda request: fault

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from tcfs.errors import LocalFileError, TcfsError
 from tcfs.host.base import Ahead, Host

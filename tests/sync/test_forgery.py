@@ -111,7 +111,7 @@ def test_an_invite_that_was_used_or_has_expired_is_refused_as_such(world: World)
         def now(self) -> float:
             return 4e9
 
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from tcfs.host.system import system_host
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from tcfs.config import LoadedConfig, load_config
@@ -19,6 +19,7 @@ from tcfs_mcp.door import Door
 from tcfs_mcp.jobs import Jobs
 from tcfs_mcp.policy import Policy
 from tcfs_mcp.tools import TOOLS
+from tests.values import replace
 
 DEVICE = "0a8c7a3e-4f0e-4f7e-9a51-3f6f2b1d0c11"
 

@@ -82,9 +82,8 @@ def test_a_whole_answer_says_that_nothing_was_omitted():
 
 
 def test_a_thousand_changes_with_hostile_names_fit_and_the_rest_is_counted():
-    from dataclasses import replace
-
     from tcfs.sync.results import PlannedChange
+    from tests.values import replace
 
     changes = tuple(PlannedChange("add", show(b"\xff\x01\\" * 300)) for _ in range(1000))
     big = result(plan=replace(result().plan, changes=changes, total=1000))

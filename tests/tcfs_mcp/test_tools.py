@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from tcfs_mcp.outcome import error_json, exit_code_of
 from tcfs_mcp.policy import Policy, make_policy
 from tcfs_mcp.tools import TOOLS
 from tests.tcfs_mcp.fake import FakeFleet, conflict, make_door, result, version
+from tests.values import replace
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 UPDATE = "TCFS_UPDATE_SNAPSHOTS"

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from blake3 import blake3
+from msgspec import Struct, field
 
 from tcfs.config.schema import Config, settings
 
@@ -25,8 +25,7 @@ DIGEST_BYTES: Final = 8
 """Of one setting. Enough to tell values apart that nobody chose to collide."""
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsDigest:
+class SettingsDigest(Struct, frozen=True):
     """A configuration without its values.
 
     Attributes:

@@ -11,10 +11,10 @@ import json
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, get_args
 
+from msgspec import Struct
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
@@ -47,8 +47,7 @@ OTHER_VARIABLES: Final = frozenset(
 Raw = dict[str, dict[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedConfig:
+class LoadedConfig(Struct, frozen=True):
     """The configuration and where it came from.
 
     Attributes:

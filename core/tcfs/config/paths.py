@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class HomePaths:
+
+class HomePaths(Struct, frozen=True):
     """The places of one device, all absolute.
 
     With ``TCFS_HOME`` set everything lies below it, so that several devices can live on one

@@ -9,6 +9,8 @@ import errno
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from tcfs.content.address import MAX_CHUNK
 from tcfs.content.chunker import SAMPLE_SIZE, SINGLE_MAX, cut_bytes, size_class
 from tcfs.content.frame import DEFAULT_LEVEL, Bytes, Frame
@@ -67,8 +69,7 @@ class Recipe:
             raise ValueError(f"single_max is 0 to {MAX_CHUNK} bytes, not {self.single_max}")
 
 
-@dataclass(frozen=True, slots=True)
-class SmallBatch:
+class SmallBatch(Struct, frozen=True):
     """Files whose bytes together fit in memory twice: some MiB. Can be pickled."""
 
     files: FileSystem

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from tcfs.model.ids import ChunkId
 
@@ -22,8 +23,7 @@ class KnownChunks(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class NothingKnown:
+class NothingKnown(Struct, frozen=True):
     """No chunk is stored yet."""
 
     def contains_many(self, chunks: Sequence[ChunkId]) -> set[ChunkId]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
 from blake3 import blake3
+from msgspec import Struct
 
 from tcfs.content.address import MAX_FRAME, MAX_PACK, ChunkAddress
 from tcfs.content.frame import Bytes, Codec, plain_size
@@ -35,8 +35,7 @@ CHUNK_ENTRY: Final = struct.Struct(">32sI")
 _FOOTER = struct.Struct(">I8s")
 
 
-@dataclass(frozen=True, slots=True)
-class PackScope:
+class PackScope(Struct, frozen=True):
     """What a pack must belong to for its reader."""
 
     repo: UUID
@@ -44,8 +43,7 @@ class PackScope:
     encrypted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class PackHeader:
+class PackHeader(Struct, frozen=True):
     """The plaintext start of a pack. ``seq`` is that of the segment it was written for."""
 
     cipher: Cipher
@@ -151,8 +149,7 @@ def pack_id(data: Bytes) -> PackId:
     return PackId(blake3(data).hexdigest())
 
 
-@dataclass(frozen=True, slots=True)
-class Pack:
+class Pack(Struct, frozen=True):
     """A finished pack, ready to be stored under its id."""
 
     id: PackId

@@ -6,7 +6,6 @@ Formats are those of FORMAT.md, section Keys. Nothing here draws randomness: sal
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
 from typing import Final
@@ -16,6 +15,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from msgspec import Struct
 
 from tcfs.errors import IntegrityError
 from tcfs.model.ids import EpochId, NamespaceId
@@ -50,8 +50,7 @@ def preferred_cipher() -> Cipher:
     return Cipher.AES_256_GCM if " aes" in flags else Cipher.CHACHA20_POLY1305
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+class Binding(Struct, frozen=True):
     """What an object's key is derived for; a key of one object opens no other."""
 
     kind: bytes

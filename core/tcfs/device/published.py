@@ -7,12 +7,12 @@ back, but not make one. Format: FORMAT.md, *tcfs-meta/settings*.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from msgspec import Struct
 
 from tcfs.config.digest import SettingsDigest
 from tcfs.errors import IntegrityError
@@ -28,8 +28,7 @@ MAX_PUBLISHED: Final = 64 << 10
 _DOMAIN = b"tcfs settings v1\0"
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(Struct, frozen=True):
     """What a device said it runs with.
 
     Attributes:

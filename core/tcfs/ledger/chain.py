@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, Protocol
+
+from msgspec import Struct
 
 from tcfs.errors import AccessError, IdentityError, IntegrityError
 from tcfs.ledger.keys import SegmentRef, after_key, chain_prefix, key_of, parse_key
@@ -43,8 +44,7 @@ Lookup = Callable[[DeviceId, ChainHead], KnownSegment | None]
 """What is remembered of the segment at this seq with this hash; None if it was never verified."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """Something about a chain that is not as it should be. Nothing local changes because of it.
 
     Attributes:

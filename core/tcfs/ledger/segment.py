@@ -14,6 +14,7 @@ from uuid import UUID
 from blake3 import blake3
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from msgspec import Struct
 
 from tcfs.content.address import ChunkAddress
 from tcfs.content.frame import compress, decompress
@@ -71,8 +72,7 @@ class Signer(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where the next segment of a chain stands; see ``tcfs.ledger.chain.next_place``."""
 
     namespace: NamespaceId

@@ -18,6 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
+from msgspec import Struct
+
 from tcfs.errors import AccessError, IntegrityError
 from tcfs.ledger.chain import (
     Finding,
@@ -52,8 +54,7 @@ AHEAD_BYTES: Final = 1 << 20
 """Bytes of segment objects, of all chains, up to which more of them are held so."""
 
 
-@dataclass(frozen=True, slots=True)
-class FetchResult:
+class FetchResult(Struct, frozen=True):
     """What is new in a namespace.
 
     Attributes:

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast, get_args
+
+from msgspec import Struct, field
 
 from tcfs.errors import IntegrityError, UsageError
 from tcfs.model.event import ChainHead
@@ -30,8 +31,7 @@ STRATEGIES: Final = frozenset(get_args(Strategy))
 DEFAULT_STRATEGY: Final[Strategy] = "device-name"
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceRecord:
+class DeviceRecord(Struct, frozen=True):
     """A device as it was admitted. ``sign_key`` is its 32-byte Ed25519 public key."""
 
     device_id: DeviceId
@@ -96,8 +96,7 @@ class DeviceRecord:
         return cls(DeviceId(device_id), name, sign_key, recipient, found, enrolled, description)
 
 
-@dataclass(frozen=True, slots=True)
-class Invite:
+class Invite(Struct, frozen=True):
     """An invite and, once used, the device that used it. ``expires_at`` in unix seconds."""
 
     invite_id: str
@@ -113,8 +112,7 @@ class Invite:
     conditional writes, nothing else could say which of two was first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """A verified use of an invite (both signatures checked)."""
 
     invite_id: str
@@ -122,8 +120,7 @@ class Claim:
     claimed_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class EpochRecord:
+class EpochRecord(Struct, frozen=True):
     """A namespace's epoch: what its secrets must hash to, and whom they were sealed to.
 
     ``rules`` is how many changes of rules stand before it: who may read since may hold it too.
@@ -136,8 +133,7 @@ class EpochRecord:
     rules: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ControlEntry:
+class ControlEntry(Struct, frozen=True):
     """One control event in its place in history."""
 
     lamport: int
@@ -147,8 +143,7 @@ class ControlEntry:
     event: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """A control event or claim (seq 0) that the fold did not accept, and why."""
 
     device: DeviceId
@@ -158,8 +153,7 @@ class Refusal:
     """Its place in the segment."""
 
 
-@dataclass(frozen=True, slots=True)
-class ControlState:
+class ControlState(Struct, frozen=True):
     """The repository's members, invites, epochs and policies."""
 
     devices: Mapping[DeviceId, DeviceRecord] = field(default_factory=dict)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, cast, get_args
 
 from msgspec import Struct
@@ -65,16 +64,14 @@ class ChainHead(NamedTuple):
     hash: SegmentHash
 
 
-@dataclass(frozen=True, slots=True)
-class InlinePack:
+class InlinePack(Struct, frozen=True):
     """A small pack that travels inside a segment. ``size`` in bytes."""
 
     id: PackId
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentHeader:
+class SegmentHeader(Struct, frozen=True):
     """What is signed of a segment. Field meanings are those of FORMAT.md, section History."""
 
     repo: str

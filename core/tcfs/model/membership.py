@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
 from typing import Final, get_args
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tcfs.errors import IntegrityError, UsageError
 from tcfs.model.access import (
@@ -113,8 +115,7 @@ def _earlier(
     return {space: min(head, known[space]) for space, head in cut.items() if space in known}
 
 
-@dataclass(frozen=True, slots=True)
-class _Revocation:
+class _Revocation(Struct, frozen=True):
     """One that is not settled yet. ``rank``: since when its author is an admin, then its place."""
 
     device: DeviceId

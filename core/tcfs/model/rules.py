@@ -27,6 +27,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, Literal, get_args
 
+from msgspec import Struct
+
 from tcfs.errors import UsageError
 from tcfs.model.event import Op
 from tcfs.model.ids import CONTROL, DeviceId, NamespaceId, is_uuid
@@ -47,8 +49,7 @@ Since = Mapping[NamespaceId, Mapping[DeviceId, int]]
 """By namespace and chain, the last seq that a change does not concern; 0 where not named."""
 
 
-@dataclass(frozen=True, slots=True)
-class Author:
+class Author(Struct, frozen=True):
     """A delegate, and the segment of its control chain that it spoke in, and where there."""
 
     device: DeviceId
@@ -56,8 +57,7 @@ class Author:
     index: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """Who gets what where. ``author`` is None for a rule of an admin or the root.
 
     ``subject`` is ``any``, ``device:<id>`` or ``group:<name>``.
@@ -78,8 +78,7 @@ class Rule:
         return _specificity(self.path)
 
 
-@dataclass(frozen=True, slots=True)
-class RuleChange:
+class RuleChange(Struct, frozen=True):
     """A rule set, or removed where ``permissions`` is None; one per subject and glob."""
 
     namespace: NamespaceId
@@ -90,8 +89,7 @@ class RuleChange:
     author: Author | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class GroupChange:
+class GroupChange(Struct, frozen=True):
     """Who belongs to a group from here on. Only admins say so."""
 
     name: str
@@ -102,8 +100,7 @@ class GroupChange:
 Change = RuleChange | GroupChange
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """Whether something may be done, why, and which rules said so (none: the role did)."""
 
     allowed: bool
@@ -164,8 +161,7 @@ class RuleView:
         return permission != "admin" and self.ruleset.delegates(self.namespace, rule.author, path)
 
 
-@dataclass(frozen=True, slots=True)
-class Ruleset:
+class Ruleset(Struct, frozen=True):
     """All accepted changes, in the order of the control fold."""
 
     changes: tuple[Change, ...] = ()

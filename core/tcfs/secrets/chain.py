@@ -11,6 +11,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from msgspec import Struct
+
 from tcfs.errors import ConfigError
 
 S3_ACCESS: Final = "s3-access"
@@ -26,8 +28,7 @@ filer; what opens the encrypted private keys of client certificates; the secret 
 that signs in at an OpenID provider."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceState:
+class SourceState(Struct, frozen=True):
     """What may be told of a source.
 
     Attributes:

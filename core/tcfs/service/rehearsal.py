@@ -378,7 +378,7 @@ def _environment() -> dict[str, str]:
 
 
 def _open(loaded: LoadedConfig, prefix: str) -> BlobStore:
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from tcfs.sync.stores import configured_endpoint, open_configured
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tcfs.model.ids import StoreKey
 from tcfs.state.database import Database
 
 
-@dataclass(frozen=True, slots=True)
-class StoredFinding:
+class StoredFinding(Struct, frozen=True):
     """Something refused, frozen, missing or held back. ``found_at`` in unix seconds."""
 
     namespace: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from tcfs.model.ids import RelPath, VersionId
 from tcfs.state.columns import dump_ids, parse_ids
@@ -15,8 +16,7 @@ SEEN: Final = b""
 """The name under which a repository's fingerprint stands among its registers."""
 
 
-@dataclass(frozen=True, slots=True)
-class RegisterBase:
+class RegisterBase(Struct, frozen=True):
     """The value of a register that was last the same here and in the fleet, and its versions."""
 
     value: bytes

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from tcfs.content.address import ChunkAddress
 from tcfs.model.ids import ChunkId, NamespaceId, PackId, StoreKey
@@ -17,8 +18,7 @@ _AT_ONCE: Final = 256
 """Chunks asked for in one statement."""
 
 
-@dataclass(frozen=True, slots=True)
-class PackLocation:
+class PackLocation(Struct, frozen=True):
     """Where a pack's bytes are: from ``offset`` of an object (> 0 only inside a segment)."""
 
     id: PackId
@@ -26,8 +26,7 @@ class PackLocation:
     offset: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxEntry:
+class OutboxEntry(Struct, frozen=True):
     """A finished segment, kept until the store and this state have it."""
 
     namespace: NamespaceId

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
+from msgspec import Struct
 
 from tcfs.model.event import ContentEvent, SegmentHeader, Version
 from tcfs.model.ids import DeviceId, EpochId, NamespaceId, RelPath, VersionId
@@ -16,8 +16,7 @@ from tcfs.state.history import History, forget_last_rows
 _COLUMNS: Final = "device, counter, seq, lamport, reason, event"
 
 
-@dataclass(frozen=True, slots=True)
-class RefusedEvent:
+class RefusedEvent(Struct, frozen=True):
     """An event that is not part of the tree, and why."""
 
     namespace: NamespaceId

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Final
 
@@ -59,8 +58,7 @@ def is_unchanged(row: StoredStat, entry: LocalEntry) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Root:
+class Root(Struct, frozen=True):
     """A local directory or file and its place in a namespace.
 
     Attributes:

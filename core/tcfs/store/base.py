@@ -15,8 +15,9 @@ from __future__ import annotations
 import builtins
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, NewType, Protocol, runtime_checkable
+
+from msgspec import Struct
 
 from tcfs.errors import StoreError, UsageError
 from tcfs.model.ids import StoreKey
@@ -50,8 +51,7 @@ class PreconditionFailed(StoreError):
     retryable = False
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
+class ObjectInfo(Struct, frozen=True):
     """What a listing says of one object. ``size`` is in bytes."""
 
     key: StoreKey
@@ -59,8 +59,7 @@ class ObjectInfo:
     etag: ETag
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(Struct, frozen=True):
     """When a put may happen: always, if the key is absent, or if the object still has ``etag``."""
 
     if_absent: bool = False
@@ -71,8 +70,7 @@ ALWAYS: Final = Condition()
 IF_ABSENT: Final = Condition(if_absent=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Capabilities:
+class Capabilities(Struct, frozen=True):
     """What the server behind this store really enforces."""
 
     conditional_writes: bool

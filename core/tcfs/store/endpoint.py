@@ -15,9 +15,10 @@ and ``parse_endpoint`` reads both:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import parse_qsl, quote, unquote_to_bytes
+
+from msgspec import Struct
 
 from tcfs.errors import ConfigError
 
@@ -35,8 +36,7 @@ _LONGEST_PREFIX: Final = 256
 DEFAULT_REGION: Final = "us-east-1"
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """Where a store is, in full.
 
     Attributes:

@@ -6,8 +6,9 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
 
 from tcfs.errors import ConfigError
 from tcfs.host.base import Clock
@@ -28,8 +29,7 @@ _memory_lock = threading.Lock()
 MIB: Final = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(Struct, frozen=True):
     """Where a store behind a network gets its secrets from, whenever it needs them.
 
     ``s3_keys`` and ``filer_key`` are asked often and answer from memory; None and "" are "there are
@@ -40,16 +40,14 @@ class Credentials:
     filer_key: Callable[[], str] = lambda: ""
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(Struct, frozen=True):
     """What is remembered of stores between runs: whether conditional writes are kept, by URL."""
 
     recall: Callable[[str], bool | None] = lambda url: None
     remember: Callable[[str, bool], None] = lambda url, kept: None
 
 
-@dataclass(frozen=True, slots=True)
-class StoreOptions:
+class StoreOptions(Struct, frozen=True):
     """How to use a store behind a network; of a directory, only the limits count.
 
     Attributes:

@@ -9,11 +9,11 @@ import gzip
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import orjson
+from msgspec import Struct
 
 from tcfs.store.failures import CredentialsMissing
 from tcfs.tls.contexts import STORE_DEFAULTS, TlsContexts, TlsFiles
@@ -38,8 +38,7 @@ class S3Keys(NamedTuple):
         return "S3Keys(…)"
 
 
-@dataclass(frozen=True, slots=True)
-class S3Place:
+class S3Place(Struct, frozen=True):
     """Where a bucket is.
 
     Attributes:

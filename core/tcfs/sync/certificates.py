@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
 
 from tcfs.errors import TcfsError
 from tcfs.model.paths import show
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 DAY_S: Final = 86400.0
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateInfo:
+class CertificateInfo(Struct, frozen=True):
     """A certificate, an authority, or NATS credentials with a date. Never a key.
 
     Attributes:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
 
 from tcfs.errors import AccessError, ConfigError, NotFoundError, TcfsError, UsageError
 from tcfs.model.ids import StoreKey

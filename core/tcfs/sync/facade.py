@@ -8,8 +8,9 @@ only presentation.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
 
 from tcfs.sync import results as r
 
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     from tcfs.sync.upstream_import.run import UpstreamDesk
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True):
     """How far a long operation is. ``total`` is 0 while unknown; ``unit`` is files or bytes."""
 
     stage: str
@@ -43,8 +43,7 @@ class Cancel(Protocol):
     def __call__(self) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """What may happen in one go. None means no limit of that kind.
 
     Attributes:

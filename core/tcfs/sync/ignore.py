@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
+
+from msgspec import Struct
 
 from tcfs.errors import ConfigError
 from tcfs.model.paths import METADATA_DIR, TEMP_PREFIX, show
@@ -95,8 +96,7 @@ def _words(lines: Iterable[str]) -> frozenset[bytes] | None:
     return frozenset(words)
 
 
-@dataclass(frozen=True, slots=True)
-class Exclusion:
+class Exclusion(Struct, frozen=True):
     """What decides for the entries of one directory: its own patterns last."""
 
     hidden_dirs: bool

@@ -8,16 +8,21 @@ from functools import cache
 from os import PathLike, fspath
 from typing import Any
 
+from msgspec import Struct
+
 
 @cache
-def _names(cls: type) -> tuple[str, ...]:
+def field_names(cls: type) -> tuple[str, ...]:
+    """The fields of a struct or dataclass. Raises TypeError for everything else."""
+    if issubclass(cls, Struct):
+        return cls.__struct_fields__
     if not is_dataclass(cls):
         raise TypeError(f"{cls.__name__} has no JSON form")
     return tuple(field.name for field in fields(cls))
 
 
 def to_json(value: Any) -> Any:
-    """JSON values of a result: dataclasses as objects, tuples as lists.
+    """JSON values of a result: structs and dataclasses as objects, tuples as lists.
 
     Fields that are None are left out; empty texts and lists stay, so that a reader finds every
     field it knows. Raises TypeError for bytes: a path must have been made text before.
@@ -31,7 +36,7 @@ def to_json(value: Any) -> Any:
     if isinstance(value, PathLike):
         return fspath(value)
     cls: type = type(value)
-    found = ((name, getattr(value, name)) for name in _names(cls))
+    found = ((name, getattr(value, name)) for name in field_names(cls))
     return {name: to_json(item) for name, item in found if item is not None}
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from blake3 import blake3
+from msgspec import Struct, structs
 
 from tcfs.errors import AccessError
 from tcfs.model.conflict import conflict_path
@@ -119,11 +120,10 @@ def _digest(context: Context, namespace: NamespaceId) -> str:
     return blake3(repr([_stable(c) for c in changes]).encode()).hexdigest() if changes else ""
 
 
-def _stable(change: object) -> str:
+def _stable(change: Struct) -> str:
     """A change as text that depends on its values alone: sets have no order of their own."""
     fields = []
-    for name in change.__dataclass_fields__:  # type: ignore[attr-defined]
-        value = getattr(change, name)
+    for value in structs.astuple(change):
         fields.append(repr(sorted(value) if isinstance(value, frozenset) else value))
     return "|".join(fields)
 

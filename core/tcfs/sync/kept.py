@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
+from msgspec import Struct
 
 from tcfs.errors import LocalFileError, NotFoundError, UsageError
 from tcfs.model.ids import NamespaceId, RelPath
@@ -28,8 +28,7 @@ from tcfs.sync.results import KeptRootInfo
 FILE: Final = "roots.json"
 
 
-@dataclass(frozen=True, slots=True)
-class KeptRoot:
+class KeptRoot(Struct, frozen=True):
     """One enrolled directory, and what of it is left out beside what the configuration says."""
 
     local: bytes

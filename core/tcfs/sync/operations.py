@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from tcfs.errors import AccessError, LocalFileError, NotFoundError, TcfsError, UsageError
 from tcfs.model.ids import NamespaceId, RelPath

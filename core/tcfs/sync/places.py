@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from tcfs.errors import LocalFileError, UsageError
 from tcfs.host.base import Stat
@@ -32,8 +33,7 @@ from tcfs.sync.spelling import listed, true_path
 MARKER: Final = METADATA_DIR + b"/root"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """A local path as part of a root. ``prefix`` is relative to the root."""
 
     root: Root

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
 from typing import Final
 
 from blake3 import blake3
 from msgspec import msgpack
+from msgspec.structs import replace
 
 from tcfs.errors import LimitError, PlanChangedError
 from tcfs.model.ids import NamespaceId, RelPath

@@ -7,8 +7,9 @@ count says how many there are in all.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 Action = Literal[
     "add", "change", "attributes", "delete", "move", "fetch", "remove", "conflict", "adopt"
@@ -20,8 +21,7 @@ SyncState = Literal[
 LIST_LIMIT = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """One path that could not be handled; the rest of the tree was."""
 
     path: str
@@ -30,8 +30,7 @@ class Problem:
     remedy: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedChange:
+class PlannedChange(Struct, frozen=True):
     """One step of a plan."""
 
     action: Action
@@ -41,8 +40,7 @@ class PlannedChange:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What a push or pull would do. ``hash`` names exactly this plan in this state of the world."""
 
     hash: str
@@ -54,8 +52,7 @@ class Plan:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
+class Transfer(Struct, frozen=True):
     """What travelled and what was stored, in bytes and objects."""
 
     files: int = 0
@@ -67,8 +64,7 @@ class Transfer:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class ConflictInfo:
+class ConflictInfo(Struct, frozen=True):
     """A path with more than one live version."""
 
     path: str
@@ -79,8 +75,7 @@ class ConflictInfo:
     """Id of the version that the namespace's strategy prefers."""
 
 
-@dataclass(frozen=True, slots=True)
-class VersionInfo:
+class VersionInfo(Struct, frozen=True):
     """One version of one path."""
 
     id: str
@@ -106,8 +101,7 @@ class VersionInfo:
     """What the Rust tcfs said of it, if it was imported from there: by whom, and its clock."""
 
 
-@dataclass(frozen=True, slots=True)
-class SyncResult:
+class SyncResult(Struct, frozen=True):
     """The outcome of a push, pull or sync."""
 
     plan: Plan
@@ -128,8 +122,7 @@ class SyncResult:
     local: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ConflictPage:
+class ConflictPage(Struct, frozen=True):
     """Conflicts in path order. ``next`` is given back as ``after`` for more; empty at the end."""
 
     conflicts: tuple[ConflictInfo, ...]
@@ -137,8 +130,7 @@ class ConflictPage:
     next: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(Struct, frozen=True):
     """One side of a conflict with its text, if it is text. ``text`` is escaped and bounded."""
 
     version: VersionInfo | None
@@ -147,8 +139,7 @@ class Side:
     truncated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ConflictDetail:
+class ConflictDetail(Struct, frozen=True):
     """A conflict as an object: common ancestor, both sides, and a proposed three-way merge."""
 
     path: str
@@ -163,8 +154,7 @@ class ConflictDetail:
     proposed_truncated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ResolveResult:
+class ResolveResult(Struct, frozen=True):
     """What settling a conflict did."""
 
     path: str
@@ -175,16 +165,14 @@ class ResolveResult:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class LogPage:
+class LogPage(Struct, frozen=True):
     """Versions, newest first. ``next`` is given back as ``before`` for more; empty at the end."""
 
     versions: tuple[VersionInfo, ...]
     next: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class WhyStep:
+class WhyStep(Struct, frozen=True):
     """One signed entry that made a path what it is."""
 
     version: VersionInfo
@@ -194,8 +182,7 @@ class WhyStep:
     """Where a lost version's bytes are: a conflict copy, or ``history``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Why:
+class Why(Struct, frozen=True):
     """The chain of entries behind a path, newest first."""
 
     path: str
@@ -203,8 +190,7 @@ class Why:
     steps: tuple[WhyStep, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class UndoResult:
+class UndoResult(Struct, frozen=True):
     """Changes reverted as a unit; paths changed since are skipped and listed."""
 
     reverted: tuple[str, ...]
@@ -214,8 +200,7 @@ class UndoResult:
     segment: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyReport:
+class VerifyReport(Struct, frozen=True):
     """What was checked and what was wrong."""
 
     ok: bool
@@ -228,8 +213,7 @@ class VerifyReport:
     repaired: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceInfo:
+class DeviceInfo(Struct, frozen=True):
     """A device of the fleet."""
 
     device_id: str
@@ -244,8 +228,7 @@ class DeviceInfo:
     """Sequence number of its last verified segment in the default namespace."""
 
 
-@dataclass(frozen=True, slots=True)
-class PendingDevice:
+class PendingDevice(Struct, frozen=True):
     """A device that asked to join, and waits until an admin admits it."""
 
     device_id: str
@@ -261,8 +244,7 @@ class PendingDevice:
     description: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RootInfo:
+class RootInfo(Struct, frozen=True):
     """A local directory or file and its place in the fleet."""
 
     local: str
@@ -273,8 +255,7 @@ class RootInfo:
     """Remote changes known here and not yet materialised."""
 
 
-@dataclass(frozen=True, slots=True)
-class KeptRootInfo:
+class KeptRootInfo(Struct, frozen=True):
     """A directory that is enrolled: the daemon keeps it in sync."""
 
     local: str
@@ -286,8 +267,7 @@ class KeptRootInfo:
     tracked: int
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(Struct, frozen=True):
     """This device at a glance."""
 
     device_id: str
@@ -309,8 +289,7 @@ class Status:
     """How mode ``auto`` settles conflicts in the namespace."""
 
 
-@dataclass(frozen=True, slots=True)
-class PathStatus:
+class PathStatus(Struct, frozen=True):
     """How one local or remote path stands."""
 
     path: str
@@ -325,8 +304,7 @@ class PathStatus:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class InitResult:
+class InitResult(Struct, frozen=True):
     """A new or joined repository. ``phrase`` is there only when it is to be shown to a person."""
 
     device_id: str
@@ -341,8 +319,7 @@ class InitResult:
     """Of the device's key, for that admin to compare."""
 
 
-@dataclass(frozen=True, slots=True)
-class InviteResult:
+class InviteResult(Struct, frozen=True):
     """An invite. ``code`` is a secret: show it once, log it never."""
 
     code: str
@@ -353,8 +330,7 @@ class InviteResult:
     """The device that uses it waits until an admin admits it."""
 
 
-@dataclass(frozen=True, slots=True)
-class EnrollmentResult:
+class EnrollmentResult(Struct, frozen=True):
     """Enrollment by passphrase is open, for so many devices, until then (unix seconds)."""
 
     uses: int
@@ -362,8 +338,7 @@ class EnrollmentResult:
     expires_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class RebuildResult:
+class RebuildResult(Struct, frozen=True):
     """What ``rebuild-index`` found in the store."""
 
     segments: int

@@ -6,7 +6,8 @@ Local edits of the paths concerned must be in history first, so that going back 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from tcfs.errors import ConflictError, LocalFileError, NotFoundError, UsageError
 from tcfs.model.event import Version

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from msgspec import Struct
+
 from tcfs.errors import LocalFileError
 from tcfs.host.base import Ahead, FileSystem, Stat
 from tcfs.model.ids import RelPath
@@ -210,8 +212,7 @@ def _enter(
         return exclude
 
 
-@dataclass(frozen=True, slots=True)
-class _Level:
+class _Level(Struct, frozen=True):
     """A directory that the walk is inside of.
 
     Attributes:
@@ -225,8 +226,7 @@ class _Level:
     inside: Exclusion
 
 
-@dataclass(frozen=True, slots=True)
-class _Below:
+class _Below(Struct, frozen=True):
     """A walk through everything below a directory, ``start``."""
 
     files: FileSystem

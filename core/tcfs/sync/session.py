@@ -9,11 +9,11 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import orjson
+from msgspec import Struct, structs
 
 from tcfs import __version__
 from tcfs.device.epochs import NamespaceKeys, load_keys
@@ -61,8 +61,7 @@ def _nobody(question: str) -> str:
     return ""
 
 
-@dataclass(frozen=True, slots=True)
-class KeyCare:
+class KeyCare(Struct, frozen=True):
     """How this device's keys are guarded, see ``device.protection``.
 
     Attributes:
@@ -79,8 +78,7 @@ class KeyCare:
 KEEP_IN_FILE: Final = KeyCare()
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+class Binding(Struct, frozen=True):
     """Which repository this device belongs to, and where it was last."""
 
     repo: str
@@ -428,7 +426,7 @@ def _binding(loaded: LoadedConfig) -> Binding | None:
 
 def _bind(loaded: LoadedConfig, fmt: RepositoryFormat, endpoint: str) -> None:
     binding = Binding(str(fmt.repo), fmt.hash, endpoint)
-    write_private(loaded.identity_dir / BINDING, orjson.dumps(asdict(binding)))
+    write_private(loaded.identity_dir / BINDING, orjson.dumps(structs.asdict(binding)))
 
 
 def _refuse_bound(loaded: LoadedConfig) -> None:

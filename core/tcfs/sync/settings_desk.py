@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import orjson
 from blake3 import blake3
+from msgspec import Struct
 
 from tcfs import __version__
 from tcfs.config.digest import SettingsDigest, canonical, digest, digest_of
@@ -28,8 +28,7 @@ _KEY_CONTEXT = "tcfs 2026-11 settings digest v1"
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class RunningSettings:
+class RunningSettings(Struct, frozen=True):
     """What one device of the fleet said it runs with.
 
     Attributes:

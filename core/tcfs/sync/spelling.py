@@ -8,10 +8,10 @@ On hosts that keep names apart all of this does nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
 from msgspec.structs import replace as with_fields
 
 from tcfs.errors import LocalFileError

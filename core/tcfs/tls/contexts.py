@@ -7,10 +7,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
+
+from msgspec import Struct
 
 from tcfs.errors import TcfsError
 from tcfs.host.private import read_secret, stamp_of
@@ -31,8 +32,7 @@ NATS: Final = Names(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
+class TlsFiles(Struct, frozen=True):
     """What TLS with one server rests on. Nothing is read before it is needed.
 
     Attributes:
@@ -61,8 +61,7 @@ STORE_DEFAULTS: Final = TlsFiles(STORE)
 """The system's authorities, and no client certificate."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
+class _Made(Struct, frozen=True):
     context: ssl.SSLContext
     own: Certificate | None
 

@@ -90,7 +90,7 @@ def _recover(ctx: Context) -> int:
 
 def _show_result(ctx: Context, result: r.InitResult) -> None:
     """What was made. The phrase goes into JSON only where it was asked for by name."""
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     asked = ctx.args.show_phrase and not ctx.person
     shown = result if asked else replace(result, phrase="")

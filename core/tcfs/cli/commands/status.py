@@ -28,7 +28,7 @@ def add(subparsers: Subparsers) -> None:
 
 
 def _status(ctx: Context) -> int:
-    from dataclasses import asdict
+    from msgspec.structs import asdict
 
     from tcfs.service.daemon.report import read
 

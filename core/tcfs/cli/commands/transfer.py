@@ -184,7 +184,7 @@ def _sync(ctx: Context) -> int:
 
 def _within_limits(ctx: Context, work: Callable[[Limits, str], T], plan: str) -> T:
     """Do the work; where it would delete more than the configured share, ask a person first."""
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from tcfs.sync.facade import Limits
 
@@ -227,7 +227,7 @@ def _settle(ctx: Context, fleet: FleetApi, result: r.SyncResult) -> r.SyncResult
         if answer != "defer":
             settled.append(conflict.path)
             copies += done.conflict_copies
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     result = replace(result, resolved=(*result.resolved, *settled))
     result = replace(result, conflict_copies=(*result.conflict_copies, *copies))
@@ -236,7 +236,7 @@ def _settle(ctx: Context, fleet: FleetApi, result: r.SyncResult) -> r.SyncResult
 
 def _without(result: r.SyncResult, settled: tuple[str, ...] | list[str]) -> r.SyncResult:
     """The result without the conflicts that were settled since."""
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     standing = tuple(c for c in result.conflicts if c.path not in frozenset(settled))
     return replace(result, conflicts=standing)

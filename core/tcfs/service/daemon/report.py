@@ -7,12 +7,13 @@ neither the engine nor its libraries.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
+
+from msgspec import MsgspecError, Struct, field, json
+from msgspec.structs import replace
 
 FILE: Final = "daemon.json"
 LOCK: Final = "daemon.lock"
@@ -23,8 +24,7 @@ State = Literal["running", "not running", "not responding"]
 LiveMode = Literal["live", "polling"]
 
 
-@dataclass(frozen=True, slots=True)
-class RootReport:
+class RootReport(Struct, frozen=True):
     """How one enrolled directory stands. Times are unix seconds, 0 for never."""
 
     local: str
@@ -40,8 +40,7 @@ class RootReport:
     remedy: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """A daemon at a glance."""
 
     state: State = "not running"
@@ -66,7 +65,7 @@ def write(directory: Path, report: Report) -> None:
     temp = directory / f".{FILE}.new"
     fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "wb") as file:
-        file.write(json.dumps(asdict(report)).encode())
+        file.write(json.encode(report))
     os.replace(temp, path)
 
 
@@ -79,11 +78,8 @@ def read(directory: Path) -> Report:
             "to keep directories in sync, run: tcfs daemon"
         )
     try:
-        data = json.loads((directory / FILE).read_bytes())
-        roots = tuple(RootReport(**root) for root in data.pop("roots"))
-        warnings = tuple(data.pop("warnings", ()))
-        report = Report(**{**data, "roots": roots, "warnings": warnings})
-    except (OSError, ValueError, TypeError, KeyError):
+        report = json.decode((directory / FILE).read_bytes(), type=Report)
+    except (OSError, MsgspecError):
         report = Report()
     if report.pid != pid:
         return Report(state="running", pid=pid, message="The daemon is starting.")

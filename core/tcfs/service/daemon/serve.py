@@ -10,10 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
 
 from tcfs import __version__
 from tcfs.errors import BusyError, LocalFileError, TcfsError

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
+
+from msgspec import Struct
 
 from tcfs.errors import StoreError
 from tcfs.model.ids import StoreKey
@@ -28,8 +29,7 @@ from tcfs.store.wrappers.forward import ForwardingStore
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RetryPolicy(Struct, frozen=True):
     """How often and when: at most ``tries`` calls, waits of up to ``base * 2^n`` seconds.
 
     No single wait is longer than ``cap`` seconds.
@@ -40,12 +40,15 @@ class RetryPolicy:
     cap: float = 20.0
 
 
+USUAL: Final = RetryPolicy()
+
+
 def try_again(
     call: Callable[[], T],
     *,
     wait: Callable[[float], None],
     jitter: Callable[[], float],
-    policy: RetryPolicy = RetryPolicy(),
+    policy: RetryPolicy = USUAL,
 ) -> T:
     """Make a call, and again after a ``retryable`` StoreError; every other error passes at once."""
     attempt = 0
@@ -86,7 +89,7 @@ class RetryStore(ForwardingStore):
         *,
         wait: Callable[[float], None],
         jitter: Callable[[], float],
-        policy: RetryPolicy = RetryPolicy(),
+        policy: RetryPolicy = USUAL,
     ) -> None:
         super().__init__(inner)
         self._wait = wait

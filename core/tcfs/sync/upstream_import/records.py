@@ -9,8 +9,9 @@ two upstream versions is newer follows from these clocks alone, by upstream's ow
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal
+
+from msgspec import Struct
 
 from tcfs.model.clock import MAX_COUNTER, Ordering, VectorClock
 from tcfs.model.event import Version
@@ -26,8 +27,7 @@ _SHOWN: Final = 10
 Standing = Literal["new", "up_to_date", "newer", "older", "conflict"]
 
 
-@dataclass(frozen=True, slots=True)
-class Imported:
+class Imported(Struct, frozen=True):
     """What upstream said of a version.
 
     Attributes:
