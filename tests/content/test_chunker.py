@@ -187,6 +187,30 @@ def test_memory_is_bounded_by_the_window() -> None:
         assert max(len(span.data) for span in spans) <= 256 * KIB
 
 
+@pytest.mark.parametrize("chosen", [14, -14])
+def test_memory_of_a_window_is_used_again_once_nobody_holds_a_part_of_it(chosen: int) -> None:
+    data = text(3 * MIB)
+    used = {id(span.data.obj) for span in cut(reader(data), len(data), chosen, window=256 * KIB)}
+    assert len(used) < 6  # of at least twelve windows; the last one has a size of its own
+
+
+@given(classes, st.integers(0, 5), st.sets(st.integers(0, 40)))
+def test_what_somebody_holds_of_a_window_stays_as_it_was(
+    chosen: int, seed: int, held: set[int]
+) -> None:
+    data = text(2 * MIB, seed)
+    parts: list[tuple[int, memoryview]] = []
+    position = 0
+    for number, span in enumerate(cut(reader(data), len(data), chosen, window=128 * KIB)):
+        if number in held:
+            half = len(span.data) // 2
+            parts.append((position + half, span.data[half:]))
+        position += len(span.data)
+    assert position == len(data)
+    for start, part in parts:
+        assert part == data[start : start + len(part)]
+
+
 def test_cuts_are_the_same_on_every_machine_and_in_every_version() -> None:
     # Of the published algorithm and gear table: if this fails, every large file is sent anew.
     assert cut_bytes(text(200_000, seed=1), 14) == [

@@ -152,3 +152,23 @@ def test_a_large_block_that_is_freed_goes_back_to_the_system_whatever_lies_above
         for what in ("leave it", "give back")
     )
     assert given < 8 << 20 < 16 << 20 < kept
+
+
+_AGAIN = """
+import resource
+from tcfs.host import native
+
+native.give_back_large_blocks()
+for _ in range(4):
+    bytearray(b"x") * (3 << 20)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(40):
+    bytearray(b"x") * (3 << 20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone has this habit")
+def test_memory_of_smaller_blocks_is_used_again_and_not_asked_of_the_system_each_time():
+    faults = int(subprocess.check_output([sys.executable, "-c", _AGAIN], text=True))
+    assert faults < 3 * (3 << 20) // os.sysconf("SC_PAGE_SIZE")  # and not forty times as many

@@ -22,6 +22,7 @@ _LINUX_NOREPLACE: Final = 1
 _LINUX_SET_PDEATHSIG: Final = 1
 _LINUX_EXCHANGE: Final = 2
 _GLIBC_MMAP_THRESHOLD: Final = -3
+_GLIBC_TRIM_THRESHOLD: Final = -1
 _DARWIN_SWAP: Final = 2
 _DARWIN_EXCL: Final = 4
 _DARWIN_FULLSYNC_WAIT: Final = 3
@@ -34,6 +35,8 @@ _NAME_ANSWER: Final = 1100
 
 LARGE_BLOCK: Final = 4 << 20
 """Bytes: more than a frame, so that small ones are still used again."""
+_KEPT: Final = 4 * LARGE_BLOCK
+"""Bytes of free memory that malloc keeps for the next small block."""
 
 # What kernels, old C libraries and file systems answer to a call or flag they do not know.
 _UNSUPPORTED: Final = frozenset((errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP))
@@ -110,11 +113,15 @@ def give_back_large_blocks() -> None:
     windows of files leave holes that nothing else fits into. A push of large files took 75 MB
     more. Other C libraries have no such call and no such habit.
 
-    Source: mallopt(3), M_MMAP_THRESHOLD.
+    Who sets that threshold ends the other one's growth, too: of what was freed at the end of the
+    heap all but 128 KiB would go back each time, and new memory is filled at half the speed.
+
+    Source: mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD.
     """
     call = getattr(_library(), "mallopt", None) if PLATFORM == "linux" else None
     if call is not None:
         call(_GLIBC_MMAP_THRESHOLD, LARGE_BLOCK)
+        call(_GLIBC_TRIM_THRESHOLD, _KEPT)
 
 
 def full_fsync(fd: int) -> None:
