@@ -124,7 +124,13 @@ def _pushes(found: Found) -> Iterator[Aim]:
     yield at_most("SMALL no-op push, after start-up", after, 0.6, "s")
     best = least(m("SMALL", peer, p.NOTHING) for peer in PEERS)
     yield at_least("SMALL no-op push: times faster than the best peer", ratio(best, nothing), 5)
-    yield at_most("WIDE no-op push", m("WIDE", OURS, p.NOTHING), 8, "s")
+    yield at_least(
+        "SMALL no-op push into a directory: times faster than the best peer",
+        ratio(best, m("SMALL", c.Tcfs.name, p.NOTHING)),
+        5,
+    )
+    wide = least(m("WIDE", client, p.NOTHING) for client in (OURS, c.Tcfs.name))
+    yield at_most("WIDE no-op push", wide, 8, "s")
 
 
 def _edits(found: Found) -> Iterator[Aim]:
@@ -148,6 +154,10 @@ def _pulls(found: Found) -> Iterator[Aim]:
     best = least(m("SMALL", peer, p.PULL) for peer in PEERS)
     yield at_least("SMALL pull: times faster than the best peer", ratio(best, pull), 1)
     yield at_most("SMALL pull: against cp -a", ratio(pull, m("SMALL", p.BARE, p.COPY)), 1.3)
+    local = m("SMALL", c.Tcfs.name, p.PULL)
+    yield at_least(
+        "SMALL pull from a directory: times faster than the best peer", ratio(best, local), 1
+    )
     yield at_least(
         "LARGE pull: speed against a bare ranged download of the stored bytes",
         ratio(m("LARGE", p.BARE, p.DOWNLOAD), m("LARGE", OURS, p.PULL)),

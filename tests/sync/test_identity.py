@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
 
-from tcfs.errors import AccessError, IdentityError, RepositoryError, TcfsError, UsageError
+from tcfs.errors import (
+    AccessError,
+    IdentityError,
+    LocalFileError,
+    RepositoryError,
+    TcfsError,
+    UsageError,
+)
 from tcfs.model.ids import NamespaceId
 from tcfs.store.failures import StoreUnreachable
 from tcfs.sync import session
@@ -280,6 +288,17 @@ def test_a_device_belongs_to_one_repository(world: World) -> None:
         session.init_fleet(anna.loaded, name="anna")
     with pytest.raises(RepositoryError):
         session.enroll_fleet(ben.loaded, name="ben", invite=anna.fleet.invite().code)
+
+
+def test_what_a_later_version_recorded_of_the_repository_is_left_aside(world: World) -> None:
+    anna = world.device("anna")
+    file = anna.loaded.identity_dir / session.BINDING
+    file.write_text(json.dumps({**json.loads(file.read_bytes()), "told_later": {"a": [1]}}))
+    anna.fill({"a.txt": "a"})
+    anna.push()
+    file.write_bytes(b'{"repo": 1}')
+    with pytest.raises(LocalFileError, match="damaged"):
+        anna.reopen()
 
 
 def test_without_a_repository_everything_says_how_to_get_one(world: World) -> None:

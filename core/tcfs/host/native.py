@@ -33,10 +33,10 @@ _LENGTH_BYTES: Final = 4
 _NAME_ANSWER: Final = 1100
 """Bytes for the answer: names have at most 255 characters of UTF-8."""
 
-LARGE_BLOCK: Final = 4 << 20
-"""Bytes: more than a frame, so that small ones are still used again."""
-_KEPT: Final = 4 * LARGE_BLOCK
-"""Bytes of free memory that malloc keeps for the next small block."""
+LARGE_BLOCK: Final = 20 << 20
+"""Bytes: more than a pull reads at once, so that the memory of reads is still used again."""
+_KEPT: Final = 32 << 20
+"""Bytes of free memory at the end of the heap that malloc keeps for the next block."""
 
 # What kernels, old C libraries and file systems answer to a call or flag they do not know.
 _UNSUPPORTED: Final = frozenset((errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP))
@@ -109,8 +109,8 @@ def die_with_parent() -> None:
 def give_back_large_blocks() -> None:
     """Have each freed block of memory of ``LARGE_BLOCK`` bytes or more go back to the system.
 
-    glibc's malloc stops doing so for sizes that were freed once, up to 32 MiB; then packs and
-    windows of files leave holes that nothing else fits into. A push of large files took 75 MB
+    glibc's malloc stops doing so for sizes that were freed once, up to 32 MiB; then packs
+    leave holes that nothing else fits into. A push of large files took 75 MB
     more. Other C libraries have no such call and no such habit.
 
     Who sets that threshold ends the other one's growth, too: of what was freed at the end of the

@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import orjson
-from msgspec import Struct, structs
+from msgspec import MsgspecError, Struct, json
 
 from tcfs import __version__
 from tcfs.device.epochs import NamespaceKeys, load_keys
@@ -416,8 +415,8 @@ def _binding(loaded: LoadedConfig) -> Binding | None:
     if data is None:
         return None
     try:
-        return Binding(**orjson.loads(data))
-    except (orjson.JSONDecodeError, TypeError):
+        return json.decode(data, type=Binding)  # a later version may tell more
+    except MsgspecError:
         raise LocalFileError(
             f"{loaded.identity_dir / BINDING} is damaged",
             remedy="Restore it from a backup, or join again with a new identity.",
@@ -426,7 +425,7 @@ def _binding(loaded: LoadedConfig) -> Binding | None:
 
 def _bind(loaded: LoadedConfig, fmt: RepositoryFormat, endpoint: str) -> None:
     binding = Binding(str(fmt.repo), fmt.hash, endpoint)
-    write_private(loaded.identity_dir / BINDING, orjson.dumps(structs.asdict(binding)))
+    write_private(loaded.identity_dir / BINDING, json.encode(binding))
 
 
 def _refuse_bound(loaded: LoadedConfig) -> None:
