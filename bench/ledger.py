@@ -12,6 +12,7 @@ new device from a snapshot: all that a first pull does before it asks for conten
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import random
@@ -330,6 +331,7 @@ def run_all(top: Path, segments: int, devices: int, files: int) -> LedgerFigures
 
 def receive_here(top: Path, name: str) -> None:
     """What ``Repository.read`` runs."""
+    gc.set_threshold(200_000, 100, 1000)  # as tcfs and tcfs-mcp do
     fleet = Repository(top).open(name)
     context = context_of(fleet)
     begun = time.perf_counter()
