@@ -1,7 +1,7 @@
 """tcfs as its users have it: from a wheel, in an environment of its own.
 
-The checkout's own is editable, and what finds the modules of such an installation adds 25 to 40 ms
-to each start. Libraries are those of the environment that runs the benchmark.
+The checkout's own is editable, and what finds the modules of such an installation adds up to a
+tenth of a second to each start. Libraries are those of the environment that runs the benchmark.
 """
 
 from __future__ import annotations

@@ -43,6 +43,14 @@ def test_the_lock_says_whether_a_daemon_runs_whatever_the_report_says(tmp_path: 
     assert reports.read(tmp_path).state == "not running"
 
 
+def test_a_report_may_name_a_path_that_is_no_text(tmp_path: Path):
+    problem = f"{os.fsdecode(b'certs/' + bytes([0xFF]))} expires soon"
+    with file_lock(os.fsencode(tmp_path / reports.LOCK), False):
+        told = Report(state="running", pid=os.getpid(), updated_at=time.time(), warnings=(problem,))
+        reports.write(tmp_path, told)
+        assert reports.read(tmp_path) == told
+
+
 def test_a_report_that_is_old_another_ones_or_damaged_is_not_believed(tmp_path: Path):
     with file_lock(os.fsencode(tmp_path / reports.LOCK), False):
         assert "starting" in reports.read(tmp_path).message

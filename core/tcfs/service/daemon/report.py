@@ -7,12 +7,13 @@ neither the engine nor its libraries.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import time
 from pathlib import Path
 from typing import Final, Literal
 
-from msgspec import MsgspecError, Struct, field, json
+from msgspec import MsgspecError, Struct, convert, field, to_builtins
 from msgspec.structs import replace
 
 FILE: Final = "daemon.json"
@@ -65,7 +66,8 @@ def write(directory: Path, report: Report) -> None:
     temp = directory / f".{FILE}.new"
     fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "wb") as file:
-        file.write(json.encode(report))
+        # ASCII: a path in a message may hold bytes that are no text.
+        file.write(json.dumps(to_builtins(report)).encode())
     os.replace(temp, path)
 
 
@@ -78,8 +80,8 @@ def read(directory: Path) -> Report:
             "to keep directories in sync, run: tcfs daemon"
         )
     try:
-        report = json.decode((directory / FILE).read_bytes(), type=Report)
-    except (OSError, MsgspecError):
+        report = convert(json.loads((directory / FILE).read_bytes()), type=Report)
+    except (OSError, ValueError, MsgspecError):
         report = Report()
     if report.pid != pid:
         return Report(state="running", pid=pid, message="The daemon is starting.")
