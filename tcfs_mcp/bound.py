@@ -78,12 +78,15 @@ def plain(value: Any) -> Any:
         return clean(value)
     if value is None or isinstance(value, bool | int | float):
         return value
+    cls: type = type(value)
+    names = field_names(cls)
+    if names is not None:
+        return {name: plain(getattr(value, name)) for name in names}
     if isinstance(value, Mapping):
         return {clean(str(key), multiline=False): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in value]
-    cls: type = type(value)
-    return {name: plain(getattr(value, name)) for name in field_names(cls)}
+    return clean(str(value))
 
 
 def size(data: Any) -> int:

@@ -1,13 +1,14 @@
 """Answers are escaped and never longer than their budget, whatever is in them."""
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcfs.model.paths import show, unshow
-from tcfs_mcp.bound import BUDGET, OMITTED, clean, render, size
+from tcfs_mcp.bound import BUDGET, OMITTED, clean, plain, render, size
 from tests.tcfs_mcp.fake import result, version
 
 JSON = st.recursive(
@@ -105,3 +106,7 @@ def test_one_absurdly_long_name_is_cut_and_says_so():
     assert size(data) <= BUDGET
     assert data["path"].endswith("more characters]")
     assert data[OMITTED]["path"] > 90_000
+
+
+def test_a_value_of_another_kind_is_its_text():
+    assert plain({"place": Path("a\x1b")}) == {"place": clean("a\x1b")}

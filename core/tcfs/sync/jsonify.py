@@ -12,13 +12,11 @@ from msgspec import Struct
 
 
 @cache
-def field_names(cls: type) -> tuple[str, ...]:
-    """The fields of a struct or dataclass. Raises TypeError for everything else."""
+def field_names(cls: type) -> tuple[str, ...] | None:
+    """The fields of a struct or dataclass; None for everything else."""
     if issubclass(cls, Struct):
         return cls.__struct_fields__
-    if not is_dataclass(cls):
-        raise TypeError(f"{cls.__name__} has no JSON form")
-    return tuple(field.name for field in fields(cls))
+    return tuple(field.name for field in fields(cls)) if is_dataclass(cls) else None
 
 
 def to_json(value: Any) -> Any:
@@ -36,7 +34,10 @@ def to_json(value: Any) -> Any:
     if isinstance(value, PathLike):
         return fspath(value)
     cls: type = type(value)
-    found = ((name, getattr(value, name)) for name in field_names(cls))
+    names = field_names(cls)
+    if names is None:
+        raise TypeError(f"{cls.__name__} has no JSON form")
+    found = ((name, getattr(value, name)) for name in names)
     return {name: to_json(item) for name, item in found if item is not None}
 
 
