@@ -2,11 +2,14 @@
 
 The checkout's own is editable, and what finds the modules of such an installation adds up to a
 tenth of a second to each start. Libraries are those of the environment that runs the benchmark.
+Each process that measures has one, which ends with it: two may run at once.
 """
 
 from __future__ import annotations
 
+import atexit
 import functools
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -14,7 +17,6 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ENVIRONMENT = ROOT / "build" / "bench-tcfs"
 
 
 @functools.cache
@@ -24,17 +26,19 @@ def programs() -> Path:
     Raises:
         SystemExit: it cannot be installed.
     """
+    there = Path(tempfile.mkdtemp(prefix="tcfs-bench-"))
+    atexit.register(shutil.rmtree, there, ignore_errors=True)
+    python = str(there / "bin" / "python")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
     with tempfile.TemporaryDirectory() as made:
-        _run([sys.executable, "-m", "venv", "--clear", "--without-pip", str(ENVIRONMENT)])
+        _run([sys.executable, "-m", "venv", "--without-pip", str(there)])
         _run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", made, str(ROOT)])
         (wheel,) = Path(made).glob("*.whl")
-        there = ["--python", str(ENVIRONMENT / "bin" / "python")]
-        _run([*pip, *there, "install", "--no-deps", "--no-index", str(wheel)])
-    paths = {"base": str(ENVIRONMENT), "platbase": str(ENVIRONMENT)}
+        _run([*pip, "--python", python, "install", "--no-deps", "--no-index", str(wheel)])
+    paths = {"base": str(there), "platbase": str(there)}
     libraries = Path(sysconfig.get_path("purelib", vars=paths)) / "libraries.pth"
     libraries.write_text(sysconfig.get_path("purelib") + "\n")
-    return ENVIRONMENT / "bin"
+    return there / "bin"
 
 
 def program(name: str) -> str:
