@@ -12,7 +12,6 @@ new device from a snapshot: all that a first pull does before it asks for conten
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import random
@@ -28,6 +27,7 @@ from bench.measure import Command, measure
 from tcfs.config.load import LoadedConfig, load_config
 from tcfs.content.address import ChunkAddress
 from tcfs.content.seal import SALT_SIZE
+from tcfs.host.garbage import collect_rarely
 from tcfs.ledger.segment import Place, SegmentDraft, seal_segment
 from tcfs.model.clock import VectorClock
 from tcfs.model.event import ChainHead, ContentEvent
@@ -331,7 +331,7 @@ def run_all(top: Path, segments: int, devices: int, files: int) -> LedgerFigures
 
 def receive_here(top: Path, name: str) -> None:
     """What ``Repository.read`` runs."""
-    gc.set_threshold(200_000, 100, 1000)  # as tcfs and tcfs-mcp do
+    collect_rarely()
     fleet = Repository(top).open(name)
     context = context_of(fleet)
     begun = time.perf_counter()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tcfs import __version__
 from tcfs.errors import TcfsError, UsageError
+from tcfs.host.garbage import collect_rarely
 
 if TYPE_CHECKING:
     from tcfs_mcp.policy import Policy
@@ -171,8 +172,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `tcfs-mcp` with `argv` (by default the process's arguments) and return its exit code."""
-    # Loading makes a hundred thousand objects that stay: the collector need not walk them.
-    gc.set_threshold(200_000, 100, 1000)
+    collect_rarely()
     parser = build_parser()
     options, rest = parser.parse_known_args(argv)
     if rest:

@@ -15,6 +15,7 @@ from tcfs.cli.arguments import GLOBAL_DEFAULTS, build_parser
 from tcfs.cli.context import Context
 from tcfs.cli.terminal import Terminal, bold, red
 from tcfs.errors import CancelledError, LocalFileError, TcfsError, UsageError
+from tcfs.host.garbage import collect_rarely
 
 EXIT_UNEXPECTED: Final = 1
 EXIT_PIPE: Final = 128 + signal.SIGPIPE
@@ -24,9 +25,7 @@ EXIT_PIPE: Final = 128 + signal.SIGPIPE
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``tcfs`` with ``argv`` (by default the process's arguments) and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # A large tree is hundreds of thousands of objects without a cycle: by default the collector
-    # walks them again and again, a tenth of a push.
-    gc.set_threshold(200_000, 100, 1000)
+    collect_rarely()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A locale that cannot show a character must not end the command.
